@@ -1,0 +1,136 @@
+"""Every error that a user can cause, each with its own class, exit code and three parts: what, where, what to do.
+
+Code that meets bad input raises one of these; the command line prints it without a traceback and exits with its code;
+the server turns it into an HTTP error object. A bug of ours stays an ordinary exception.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class GerminalError(Exception):
+    """Base of all errors that a user can cause.
+
+    Args:
+        what: What was wrong, in one sentence.
+        where: File, line, key, tensor or argument at which it was found.
+        hint: What to do about it.
+    """
+
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, what: str, *, where: str | None = None, hint: str | None = None) -> None:
+        super().__init__(what)
+        self.what = what
+        self.where = where
+        self.hint = hint
+
+    def __str__(self) -> str:
+        place = f"{self.where}: " if self.where else ""
+        advice = f" {self.hint}" if self.hint else ""
+        return f"{place}{self.what}{advice}"
+
+
+class ProjectFileError(GerminalError):
+    """germinal.toml is missing, malformed, or names a key or value that does not exist."""
+
+    exit_code = 3
+
+
+class DataError(GerminalError):
+    """A data file is missing, empty, duplicated, or lacks a column or label that the project names."""
+
+    exit_code = 4
+
+
+class ModelNotFoundError(GerminalError):
+    """No such alias, folder, file, package or repository."""
+
+    exit_code = 5
+
+
+class CheckpointError(GerminalError):
+    """A weights file is truncated, malformed, or contradicts its config (missing, extra or misshapen tensors)."""
+
+    exit_code = 6
+
+
+class HashMismatchError(GerminalError):
+    """A fetched file's SHA-256 is not the expected one."""
+
+    exit_code = 7
+
+
+class UnsafeFileError(GerminalError):
+    """A file could run code when read (pickle), or a path leaves its folder."""
+
+    exit_code = 8
+
+
+class TemplateError(GerminalError):
+    """A chat template is missing, malformed, or tried to reach outside its sandbox."""
+
+    exit_code = 9
+
+
+class VocabularyMismatchError(GerminalError):
+    """A tokenizer does not belong to the model it was given to."""
+
+    exit_code = 10
+
+
+class ContextWindowError(GerminalError):
+    """A prompt and its answer do not fit the model's context window."""
+
+    exit_code = 11
+
+
+class SettingError(GerminalError):
+    """A setting is out of range, contradicts another, or could have no effect."""
+
+    exit_code = 12
+
+
+class UnsupportedError(GerminalError):
+    """A feature, family or file format that germinal does not handle, refused by name."""
+
+    exit_code = 13
+
+
+class StorageError(GerminalError):
+    """The disk is full, or a file cannot be read or written."""
+
+    exit_code = 14
+
+
+class ProjectBusyError(GerminalError):
+    """Another process is running this project."""
+
+    exit_code = 15
+
+
+class LedgerError(GerminalError):
+    """The ledger lacks what was asked for, or was written by a newer version."""
+
+    exit_code = 16
+
+
+class TrainingError(GerminalError):
+    """Training cannot go on: the loss is not finite, or nothing is left to learn from."""
+
+    exit_code = 17
+
+
+class AddressError(GerminalError):
+    """The server cannot listen where it was told to."""
+
+    exit_code = 18
+
+
+def nearest(name: str, known: list[str]) -> str:
+    """A hint that names the closest known name, or all of them when none is close."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=1)
+    return f"Did you mean '{close[0]}'?" if close else f"Known: {', '.join(sorted(known))}."
