@@ -1,0 +1,68 @@
+# germinal: `make demo` runs the whole life cycle on real reviews, `make test` runs every check.
+
+PYTHON ?= $(firstword $(shell for p in python3 python3.13 python3.12 python3.11; do \
+	$$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$p; done) python3)
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
+
+# Tiny models lose on many threads, and two cores gain nothing from more.
+export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))' 2>/dev/null || echo 2)
+export TOKENIZERS_PARALLELISM ?= false
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow bench format clean
+
+help:
+	@echo 'make demo       set up, fetch the model, run examples/reviews: a leaderboard and an HTML report'
+	@echo 'make test       set up, then every check; exits non-zero on any failure'
+	@echo 'make test-slow  the tests that take minutes of CPU'
+	@echo 'make bench      ours and the peers in turn; figures go to bench/RESULTS.md'
+	@echo 'make format     put the code into the house style'
+	@echo 'make clean      remove the virtual environment and caches (not the fetched models)'
+
+demo: $(VENV)/.demo
+	$(BIN)/germinal run examples/reviews/germinal.toml
+
+# Every check runs even when an earlier one fails; the names of those that failed are the last line.
+test: $(VENV)/.test
+	@failed=''; \
+	check() { echo "--- $$1"; shift; "$$@" || failed="$$failed [$$*]"; }; \
+	check 'lint'   $(BIN)/ruff check .; \
+	check 'format' $(BIN)/ruff format --check .; \
+	check 'types'  $(BIN)/mypy; \
+	check 'floors' $(BIN)/lint-imports; \
+	check 'tests'  $(BIN)/python -m pytest -m 'not slow and not gpu' --durations=10; \
+	if [ -n "$$failed" ]; then echo "make test: FAILED:$$failed"; exit 1; fi
+
+test-slow: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow
+
+bench: $(VENV)/.test
+	$(BIN)/python -m bench
+
+format: $(VENV)/.test
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) build dist src/germinal.egg-info .mypy_cache .ruff_cache .import_linter_cache .pytest_cache .hypothesis
+	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# One stamp for each set-up, so that a second `make` starts at once; a change of the dependencies sets up again.
+$(VENV)/pyvenv.cfg:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+		echo 'germinal needs Python 3.11 or newer; $(PYTHON) is' "$$($(PYTHON) --version 2>&1)."; \
+		echo 'Name another with: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)'; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { \
+		rm -f $@; echo 'No virtual environment could be made. On Debian or Ubuntu: apt install python3-venv'; exit 1; }
+
+$(VENV)/.demo: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	@echo 'Setting up $(VENV) (a few minutes, once)'
+	$(PIP) -e '.[serve]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
+	@echo 'Setting up $(VENV) with the peers and clients that the checks need (a few minutes, once)'
+	$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.demo
