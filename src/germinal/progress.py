@@ -1,4 +1,4 @@
-"""What long work says of itself while it runs. Work reports; the command line, the studio or a test decides how to show it."""
+"""What long work says of itself while it runs. Work reports; who called decides how to show it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Atomic writes and content digests: nothing half-written is ever seen under its final name, and equal content has equal keys."""
+"""Atomic writes and content digests: nothing half-written has its final name, and equal content has equal keys."""
 
 from __future__ import annotations
 
@@ -20,13 +20,15 @@ _CHUNK = 1 << 20
 
 def _storage_error(error: OSError, path: Path) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageError("the disk is full; nothing was replaced.", where=str(path), hint="Free some space and run again.")
+        return StorageError(
+            "the disk is full; nothing was replaced.", where=str(path), hint="Free some space and run again."
+        )
     return StorageError(f"cannot be written: {error.strerror or error}.", where=str(path))
 
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is flushed to disk and renamed over `path`, on failure removed.
+    """Yield a temporary path beside `path`: flushed to disk and renamed over `path` on success, removed on failure.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -148,7 +150,7 @@ def _tagged(value: Any) -> Any:
         case Mapping():
             return ["m", [[_tagged(key), _tagged(value[key])] for key in sorted(value, key=_sort_key)]]
         case set() | frozenset():
-            return ["t", sorted((canonical(item) for item in value))]
+            return ["t", sorted(canonical(item) for item in value)]
     raise TypeError(f"no canonical form for {type(value).__name__}")
 
 

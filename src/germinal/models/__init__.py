@@ -1,0 +1,1 @@
+"""The Transformer, its config, and the families as data."""
