@@ -1,0 +1,139 @@
+"""Charts say what they were given, in words too, stay inside their frame, and follow the reader's theme."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from germinal import figures
+from germinal.errors import UnsupportedError
+from germinal.figures import DARK, LIGHT, Bin, Estimate, LossPoint, Outcome, Replicate
+from germinal.figures.labels import place
+from germinal.figures.theme import recoloured
+
+NASTY = '<b> & "quoted" · ü'
+
+ESTIMATES = [
+    Estimate("4-shot", "prompted", 0.86, 0.82, 0.89, marked=True),
+    Estimate("lora", "tuned", 0.84, 0.80, 0.88),
+    Estimate(NASTY, "baseline", 0.5, 0.44, 0.56),
+]
+OUTCOMES = [
+    Outcome("majority", "baseline", 0.5, 0.45, 0.55, 0.0),
+    Outcome("tfidf", "baseline", 0.73, 0.68, 0.78, 0.4),
+    Outcome("dominated", "prompted", 0.6, 0.55, 0.65, 30),
+    Outcome("4-shot", "prompted", 0.86, 0.82, 0.89, 31),
+]
+
+
+def charts() -> dict[str, Any]:
+    return {
+        "intervals": figures.intervals(ESTIMATES, metric="accuracy", criterion=0.8, reference=0.5),
+        "spread": figures.spread([Replicate("4-shot", seed, 0.8 + seed / 50) for seed in range(3)], metric="accuracy"),
+        "confusion": figures.confusion([("pos", "pos"), ("pos", "neg"), ("neg", None)], labels=["neg", "pos"]),
+        "loss": figures.loss_curve([LossPoint(1, 0.9), LossPoint(2, 0.5), LossPoint(2, 0.6, True)], best_step=2),
+        "tradeoff": figures.tradeoff(OUTCOMES, metric="accuracy", cost="time", unit="s"),
+        "reliability": figures.reliability([Bin(0.55, 0.5, 10), Bin(0.95, 0.9, 30)]),
+    }
+
+
+def titles(svg: str) -> list[str]:
+    return [element.text or "" for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}title")]
+
+
+@pytest.mark.parametrize("name", charts())
+def test_svg_stands_alone_and_follows_the_theme(name: str) -> None:
+    svg = figures.to_svg(charts()[name], title=name)
+    ElementTree.fromstring(svg)  # well-formed
+    addresses = set(re.findall(r'(?:href|src|url)\s*[=(]\s*["\']?([^"\')]+)', svg))
+    assert addresses == set()
+    body = svg.split("</style>")[1]
+    assert not re.search(r'(?:fill|stroke)="#', body), "a colour without a role does not follow the theme"
+    assert "var(--g-" in body
+    assert "prefers-color-scheme:dark" in svg
+
+
+def test_inline_svg_leaves_theme_and_namespace_to_the_page() -> None:
+    svg = figures.to_svg(charts()["spread"], title=NASTY, inline=True)
+    assert "xmlns" not in svg
+    assert "<style" not in svg
+    assert "<title>&lt;b&gt; &amp;" in svg
+
+
+def test_every_estimate_is_said_in_words() -> None:
+    said = titles(figures.to_svg(charts()["intervals"], title="t"))
+    assert "4-shot: 0.860, 95% interval 0.820 to 0.890" in said
+    assert f"{NASTY}: 0.500, 95% interval 0.440 to 0.560" in said
+    assert "criterion: 0.800" in said
+
+
+def test_confusion_counts_and_keeps_missing_answers() -> None:
+    pairs = [("pos", "pos")] * 3 + [("pos", "neg")] + [("neg", "neg")] * 2 + [("neg", None)] * 2
+    said = titles(figures.to_svg(figures.confusion(pairs, labels=["neg", "pos"]), title="t"))
+    assert "3 of 4 pos answered pos (75%)" in said
+    assert "2 of 4 neg answered no answer (50%)" in said
+    without = titles(figures.to_svg(figures.confusion(pairs[:6], labels=["neg", "pos"]), title="t"))
+    assert not any("no answer" in text for text in without)
+
+
+def test_frontier_keeps_what_nothing_cheaper_beats() -> None:
+    assert [outcome.label for outcome in figures.frontier(OUTCOMES)] == ["majority", "tfidf", "4-shot"]
+
+
+def test_bins_count_every_answer_once() -> None:
+    found = figures.bins([0.0, 0.55, 0.56, 0.99, 1.0], [False, True, False, True, True])
+    assert sum(item.count for item in found) == 5
+    assert [item.count for item in found] == [1, 2, 2]
+    assert found[1].accuracy == 0.5
+    assert found[1].confidence == pytest.approx(0.555)
+
+
+def test_names_of_neighbours_do_not_overlap() -> None:
+    points = [(100.0, 100.0), (108.0, 104.0), (300.0, 10.0), (395.0, 100.0)]
+    names = ["first name", "second name", "at the top", "at the right edge"]
+    places = place(list(zip(points, names, strict=True)), points, [points], 400, 200)
+    boxes = [
+        (left, middle - 6, left + 6.1 * len(name), middle + 6)
+        for (left, middle), name in zip(places, names, strict=True)
+    ]
+    for one, other in combinations(boxes, 2):
+        assert one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    assert all(box[0] >= 0 and box[2] <= 412 and box[1] >= -4 and box[3] <= 204 for box in boxes)
+
+
+def luminance(colour: str) -> float:
+    parts = [int(colour[start : start + 2], 16) / 255 for start in (1, 3, 5)]
+    red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+@pytest.mark.parametrize("palette", [LIGHT, DARK])
+def test_colours_stand_off_their_background(palette: figures.Palette) -> None:
+    roles = palette.roles()
+    assert len(set(roles.values())) == len(roles), "a colour names its role"
+    for role in ("ink", "muted", "prompted", "tuned", "baseline", "good", "bad"):
+        dark, light = sorted((luminance(roles[role]), luminance(palette.background)))
+        contrast = (light + 0.05) / (dark + 0.05)
+        assert contrast >= (4.5 if role in ("ink", "muted") else 3.0), role
+
+
+def test_dark_picture_has_no_light_colour_left() -> None:
+    dark = str(recoloured(charts()["intervals"].to_dict(), DARK))
+    assert not any(colour in dark for colour in LIGHT.roles().values())
+    assert DARK.background in dark
+
+
+def test_files(tmp_path: Path) -> None:
+    chart = charts()["reliability"]
+    figures.save(chart, tmp_path / "chart.png", title="t", palette=DARK)
+    figures.save(chart, tmp_path / "chart.svg", title="t")
+    assert (tmp_path / "chart.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "chart.svg").read_text().startswith("<svg")
+    with pytest.raises(UnsupportedError, match="gif"):
+        figures.save(chart, tmp_path / "chart.gif", title="t")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.png", "chart.svg"]
