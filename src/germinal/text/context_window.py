@@ -1,0 +1,156 @@
+"""Fitting a prompt into a model's context window, by a stated policy and with a report of what was dropped.
+
+The window holds the prompt and the answer, so that room for the answer is taken off first. Policies:
+
+- `error`: a prompt that does not fit is refused, with the counts;
+- `drop_examples`: worked examples are dropped, the one furthest from the input first;
+- `truncate_input`: the input loses tokens at one stated side, and nothing else is touched.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from germinal.errors import ContextWindowError, SettingError, nearest
+from germinal.text.chat_template import ChatTemplate
+from germinal.text.prompt import Example, Prompt
+from germinal.text.tokenizer import Tokenizer
+
+Policy = Literal["error", "drop_examples", "truncate_input"]
+Side = Literal["right", "left"]
+
+
+@dataclass(frozen=True, slots=True)
+class FittedPrompt:
+    """A prompt as the model reads it.
+
+    Attributes:
+        text: The whole text, special tokens of the chat template spelt out.
+        ids: Its token ids.
+        dropped_examples: How many worked examples were left out, from the first on.
+        truncated_tokens: How many tokens the input lost.
+    """
+
+    text: str
+    ids: tuple[int, ...]
+    dropped_examples: int = 0
+    truncated_tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContextWindow:
+    """How many tokens a model can read and write, and what to do when they do not suffice.
+
+    Attributes:
+        size: Tokens of prompt and answer together.
+        policy: `error`, `drop_examples` or `truncate_input`.
+        truncate_side: The end of the input at which `truncate_input` cuts.
+    """
+
+    size: int
+    policy: Policy = "error"
+    truncate_side: Side = "right"
+
+    def __post_init__(self) -> None:
+        for key, allowed in (("policy", get_args(Policy)), ("truncate_side", get_args(Side))):
+            if (value := getattr(self, key)) not in allowed:
+                raise SettingError(f"{value!r} is not known.", where=key, hint=nearest(str(value), list(allowed)))
+        if self.size < 1:
+            raise SettingError(f"a context window of {self.size} tokens holds nothing.", where="size")
+
+    def fit(
+        self,
+        prompt: Prompt,
+        input: str,
+        examples: Sequence[Example] = (),
+        *,
+        tokenizer: Tokenizer,
+        chat_template: ChatTemplate | None = None,
+        reserve: int = 0,
+    ) -> FittedPrompt:
+        """Render the prompt so that it and `reserve` tokens of answer fit.
+
+        Args:
+            chat_template: What renders a chat prompt; the tokenizer's own when None.
+
+        Raises:
+            ContextWindowError: it does not fit and the policy cannot make it.
+        """
+        room = self.size - reserve
+        page = _Page(prompt, tokenizer, chat_template or tokenizer.template)
+        whole = page.render(input, examples)
+        if len(whole.ids) <= room:
+            return whole
+        if self.policy == "drop_examples":
+            for dropped in range(1, len(examples) + 1):
+                shorter = page.render(input, examples[dropped:])
+                if len(shorter.ids) <= room:
+                    return FittedPrompt(shorter.text, shorter.ids, dropped_examples=dropped)
+        elif self.policy == "truncate_input" and (cut := self._cut(page, input, examples, room)):
+            return cut
+        raise self._refusal(len(whole.ids), reserve, len(examples))
+
+    def _cut(self, page: _Page, input: str, examples: Sequence[Example], room: int) -> FittedPrompt | None:
+        """The longest cut of the input that fits, or None when not one of its tokens does."""
+        _, spans = page.tokenizer.encode_with_spans(input)
+        cuts = _cuts(input, spans, self.truncate_side)
+
+        def fitted(place: int) -> FittedPrompt:
+            kept, text = cuts[place]
+            whole = page.render(text, examples)
+            return FittedPrompt(whole.text, whole.ids, truncated_tokens=len(spans) - kept)
+
+        # Tokens at a cut may merge with their new neighbours otherwise than before, so lengths cannot be added up: each
+        # candidate is rendered and counted. Bisection returns only a place that it has seen to fit.
+        longer = bisect_left(range(len(cuts)), True, key=lambda place: len(fitted(place).ids) > room)
+        return fitted(longer - 1) if longer else None
+
+    def _refusal(self, tokens: int, reserve: int, shots: int) -> ContextWindowError:
+        what = (
+            f"the prompt has {tokens:,} tokens and the answer may take {reserve:,}, "
+            f"but the context window holds {self.size:,}"
+        )
+        tried = {
+            "error": ".",
+            "drop_examples": f", even without any of the {shots} examples.",
+            "truncate_input": f", even with the input cut to one token (instruction and {shots} examples stay whole).",
+        }
+        advice = {
+            "error": "Shorten it, or set the policy drop_examples or truncate_input.",
+            "drop_examples": "Shorten the input or the answer, or set the policy truncate_input.",
+            "truncate_input": "Use fewer shots, a shorter instruction, or a model with a longer window.",
+        }
+        return ContextWindowError(what + tried[self.policy], hint=advice[self.policy])
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """One prompt on one model: text and token ids of any input and examples."""
+
+    prompt: Prompt
+    tokenizer: Tokenizer
+    template: ChatTemplate
+
+    def render(self, input: str, examples: Sequence[Example]) -> FittedPrompt:
+        if self.prompt.chat:
+            # The template writes the special tokens itself; adding them again would double the first one.
+            text = self.template.render(self.prompt.messages(input, examples))
+            return FittedPrompt(text, tuple(self.tokenizer.encode(text, add_special_tokens=False)))
+        text = self.prompt.text(input, examples)
+        return FittedPrompt(text, tuple(self.tokenizer.encode(text)))
+
+
+def _cuts(text: str, spans: Sequence[tuple[int, int]], side: Side) -> list[tuple[int, str]]:
+    """Every text that is left when tokens are cut off at `side`, shortest first, with the number of tokens in it.
+
+    Several tokens may spell one character (an emoji); a border between them is no place to cut.
+    """
+    borders = [place for place in range(1, len(spans)) if spans[place - 1][1] <= spans[place][0]]
+    if side == "right":
+        cuts = [(place, text[: spans[place - 1][1]]) for place in borders]
+    else:
+        cuts = [(len(spans) - place, text[spans[place][0] :]) for place in reversed(borders)]
+    return [(kept, rest) for kept, rest in cuts if rest]

@@ -1,0 +1,271 @@
+"""The tokenizer of one model: the `tokenizers` library, with the special tokens and chat template that belong to it.
+
+It is read from a Hugging Face folder here and from a GGUF file's metadata in `checkpoints`; it never truncates or pads.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from germinal import storage
+from germinal.errors import CheckpointError, UnsupportedError, VocabularyMismatchError
+from germinal.text.chat_template import ChatTemplate
+
+NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+_OTHER_FORMATS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
+_BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
+_PADDED_ROWS = 1024
+"""Embedding tables are padded to round sizes; one longer than the vocabulary by more than this is another model's."""
+
+
+class Tokenizer:
+    """Text to token ids and back, for one model.
+
+    Args:
+        backend: The tokenizer itself. Truncation and padding that its file asks for are switched off: what a prompt
+            loses is decided by `ContextWindow`, in the open.
+        config: The fields of tokenizer_config.json (named special tokens and whatever else a writer put there).
+        chat_template: jinja source, or None.
+        name: Whose tokenizer it is, for error messages.
+    """
+
+    def __init__(
+        self,
+        backend: tokenizers.Tokenizer,
+        config: Mapping[str, Any] | None = None,
+        chat_template: str | None = None,
+        name: str = "tokenizer",
+    ) -> None:
+        backend.no_truncation()
+        backend.no_padding()
+        self.backend = backend
+        self.config = dict(config or {})
+        self.chat_template = chat_template
+        self.name = name
+        added = backend.get_added_tokens_decoder()
+        self.special_tokens = {key: text for key in NAMED_TOKENS if (text := _content(self.config.get(key)))}
+        self._named_ids = {key: self._id_of(text, key) for key, text in self.special_tokens.items()}
+        self.special_ids = frozenset(self._named_ids.values()) | {id for id, token in added.items() if token.special}
+        self.added_ids = frozenset(added)
+        self.vocab_size = max(backend.get_vocab_size(with_added_tokens=True), max(added, default=-1) + 1)
+
+    @property
+    def bos_id(self) -> int | None:
+        return self._named_ids.get("bos_token")
+
+    @property
+    def eos_id(self) -> int | None:
+        return self._named_ids.get("eos_token")
+
+    @property
+    def pad_id(self) -> int | None:
+        return self._named_ids.get("pad_token")
+
+    @property
+    def template(self) -> ChatTemplate:
+        """The chat template with this tokenizer's special tokens; rendering raises when the checkpoint has none."""
+        return ChatTemplate(self.chat_template, self.special_tokens, model=self.name)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the tokenizer's canonical JSON and its named special tokens: equal content, equal fingerprint."""
+        named = json.dumps(self.special_tokens, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(f"{self.backend.to_str()}\n{named}".encode()).hexdigest()
+
+    def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a text, with the special tokens that the model's format puts around it unless told otherwise."""
+        return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+
+    def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
+        """`encode` for many texts at once."""
+        return [item.ids for item in self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)]
+
+    def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
+        """Token ids, without special tokens around them, and for each the (start, end) characters that it covers."""
+        encoding = self.backend.encode(text, add_special_tokens=False)
+        return encoding.ids, encoding.offsets
+
+    def encode_continuation(
+        self, context: str, continuation: str, add_special_tokens: bool = True
+    ) -> tuple[list[int], list[int]]:
+        """Token ids of a context and of what follows it, encoded as one text and then cut.
+
+        White space at the end of the context goes to the continuation, as lm-evaluation-harness does. Where a token
+        spans the border it counts as continuation, so that the two parts together are always the joint encoding.
+        """
+        stripped = context.rstrip()
+        whole = self.encode(context + continuation, add_special_tokens)
+        alone = self.encode(stripped, add_special_tokens)
+        border = 0
+        for left, right in zip(alone, whole, strict=False):
+            if left != right:
+                break
+            border += 1
+        return whole[:border], whole[border:]
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """The text of token ids."""
+        return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Each token as the vocabulary spells it (byte-level vocabularies spell a space as Ġ)."""
+        return [self._piece(id) for id in ids]
+
+    def token_bytes(self, id: int) -> bytes:
+        """The bytes of text that one token stands for; an unfinished UTF-8 character comes as the bytes it has."""
+        piece = self._piece(id)
+        if id in self.added_ids:
+            return piece.encode()
+        if self._spelling == "byte-level":
+            return bytes(_BYTE_OF[character] for character in piece)
+        if self._spelling == "byte-fallback":
+            if match := _BYTE_PIECE.fullmatch(piece):
+                return bytes([int(match[1], 16)])
+            return piece.replace("▁", " ").encode()
+        return piece.encode()
+
+    def save(self, folder: Path) -> None:
+        """Write tokenizer.json, its config, the special tokens map and the chat template into a folder."""
+        storage.write_text(folder / "tokenizer.json", self.backend.to_str(pretty=True))
+        storage.write_json(folder / "tokenizer_config.json", self.config)
+        storage.write_json(folder / "special_tokens_map.json", self.special_tokens)
+        if self.chat_template is not None:
+            storage.write_text(folder / "chat_template.jinja", self.chat_template)
+
+    @classmethod
+    def from_folder(cls, folder: Path, name: str | None = None) -> Tokenizer:
+        """Read a Hugging Face folder's tokenizer.
+
+        Raises:
+            CheckpointError: a file is missing or malformed, or names a token that the vocabulary lacks.
+            UnsupportedError: the folder has only a format other than tokenizer.json.
+        """
+        backend = _read_backend(folder)
+        config = _read_object(folder / "tokenizer_config.json")
+        for key, value in _read_object(folder / "special_tokens_map.json").items():
+            if key in NAMED_TOKENS:
+                config.setdefault(key, value)
+        _add_declared_tokens(backend, config, folder)
+        return cls(backend, config, _read_chat_template(folder, config), name=name or folder.name)
+
+    def check_belongs(self, model_vocab_size: int, model: str = "the model") -> None:
+        """Refuse a tokenizer that cannot be this model's.
+
+        Raises:
+            VocabularyMismatchError: it has ids beyond the model's embedding table, or far fewer than that table's rows.
+        """
+        missing = self.vocab_size - model_vocab_size
+        if 0 <= -missing <= _PADDED_ROWS:
+            return
+        problem = "the model has no embedding for" if missing > 0 else "the tokenizer lacks"
+        raise VocabularyMismatchError(
+            f"tokenizer '{self.name}' has {self.vocab_size:,} tokens and model '{model}' has {model_vocab_size:,}: "
+            f"{problem} {abs(missing):,} of them.",
+            hint="Use the tokenizer that was published with the model.",
+        )
+
+    def _id_of(self, token: str, role: str) -> int:
+        id = self.backend.token_to_id(token)
+        if id is None:
+            raise CheckpointError(f"{role} is {token!r}, which the vocabulary lacks.", where=self.name)
+        return id
+
+    def _piece(self, id: int) -> str:
+        piece = self.backend.id_to_token(id)
+        if piece is None:
+            raise VocabularyMismatchError(
+                f"token id {id} is outside the vocabulary of '{self.name}', which has {self.vocab_size:,} tokens."
+            )
+        return piece
+
+    @cached_property
+    def _spelling(self) -> str:
+        decoder = self.backend.decoder
+        state = json.loads(decoder.__getstate__()) if decoder is not None else {}
+        kinds = {part["type"] for part in state.get("decoders", [state]) if "type" in part}
+        if "ByteLevel" in kinds:
+            return "byte-level"
+        return "byte-fallback" if kinds & {"ByteFallback", "Metaspace"} else "plain"
+
+
+def _content(token: Any) -> str | None:
+    """A special token is written as text, or as a mapping with its `content`."""
+    if isinstance(token, Mapping):
+        token = token.get("content")
+    return token if isinstance(token, str) and token else None
+
+
+def _read_backend(folder: Path) -> tokenizers.Tokenizer:
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        others = [name for name in _OTHER_FORMATS if (folder / name).is_file()]
+        if others:
+            raise UnsupportedError(
+                f"the tokenizer is in {others[0]}, and germinal reads tokenizer.json.",
+                where=str(folder),
+                hint="Save it once with transformers' AutoTokenizer(...).save_pretrained.",
+            )
+        raise CheckpointError("no tokenizer.json, so the model cannot read text.", where=str(folder))
+    try:
+        return tokenizers.Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"is not a tokenizer: {error}.", where=str(path)) from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"is not valid JSON: {error}.", where=str(path)) from error
+    if not isinstance(value, dict):
+        raise CheckpointError("must hold a JSON object.", where=str(path))
+    return value
+
+
+def _add_declared_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any], folder: Path) -> None:
+    """Add the tokens that tokenizer_config.json declares and tokenizer.json lacks, at the ids that it gives them."""
+    declared = config.get("added_tokens_decoder") or {}
+    known = backend.get_added_tokens_decoder()
+    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
+    for id, token in sorted((int(id), token) for id, token in declared.items()):
+        if id in known:
+            continue
+        kept = {flag: bool(token[flag]) for flag in flags if flag in token}
+        backend.add_tokens([tokenizers.AddedToken(token["content"], **kept)])
+        if backend.token_to_id(token["content"]) != id:
+            raise CheckpointError(
+                f"token {token['content']!r} should have id {id}, but gets {backend.token_to_id(token['content'])}.",
+                where=str(folder / "tokenizer_config.json"),
+            )
+
+
+def _read_chat_template(folder: Path, config: dict[str, Any]) -> str | None:
+    """The template file wins over the config's entry; of several named ones, the one called default."""
+    inline = config.pop("chat_template", None)
+    file = folder / "chat_template.jinja"
+    if file.is_file():
+        return file.read_text(encoding="utf-8")
+    if isinstance(inline, list):
+        return next((entry["template"] for entry in inline if entry.get("name") == "default"), None)
+    return inline if isinstance(inline, str) else _read_object(folder / "chat_template.json").get("chat_template")
+
+
+def _bytes_of_characters() -> dict[str, int]:
+    """GPT-2's reversible spelling of bytes as printable characters."""
+    printable = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    table = {chr(byte): byte for byte in printable}
+    others = [byte for byte in range(256) if byte not in printable]
+    return table | {chr(256 + place): byte for place, byte in enumerate(others)}
+
+
+_BYTE_OF = _bytes_of_characters()
