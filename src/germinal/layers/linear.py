@@ -1,0 +1,347 @@
+"""Linear layers that can carry low-rank adapters, and the routing that says which tokens go through which adapter.
+
+LoRA (Hu et al. 2021, arXiv 2106.09685, eq. 3): h = W x + s B A x, with W frozen, A [R, I] and B [O, R] trained, and
+s = alpha / R, or alpha / sqrt(R) (rank-stabilised: Kalajdzievski 2023, arXiv 2312.03732).
+
+An `AdaptedLinear` is an `nn.Linear` that keeps the weight, the bias and the names of the layer it replaces, so that
+weight rules, checkpoints and packing backends see no difference. A and B stay in float32 whatever the base's precision,
+because an optimiser's steps would be lost in bfloat16; they act in the precision of the activations, as in autocast.
+
+Shapes: N tokens of a flat batch, I in_features, O out_features, R rank.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from germinal.errors import SettingError, nearest
+
+Route = str | Sequence[tuple[str, Tensor]] | None
+"""One adapter for every token, or (adapter, indices of its tokens in the flat batch), or None: the base alone."""
+
+ALL_LINEAR = "all-linear"
+
+
+@dataclass(frozen=True, slots=True)
+class LoRAConfig:
+    """Which layers get an adapter, and of what size.
+
+    Attributes:
+        rank: Inner width R of the update.
+        alpha: Scale of the update: it is multiplied by alpha / rank.
+        dropout: Probability of dropping an input of the update while training, in [0, 1).
+        target_modules: Last part of the names of the adapted layers, or "all-linear" for every linear layer but the
+            output head.
+        layers: Indices of the adapted blocks; None is all of them. Adapters on the upper blocks alone train faster,
+            because the backward pass ends at the lowest one.
+        use_rslora: Scale by alpha / sqrt(rank) instead.
+    """
+
+    rank: int = 8
+    alpha: float = 16.0
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
+    layers: tuple[int, ...] | None = None
+    use_rslora: bool = False
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise SettingError(f"must be at least 1, not {self.rank}.", where="rank")
+        if not (math.isfinite(self.alpha) and self.alpha > 0):
+            raise SettingError(f"must be above 0, not {self.alpha}.", where="alpha")
+        if not 0 <= self.dropout < 1:
+            raise SettingError(f"must be at least 0 and below 1, not {self.dropout}.", where="dropout")
+        if not self.target_modules or not isinstance(self.target_modules, tuple):  # a bare string would pass as letters
+            raise SettingError(
+                "must be a tuple of layer names.", where="target_modules", hint='For instance ["q_proj", "v_proj"].'
+            )
+        if self.layers is not None and (not self.layers or min(self.layers) < 0):
+            raise SettingError("must be a list of block indices from 0.", where="layers")
+
+    @property
+    def scaling(self) -> float:
+        """The factor s of the update."""
+        return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
+
+
+class LoRA(nn.Module):
+    """The update s B A x of one adapter on one layer. B starts at zero, so that a fresh adapter changes nothing."""
+
+    def __init__(
+        self, in_features: int, out_features: int, config: LoRAConfig, device: torch.device | None = None
+    ) -> None:
+        super().__init__()
+        self.A = nn.Parameter(torch.zeros(config.rank, in_features, dtype=torch.float32, device=device))
+        self.B = nn.Parameter(torch.zeros(out_features, config.rank, dtype=torch.float32, device=device))
+        self.scaling = config.scaling
+        self.dropout = config.dropout
+
+    def initialise(self, generator: torch.Generator | None = None) -> None:
+        """Draw A as `nn.Linear` does (uniform within 1 / sqrt(I)), and set B to zero."""
+        bound = 1 / math.sqrt(self.A.shape[1])
+        with torch.no_grad():
+            drawn = torch.empty(self.A.shape, dtype=torch.float32).uniform_(-bound, bound, generator=generator)
+            self.A.copy_(drawn)
+            self.B.zero_()
+
+    def add_to(self, output: Tensor, input: Tensor) -> Tensor:
+        """Add the update of `input` [N, I] to `output` [N, O], in place and in one fused product."""
+        dropped = F.dropout(input, self.dropout, training=True) if self.dropout and self.training else input
+        inner = F.linear(dropped, self.A.to(input.dtype))  # [N, R]
+        return output.addmm_(inner, self.B.to(input.dtype).t(), alpha=self.scaling)
+
+    def weight_update(self) -> Tensor:
+        """s B A [O, I]: what merging adds to the weight."""
+        return self.scaling * (self.B.detach() @ self.A.detach())
+
+
+class AdapterRouting:
+    """Which adapter the tokens of the current batch go through. The adapted layers of a network share one, and whoever
+    runs the network sets it.
+
+    Attributes:
+        route: See `Route`. Token indices count through the batch as if it were flat [N, ...].
+        adapters: The adapters that the network carries, with their configurations.
+        merged: The adapter that the weights now contain, if any.
+    """
+
+    def __init__(self) -> None:
+        self.route: Route = None
+        self.adapters: dict[str, LoRAConfig] = {}
+        self.merged: str | None = None
+
+    @contextmanager
+    def using(self, route: Route) -> Iterator[None]:
+        """Send the tokens of the batches run inside the `with` along `route`.
+
+        Raises:
+            SettingError: the network has no such adapter, or another one is merged into its weights.
+        """
+        names = [] if route is None else [route] if isinstance(route, str) else [name for name, _ in route]
+        for name in names:
+            self.require(name)
+            if self.merged not in (None, name):
+                raise SettingError(f"adapter '{self.merged}' is merged into the weights.", where=f"adapter '{name}'")
+        before, self.route = self.route, route
+        try:
+            yield
+        finally:
+            self.route = before
+
+    def require(self, name: str) -> LoRAConfig:
+        """The configuration of adapter `name`; a SettingError when the network has no such adapter."""
+        if name not in self.adapters:
+            hint = nearest(name, list(self.adapters)) if self.adapters else "None is loaded."
+            raise SettingError("the model has no such adapter.", where=f"adapter '{name}'", hint=hint)
+        return self.adapters[name]
+
+
+class AdaptedLinear(nn.Linear):
+    """A linear layer with any number of adapters beside its weight. With nothing routed it is the layer it replaced."""
+
+    def __init__(self, base: nn.Linear, routing: AdapterRouting) -> None:
+        super().__init__(
+            base.in_features, base.out_features, bias=base.bias is not None, device="meta", dtype=base.weight.dtype
+        )
+        self.weight = base.weight
+        self.bias = base.bias
+        self.adapters = nn.ModuleDict()
+        self.routing = routing
+        self._before_merge: tuple[Tensor] | None = (
+            None  # in a tuple, so that it is not one more parameter of the network
+        )
+        self.train(base.training)
+
+    def forward(self, input: Tensor) -> Tensor:
+        route = self.routing.route
+        if route is None or self._before_merge is not None:
+            return F.linear(input, self.weight, self.bias)
+        flat = input.reshape(-1, self.in_features)  # [N, I]
+        output = F.linear(flat, self.weight, self.bias)  # [N, O]
+        if isinstance(route, str):
+            if route in self.adapters:
+                output = self._adapter(route).add_to(output, flat)
+        else:
+            for name, tokens in route:
+                if name in self.adapters and len(tokens):
+                    output = output.index_copy_(0, tokens, self._adapter(name).add_to(output[tokens], flat[tokens]))
+        return output.view(*input.shape[:-1], self.out_features)
+
+    def _adapter(self, name: str) -> LoRA:
+        adapter = self.adapters[name]
+        assert isinstance(adapter, LoRA)
+        return adapter
+
+    def merge(self, name: str) -> None:
+        """Put the weight with adapter `name` in the weight's place. The old one is kept: `unmerge` is exact."""
+        if self._before_merge is not None or name not in self.adapters:
+            return
+        base, update = self.weight, self._adapter(name).weight_update()
+        self.weight = nn.Parameter((base.detach().float() + update).to(base.dtype), requires_grad=False)
+        self._before_merge = (base,)
+
+    def unmerge(self) -> None:
+        """Put the weight back, the same object as before."""
+        if self._before_merge is not None:
+            (self.weight,) = self._before_merge
+            self._before_merge = None
+
+
+def adapted_layers(network: nn.Module) -> dict[str, AdaptedLinear]:
+    """The layers of `network` that can carry adapters, by name."""
+    return {name: module for name, module in network.named_modules() if isinstance(module, AdaptedLinear)}
+
+
+def adapter_routing(network: nn.Module) -> AdapterRouting:
+    """The routing that the adapted layers of `network` share: one object for the network's life, adapters or not."""
+    routing = network.__dict__.setdefault("_adapter_routing", AdapterRouting())
+    assert isinstance(routing, AdapterRouting)
+    return routing
+
+
+def network_adapters(network: nn.Module) -> dict[str, LoRAConfig]:
+    """The adapters that `network` carries, with their configurations."""
+    return dict(adapter_routing(network).adapters)
+
+
+def matching_layers(network: nn.Module, config: LoRAConfig) -> list[str]:
+    """Names of the linear layers that `config` asks for, in the network's order.
+
+    Raises:
+        SettingError: a target module or a block index is not in the network.
+    """
+    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    known = sorted({name.rpartition(".")[2] for name in linears})
+    for target in config.target_modules:
+        if target != ALL_LINEAR and not any(_matches(name, target) for name in linears):
+            raise SettingError(
+                "the model has no such layer.", where=f"target_modules: '{target}'", hint=nearest(target, known)
+            )
+    targeted = [name for name in linears if any(_matches(name, target) for target in config.target_modules)]
+    if config.layers is None:
+        return targeted
+    absent = set(config.layers) - {_block_index(name) for name in targeted}
+    if absent:
+        raise SettingError(f"no adapted block has index {min(absent)}.", where="layers")
+    return [name for name in targeted if _block_index(name) in config.layers]
+
+
+def _matches(name: str, target: str) -> bool:
+    if target == ALL_LINEAR:
+        return name != "lm_head"
+    return name == target or name.endswith(f".{target}")
+
+
+def _block_index(name: str) -> int | None:
+    """The number in a layer's name: 3 of decoder.layers.3.self_attention.q_proj."""
+    return next((int(part) for part in name.split(".") if part.isdigit()), None)
+
+
+def add_adapter(
+    network: nn.Module,
+    name: str,
+    config: LoRAConfig,
+    *,
+    seed: int = 0,
+    layers: Collection[str] | None = None,
+) -> dict[str, LoRA]:
+    """Give `network` a fresh adapter, in place. Nothing it answers changes until the adapter is trained and routed.
+
+    Args:
+        network: Its linear layers that `config` asks for become `AdaptedLinear`; all else stays the object it is.
+        name: What routes will call it.
+        config: Size and place of the adapter.
+        seed: Of the random start.
+        layers: Names of the layers to adapt, where they are known better than from `config` (read from a file).
+
+    Returns:
+        The adapter's part on each layer, by the layer's name.
+
+    Raises:
+        SettingError: the name is taken, or `config` names a layer that the network lacks.
+    """
+    routing = adapter_routing(network)
+    if not name or "." in name:
+        raise SettingError("must be a non-empty name without dots.", where=f"adapter '{name}'")
+    if name in routing.adapters:
+        raise SettingError("the model already has an adapter of this name.", where=f"adapter '{name}'")
+    generator = torch.Generator().manual_seed(seed)
+    parts: dict[str, LoRA] = {}
+    for layer_name in matching_layers(network, config) if layers is None else layers:
+        layer = _adapted(network, layer_name, routing)
+        part = LoRA(layer.in_features, layer.out_features, config, layer.weight.device)
+        part.initialise(generator)
+        part.train(layer.training)
+        layer.adapters[name] = part
+        parts[layer_name] = part
+    routing.adapters[name] = config
+    return parts
+
+
+def _adapted(network: nn.Module, name: str, routing: AdapterRouting) -> AdaptedLinear:
+    """Layer `name` of `network`, after putting an `AdaptedLinear` in its place if it was a plain one."""
+    parent_name, _, child = name.rpartition(".")
+    parent = network.get_submodule(parent_name)
+    layer = getattr(parent, child)
+    if isinstance(layer, AdaptedLinear):
+        return layer
+    adapted = AdaptedLinear(layer, routing)
+    setattr(parent, child, adapted)
+    return adapted
+
+
+def remove_adapter(network: nn.Module, name: str) -> None:
+    """Take adapter `name` off `network`, undoing its merge first."""
+    routing = adapter_routing(network)
+    routing.require(name)
+    if routing.merged == name:
+        unmerge_adapter(network)
+    for layer in adapted_layers(network).values():
+        if name in layer.adapters:
+            del layer.adapters[name]
+    del routing.adapters[name]
+
+
+def merge_adapter(network: nn.Module, name: str) -> None:
+    """Fold adapter `name` into the weights: the network alone now answers as with the adapter, at no cost.
+
+    Raises:
+        SettingError: no such adapter, or another one is merged.
+    """
+    routing = adapter_routing(network)
+    routing.require(name)
+    if routing.merged not in (None, name):
+        raise SettingError(f"adapter '{routing.merged}' is merged into the weights.", where=f"adapter '{name}'")
+    for layer in adapted_layers(network).values():
+        layer.merge(name)
+    routing.merged = name
+
+
+def unmerge_adapter(network: nn.Module) -> None:
+    """Put back, bit for bit, the weights as they were before `merge_adapter`."""
+    for layer in adapted_layers(network).values():
+        layer.unmerge()
+    adapter_routing(network).merged = None
+
+
+def adapter_parts(network: nn.Module, name: str) -> dict[str, LoRA]:
+    """The parts of adapter `name`, by the name of the layer they stand on."""
+    adapter_routing(network).require(name)
+    return {
+        layer_name: layer._adapter(name)
+        for layer_name, layer in adapted_layers(network).items()
+        if name in layer.adapters
+    }
+
+
+def base_state_dict(network: nn.Module) -> dict[str, Tensor]:
+    """The network's own tensors, under the names they have without adapters and with what was merged."""
+    ours = tuple(f"{name}.adapters." for name in adapted_layers(network))
+    return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(ours)}
