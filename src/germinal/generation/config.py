@@ -1,0 +1,385 @@
+"""Generation settings: one frozen, validated dataclass for Python, command line, germinal.toml and HTTP alike.
+
+Temperature 0 is greedy, above 0 samples. A setting that could have no effect (`top_p` at temperature 0) is an error,
+never ignored; `GenerationConfig.lenient` accepts such pairs, for HTTP clients that send them by habit. Values that
+switch a setting off (`top_p=1.0`, `top_k=0`, `repetition_penalty=1.0`, ...) are stored as None, so that equal behaviour
+gives equal configs and equal keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from germinal.errors import SettingError, UnsupportedError, nearest
+from germinal.generation.settings import Rule, biases, integer, is_number, number, setting, texts, token_ids
+
+MIN_TEMPERATURE = 1e-3
+"""The lowest temperature that samples: 0 says greedy, and float32 logits divided by less lose their meaning."""
+
+_SAMPLING_ONLY = ("top_k", "top_p", "min_p", "seed")
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What an option parser needs to know of one field of `GenerationConfig`.
+
+    Attributes:
+        name: The field's name.
+        type: int, float or str; of one item when `many`.
+        many: The option may be repeated. `logit_bias` is then given as "ID=BIAS" texts, see `parse_logit_bias`.
+        default: The field's default.
+        help: One line for a user.
+        allowed: The values it takes, in words.
+    """
+
+    name: str
+    type: type
+    many: bool
+    default: Any
+    help: str
+    allowed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationConfig:
+    """How tokens are chosen and when generation ends.
+
+    Raises:
+        SettingError: a value is out of range, contradicts another, or could have no effect.
+        UnsupportedError: `num_beams` above 1.
+    """
+
+    max_new_tokens: int = setting(
+        256, Rule(int, "Most tokens to generate.", "an integer from 1 up", integer, lambda v: v >= 1, optional=False)
+    )
+    temperature: float = setting(
+        0.0,
+        Rule(
+            float,
+            "0 takes the likeliest token; above 0 samples, the higher the wilder.",
+            "0 (greedy) or a number from 0.001 up",
+            number,
+            lambda v: v == 0 or v >= MIN_TEMPERATURE,
+            optional=False,
+        ),
+    )
+    top_k: int | None = setting(
+        None,
+        Rule(
+            int,
+            "Sample from the k likeliest tokens.",
+            "an integer from 1 up (0 is off)",
+            integer,
+            lambda v: v >= 0,
+            off=0,
+        ),
+    )
+    top_p: float | None = setting(
+        None,
+        Rule(
+            float,
+            "Sample from the fewest likeliest tokens whose probabilities add up to p.",
+            "a number above 0 and at most 1 (1 is off)",
+            number,
+            lambda v: 0 < v <= 1,
+            off=1.0,
+        ),
+    )
+    min_p: float | None = setting(
+        None,
+        Rule(
+            float,
+            "Drop tokens less likely than this fraction of the likeliest one.",
+            "a number from 0 to 1 (0 is off)",
+            number,
+            lambda v: 0 <= v <= 1,
+            off=0.0,
+        ),
+    )
+    repetition_penalty: float | None = setting(
+        None,
+        Rule(
+            float,
+            "Make tokens of the prompt and of the answer so far less likely (below 1: likelier).",
+            "a number above 0 (1 is off)",
+            number,
+            lambda v: v > 0,
+            off=1.0,
+        ),
+    )
+    presence_penalty: float | None = setting(
+        None,
+        Rule(
+            float,
+            "Subtract this from the logits of tokens that stand in the answer so far.",
+            "a number from -2 to 2 (0 is off)",
+            number,
+            lambda v: -2 <= v <= 2,
+            off=0.0,
+        ),
+    )
+    frequency_penalty: float | None = setting(
+        None,
+        Rule(
+            float,
+            "Subtract this from a token's logit once for each time it stands in the answer so far.",
+            "a number from -2 to 2 (0 is off)",
+            number,
+            lambda v: -2 <= v <= 2,
+            off=0.0,
+        ),
+    )
+    logit_bias: tuple[tuple[int, float], ...] | None = setting(
+        None,
+        Rule(
+            str,
+            "Add a number to a token's logit; -100 bans it.",
+            "token ids, each with a number from -100 to 100",
+            biases,
+            lambda pairs: all(token >= 0 and -100 <= bias <= 100 for token, bias in pairs),
+            off=(),
+            many=True,
+        ),
+    )
+    stop: tuple[str, ...] = setting(
+        (),
+        Rule(str, "End before this text appears.", "texts, none of them empty", texts, all, optional=False, many=True),
+    )
+    eos_ids: tuple[int, ...] | None = setting(
+        None,
+        Rule(
+            int,
+            "Token ids that end the answer, in place of the model's own.",
+            "token ids",
+            token_ids,
+            lambda ids: all(token >= 0 for token in ids),
+            many=True,
+        ),
+    )
+    seed: int | None = setting(
+        None,
+        Rule(
+            int,
+            "The same seed gives the same tokens.",
+            "an integer of 64 bits",
+            integer,
+            lambda v: -(2**63) <= v < 2**63,
+        ),
+    )
+    n: int = setting(
+        1, Rule(int, "How many answers to sample.", "an integer from 1 up", integer, lambda v: v >= 1, optional=False)
+    )
+    num_beams: int = setting(
+        1, Rule(int, "Beams to search with.", "an integer from 1 up", integer, lambda v: v >= 1, optional=False)
+    )
+    logprobs: int | None = setting(
+        None,
+        Rule(
+            int,
+            "Report each token's log-probability and those of this many likeliest tokens.",
+            "an integer from 0 up",
+            integer,
+            lambda v: v >= 0,
+        ),
+    )
+
+    def __post_init__(self) -> None:
+        for spec in fields(self):
+            value = spec.metadata["rule"].apply(spec.name, getattr(self, spec.name))
+            object.__setattr__(self, spec.name, value)
+        if self.num_beams > 1:
+            raise UnsupportedError(
+                f"beam search (num_beams={self.num_beams}) is not supported yet.",
+                where="num_beams",
+                hint="Leave it at 1, or sample with a temperature above 0.",
+            )
+        _refuse_useless(self)
+
+    @classmethod
+    def lenient(cls, **settings: Any) -> Self:
+        """The same names and ranges, but settings that could have no effect are dropped instead of refused.
+
+        For HTTP, where clients send `top_p` or `seed` with temperature 0, or a stop string twice, by habit. At
+        temperature 0, `n` becomes 1: the caller gives the one answer n times. A temperature below 0.001 becomes 0.
+        """
+        temperature = settings.get("temperature", 0.0)
+        if is_number(temperature) and 0 <= temperature < MIN_TEMPERATURE:
+            for name in (*_SAMPLING_ONLY, "n"):
+                if name in settings:
+                    _rule(name).apply(name, settings.pop(name))
+            settings["temperature"] = 0.0
+        if "stop" in settings:
+            settings["stop"] = _useful_stops(_rule("stop").apply("stop", settings["stop"]))
+        return cls.from_settings(settings)
+
+    @classmethod
+    def from_settings(cls, settings: Mapping[str, Any]) -> Self:
+        """A config from names and values; an unknown name is a `SettingError` with the nearest known one."""
+        for name in settings:
+            _rule(name)
+        return cls(**settings)
+
+    @classmethod
+    def from_hf(cls, generation_config: Mapping[str, Any]) -> Self:
+        """Translate a checkpoint's generation_config.json into what `transformers` would do with it.
+
+        `do_sample` false or absent is temperature 0, whatever sampling settings stand beside it; true without `top_k`
+        means transformers' own default of 50. `max_length` counts the prompt too and is left to the context window.
+
+        Raises:
+            UnsupportedError: the file asks for something that germinal does not do; it is named, never ignored.
+        """
+        given = {name: value for name, value in generation_config.items() if value is not None}
+        names = {
+            "max_new_tokens": "max_new_tokens",
+            "repetition_penalty": "repetition_penalty",
+            "num_beams": "num_beams",
+        }
+        names |= {"eos_token_id": "eos_ids", "stop_strings": "stop"}
+        sampling = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
+        sampling |= {"num_return_sequences": "n"}
+        _refuse_untranslatable(given)
+        if given.get("do_sample"):
+            given = {"temperature": 1.0, "top_k": 50, **given}
+            names |= sampling
+        return cls.lenient(**{ours: given[theirs] for theirs, ours in names.items() if theirs in given})
+
+    def override(self, **settings: Any) -> Self:
+        """A user's own settings, checked strictly, with this config as the defaults under them.
+
+        Defaults that these leave without effect (a checkpoint's `top_p` under the user's `temperature=0`) are dropped.
+        """
+        for name in settings:
+            _rule(name)
+        defaults = self.to_dict()
+        if settings.get("temperature", self.temperature) == 0:
+            defaults |= dict.fromkeys(_SAMPLING_ONLY) | {"n": 1}
+        return type(self)(**{**defaults, **settings})
+
+    def one_of_n(self) -> Self:
+        """The config of a single answer out of n."""
+        return self if self.n == 1 else replace(self, n=1)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest token is taken (after bias and penalties)."""
+        return self.temperature == 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """All settings by name; `GenerationConfig(**config.to_dict())` equals the config."""
+        return {spec.name: getattr(self, spec.name) for spec in fields(self)}
+
+    def check_vocabulary(self, vocab_size: int) -> None:
+        """Refuse token ids that the model does not have, and more tokens than it has.
+
+        Raises:
+            SettingError: names the setting and the vocabulary's size.
+        """
+        for name, ids in (
+            ("logit_bias", [token for token, _ in self.logit_bias or ()]),
+            ("eos_ids", self.eos_ids or ()),
+        ):
+            for token in ids:
+                if token >= vocab_size:
+                    raise SettingError(f"token {token} is not in the model's vocabulary of {vocab_size}.", where=name)
+        if self.logprobs is not None and self.logprobs > vocab_size:
+            raise SettingError(
+                f"{self.logprobs} is more than the model's vocabulary of {vocab_size}.", where="logprobs"
+            )
+
+    @classmethod
+    def settings(cls) -> tuple[Setting, ...]:
+        """Every setting with type, default and help, in order: what the command line makes its options from."""
+        rules = [(spec, spec.metadata["rule"]) for spec in fields(cls)]
+        return tuple(Setting(spec.name, r.type, r.many, spec.default, r.help, r.allowed) for spec, r in rules)
+
+
+def parse_logit_bias(items: Iterable[str]) -> dict[int, float]:
+    """`["15=-100", "3=2.5"]` as `{15: -100.0, 3: 2.5}`, for command lines.
+
+    Raises:
+        SettingError: an item is not ID=BIAS.
+    """
+    parsed = {}
+    for item in items:
+        token, _, bias = item.partition("=")
+        try:
+            parsed[int(token)] = float(bias)
+        except ValueError:
+            raise SettingError(f"'{item}' is not ID=BIAS.", where="logit_bias", hint="For example 198=-100.") from None
+    return parsed
+
+
+def _rule(name: str) -> Rule:
+    rules: dict[str, Rule] = {spec.name: spec.metadata["rule"] for spec in fields(GenerationConfig)}
+    if name not in rules:
+        raise SettingError(f"there is no generation setting '{name}'.", where=name, hint=nearest(name, list(rules)))
+    return rules[name]
+
+
+def _refuse_useless(config: GenerationConfig) -> None:
+    if config.temperature == 0:
+        for name in _SAMPLING_ONLY:
+            value = getattr(config, name)
+            if value is not None:
+                raise SettingError(
+                    f"{name}={value} has no effect at temperature 0, which always takes the likeliest token.",
+                    where=name,
+                    hint=f"Set temperature above 0 to sample, or leave {name} out.",
+                )
+        if config.n > 1:
+            raise SettingError(
+                f"n={config.n} answers at temperature 0 would all be the same.",
+                where="n",
+                hint="Set temperature above 0 to sample, or leave n out.",
+            )
+    for text in config.stop:
+        if config.stop.count(text) > 1:
+            raise SettingError(f"{text!r} is given twice.", where="stop")
+        for other in config.stop:
+            if other != text and other in text:
+                raise SettingError(
+                    f"{text!r} has no effect: it contains {other!r}, which ends the answer first.", where="stop"
+                )
+
+
+def _useful_stops(stop: tuple[str, ...]) -> tuple[str, ...]:
+    unique = tuple(dict.fromkeys(stop))
+    return tuple(text for text in unique if not any(other != text and other in text for other in unique))
+
+
+# What transformers acts on and germinal does not do, with the values that switch it off (None always does).
+_HF_UNSUPPORTED: dict[str, Any] = {
+    "min_length": 0,
+    "min_new_tokens": 0,
+    "max_time": None,
+    "typical_p": 1.0,
+    "top_h": None,
+    "epsilon_cutoff": 0.0,
+    "eta_cutoff": 0.0,
+    "no_repeat_ngram_size": 0,
+    "encoder_repetition_penalty": 1.0,
+    "encoder_no_repeat_ngram_size": 0,
+    "bad_words_ids": None,
+    "suppress_tokens": [],
+    "begin_suppress_tokens": [],
+    "forced_bos_token_id": None,
+    "forced_eos_token_id": None,
+    "sequence_bias": None,
+    "exponential_decay_length_penalty": None,
+    "guidance_scale": 1.0,
+    "watermarking_config": None,
+    "token_healing": False,
+    "penalty_alpha": 0.0,
+    "dola_layers": None,
+    "constraints": None,
+    "force_words_ids": None,
+}
+
+
+def _refuse_untranslatable(given: Mapping[str, Any]) -> None:
+    for name, value in given.items():
+        if name in _HF_UNSUPPORTED and value != _HF_UNSUPPORTED[name]:
+            raise UnsupportedError(f"{name}={value!r} is not supported.", where=f"generation_config.json, {name}")

@@ -1,0 +1,232 @@
+"""Logits processors: what bends the model's next-token distribution before a token is chosen, in one fixed order.
+
+    logit bias > repetition penalty > presence and frequency penalty > temperature > top-k > top-p > min-p
+
+This is the order of transformers (which has no presence and frequency penalties; these act on logits before the
+temperature, as OpenAI and vLLM define them). Each processor equals transformers' of the same name on the same logits;
+each cut works on the distribution that the one before it left.
+
+Shapes: B sequences, V vocabulary. All work in float32 and return a new tensor; a row never depends on another row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol, Self
+
+import torch
+from torch import Tensor
+
+from germinal.generation.config import GenerationConfig
+
+_NUCLEUS = 512
+"""How many of the likeliest tokens top-p looks at before it sorts them all."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Which tokens the sequences of a batch have seen, as far as the processors in use need it.
+
+    Attributes:
+        seen: bool [B, V], tokens of prompt or answer; for the repetition penalty.
+        counts: float32 [B, V], how often each token stands in the answer; for presence and frequency penalties.
+    """
+
+    seen: Tensor | None = None
+    counts: Tensor | None = None
+
+
+class Processor(Protocol):
+    """One step from logits to logits."""
+
+    name: ClassVar[str]
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor: ...
+
+    def __str__(self) -> str: ...
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        """The processor that the config asks for, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogitBias:
+    """Add a number to the logits of chosen tokens."""
+
+    name: ClassVar[str] = "logit_bias"
+    bias: tuple[tuple[int, float], ...]
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        ids, biases = zip(*self.bias, strict=True)
+        index = torch.tensor(ids, device=logits.device)
+        return logits.index_add(-1, index, logits.new_tensor(biases).expand(len(logits), -1))  # [B, V]
+
+    def __str__(self) -> str:
+        return f"logit_bias: {', '.join(f'{token} {bias:+g}' for token, bias in self.bias)}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        return cls(config.logit_bias) if config.logit_bias is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class RepetitionPenalty:
+    """Divide the positive logits of tokens seen in prompt or answer by the penalty, multiply the negative ones.
+
+    CTRL (Keskar et al. 2019, arXiv 1909.05858), with transformers' rule for negative logits.
+    """
+
+    name: ClassVar[str] = "repetition_penalty"
+    penalty: float
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        assert history.seen is not None
+        penalised = torch.where(logits < 0, logits * self.penalty, logits / self.penalty)
+        return torch.where(history.seen, penalised, logits)
+
+    def __str__(self) -> str:
+        return f"repetition_penalty: {self.penalty:g}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        return cls(config.repetition_penalty) if config.repetition_penalty is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class PresenceFrequencyPenalty:
+    """OpenAI's penalties: logit - count x frequency - (count > 0) x presence, where only the answer is counted."""
+
+    name: ClassVar[str] = "presence_frequency_penalty"
+    presence: float
+    frequency: float
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        assert history.counts is not None
+        return logits - self.frequency * history.counts - self.presence * (history.counts > 0)
+
+    def __str__(self) -> str:
+        return f"presence_penalty: {self.presence:g}, frequency_penalty: {self.frequency:g}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        if config.presence_penalty is None and config.frequency_penalty is None:
+            return None
+        return cls(config.presence_penalty or 0.0, config.frequency_penalty or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Temperature:
+    """Divide all logits: below 1 the distribution gets sharper, above 1 flatter."""
+
+    name: ClassVar[str] = "temperature"
+    temperature: float
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        return logits / self.temperature
+
+    def __str__(self) -> str:
+        return f"temperature: {self.temperature:g}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        return cls(config.temperature) if config.temperature not in (0.0, 1.0) else None
+
+
+@dataclass(frozen=True, slots=True)
+class TopK:
+    """Keep the k largest logits; those equal to the k-th stay too (Fan et al. 2018, arXiv 1805.04833)."""
+
+    name: ClassVar[str] = "top_k"
+    k: int
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        border = logits.topk(min(self.k, logits.shape[-1])).values[:, -1:]  # [B, 1]
+        return logits.masked_fill(logits < border, -torch.inf)
+
+    def __str__(self) -> str:
+        return f"top_k: {self.k}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        return cls(config.top_k) if config.top_k is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class TopP:
+    """Keep the fewest likeliest tokens whose probabilities reach p (nucleus sampling, arXiv 1904.09751).
+
+    Among equal logits at the border those with the higher ids stay, as in transformers. Where that sorts the whole
+    vocabulary, we look at the likeliest few hundred first, which nearly always reach p and are much quicker to find.
+    """
+
+    name: ClassVar[str] = "top_p"
+    p: float
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        vocab_size = logits.shape[-1]
+        for looked_at in (min(_NUCLEUS, vocab_size), vocab_size):
+            likeliest = logits.topk(looked_at, dim=-1).values  # [B, looked_at], descending
+            probabilities = (likeliest.double() - logits.logsumexp(dim=-1, keepdim=True)).exp()
+            mass_above = probabilities.cumsum(dim=-1) - probabilities
+            kept = (mass_above < self.p).sum(dim=-1, keepdim=True).clamp(min=1)  # [B, 1], how many tokens stay
+            if bool((kept < looked_at).all()):
+                break
+        border = likeliest.gather(-1, kept - 1)  # [B, 1]
+        cut = logits < border
+        surplus = vocab_size - cut.sum(dim=-1, keepdim=True) - kept  # equal to the border, but one too many
+        if bool((surplus > 0).any()):
+            equal = logits == border
+            cut |= equal & (equal.cumsum(dim=-1) <= surplus)
+        return logits.masked_fill(cut, -torch.inf)
+
+    def __str__(self) -> str:
+        return f"top_p: {self.p:g}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        return cls(config.top_p) if config.top_p is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class MinP:
+    """Drop tokens less likely than a fraction of the likeliest one (Nguyen et al. 2024, arXiv 2407.01082)."""
+
+    name: ClassVar[str] = "min_p"
+    p: float
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        probabilities = logits.softmax(dim=-1)  # [B, V]
+        top = probabilities.amax(dim=-1, keepdim=True)
+        return logits.masked_fill(probabilities < self.p * top, -torch.inf)
+
+    def __str__(self) -> str:
+        return f"min_p: {self.p:g}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        return cls(config.min_p) if config.min_p is not None else None
+
+
+PROCESSORS: tuple[type[Processor], ...] = (
+    LogitBias,
+    RepetitionPenalty,
+    PresenceFrequencyPenalty,
+    Temperature,
+    TopK,
+    TopP,
+    MinP,
+)
+"""All processors, in the order in which they act."""
+
+
+def processors_for(config: GenerationConfig) -> tuple[Processor, ...]:
+    """The processors that a config asks for, in the order in which they act."""
+    made = (kind.from_config(config) for kind in PROCESSORS)
+    return tuple(processor for processor in made if processor is not None)
+
+
+def describe(config: GenerationConfig) -> list[str]:
+    """One line for each processor in use, in order, and one that says how the token is then chosen."""
+    chosen = "greedy: the likeliest token" if config.greedy else "sample: one token by its probability"
+    return [*map(str, processors_for(config)), chosen]

@@ -1,0 +1,183 @@
+"""Choosing the next token: one `Sampler` a sequence, `choose_batch` for a whole step.
+
+A sampled token is found by inverting the cumulative distribution at one uniform number, drawn from a generator that
+belongs to the sequence and is seeded by (seed, index of the answer). So a sequence draws the same numbers whatever its
+company, on any device. Log-probabilities that are reported are those of the model itself, before bias, penalties,
+temperature and cuts.
+
+Shapes: B sequences, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from germinal.errors import CheckpointError
+from germinal.generation.config import GenerationConfig
+from germinal.generation.processors import History, Processor, processors_for
+
+
+@dataclass(frozen=True, slots=True)
+class SampledToken:
+    """A chosen token.
+
+    Attributes:
+        id: The token's id.
+        logprob: Its log-probability under the model itself; None unless the config asks for log-probabilities.
+        top_logprobs: (id, log-probability) of the likeliest tokens, likeliest first; as many as the config asks for.
+    """
+
+    id: int
+    logprob: float | None = None
+    top_logprobs: tuple[tuple[int, float], ...] = ()
+
+
+class Sampler:
+    """How one sequence chooses its tokens.
+
+    Args:
+        config: The settings; `n` is not looked at, each of n answers has a sampler of its own.
+        prompt_ids: The prompt, which the repetition penalty counts too.
+        index: Which of n answers this is: each draws from a stream of its own.
+
+    Attributes:
+        seed: The config's seed, or the random one drawn in its place, so that it can be recorded.
+        processors: What is done to the logits, in order.
+    """
+
+    def __init__(self, config: GenerationConfig, prompt_ids: Sequence[int] = (), index: int = 0) -> None:
+        self.config = config
+        self.processors = processors_for(config)
+        self.seed = secrets.randbits(63) if config.seed is None else config.seed
+        self._prompt_ids = tuple(prompt_ids) if config.repetition_penalty is not None else ()
+        self._generator: torch.Generator | None = None
+        if not config.greedy:
+            self._generator = torch.Generator().manual_seed(_stream_seed(self.seed, index))
+        self._counted = 0
+        self._seen: Tensor | None = None
+        self._counts: Tensor | None = None
+
+    @property
+    def plain_greedy(self) -> bool:
+        """Whether the largest logit is all that counts."""
+        return self.config.greedy and not self.processors
+
+    def choose(self, logits: Tensor, generated: Sequence[int] = ()) -> SampledToken:
+        """Choose the token that follows `generated` from logits [V]; a sampling one draws its next number for it."""
+        return choose_batch(logits.unsqueeze(0), [self], [generated])[0]
+
+    def uniform(self) -> float:
+        """The sequence's next number in [0, 1)."""
+        assert self._generator is not None, "a greedy sampler draws nothing"
+        return torch.rand((), generator=self._generator, dtype=torch.float64).item()
+
+    def history(
+        self, generated: Sequence[int], vocab_size: int, device: torch.device
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Rows [V] of `History`, brought up to date with the answer so far; only new tokens cost anything."""
+        needs_seen = self.config.repetition_penalty is not None
+        needs_counts = self.config.presence_penalty is not None or self.config.frequency_penalty is not None
+        if not (needs_seen or needs_counts):
+            return None, None
+        if len(generated) < self._counted:  # tokens were taken back
+            self._seen = self._counts = None
+            self._counted = 0
+        if needs_seen and self._seen is None:
+            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
+            self._seen[torch.tensor(self._prompt_ids, dtype=torch.long, device=device)] = True
+        if needs_counts and self._counts is None:
+            self._counts = torch.zeros(vocab_size, device=device)
+        for token in generated[self._counted :]:
+            if self._seen is not None:
+                self._seen[token] = True
+            if self._counts is not None:
+                self._counts[token] += 1
+        self._counted = len(generated)
+        return self._seen, self._counts
+
+
+def choose_batch(logits: Tensor, samplers: Sequence[Sampler], histories: Sequence[Sequence[int]]) -> list[SampledToken]:
+    """Choose one token for each row.
+
+    When all are plain greedy this is one argmax; log-probabilities are worked out only for the rows that ask for them.
+    Rows with the same processors are processed together.
+
+    Args:
+        logits: [B, V], any float type.
+        samplers: One a row.
+        histories: Each row's generated tokens so far.
+
+    Raises:
+        CheckpointError: the model's logits are not numbers.
+    """
+    logits = logits.float()
+    largest, ids = logits.max(dim=-1)  # [B] each; the first of equal ones
+    if not bool(torch.isfinite(largest).all()):
+        raise CheckpointError(
+            "the model's logits are not finite numbers.",
+            hint="Its weights are damaged, or overflow in this precision: try precision float32.",
+        )
+    for (processors, greedy), rows in _groups(samplers).items():
+        if greedy and not processors:
+            continue
+        chosen = [samplers[row] for row in rows]
+        history = _history(chosen, [histories[row] for row in rows], logits)
+        processed = logits[rows]
+        for processor in processors:
+            processed = processor(processed, history)
+        ids[rows] = processed.argmax(dim=-1) if greedy else _draw(processed, chosen)
+    return _with_logprobs(logits, ids, samplers)
+
+
+def _groups(samplers: Sequence[Sampler]) -> dict[tuple[tuple[Processor, ...], bool], list[int]]:
+    """Row numbers by what is done to the rows' logits and whether the largest is then taken."""
+    groups: dict[tuple[tuple[Processor, ...], bool], list[int]] = defaultdict(list)
+    for row, sampler in enumerate(samplers):
+        groups[sampler.processors, sampler.config.greedy].append(row)
+    return groups
+
+
+def _history(samplers: Sequence[Sampler], histories: Sequence[Sequence[int]], logits: Tensor) -> History:
+    vocab_size, device = logits.shape[-1], logits.device
+    rows = [s.history(generated, vocab_size, device) for s, generated in zip(samplers, histories, strict=True)]
+    seen = [row for row, _ in rows if row is not None]
+    counts = [row for _, row in rows if row is not None]
+    return History(torch.stack(seen) if seen else None, torch.stack(counts) if counts else None)
+
+
+def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
+    """One token id a row [B], by the probabilities of the logits [B, V]."""
+    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # [B, V]
+    total = cumulative[:, -1:]
+    uniform = total.new_tensor([[sampler.uniform()] for sampler in samplers])  # [B, 1]
+    # Below the total even after rounding, so that the token found never has probability zero.
+    target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
+    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+
+
+def _with_logprobs(logits: Tensor, ids: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken]:
+    tokens = [SampledToken(token) for token in ids.tolist()]
+    asked = [row for row, sampler in enumerate(samplers) if sampler.config.logprobs is not None]
+    if not asked:
+        return tokens
+    logprobs = logits[asked].log_softmax(dim=-1)  # [asked, V]
+    chosen = logprobs.gather(-1, ids[asked].unsqueeze(-1)).squeeze(-1).tolist()
+    most = max(samplers[row].config.logprobs or 0 for row in asked)
+    values, top_ids = (part.tolist() for part in logprobs.topk(min(most, logits.shape[-1]), dim=-1))
+    for place, row in enumerate(asked):
+        count = samplers[row].config.logprobs or 0
+        top = tuple(zip(top_ids[place][:count], values[place][:count], strict=True))
+        tokens[row] = SampledToken(tokens[row].id, chosen[place], top)
+    return tokens
+
+
+def _stream_seed(seed: int, index: int) -> int:
+    """63 bits that no other pair of seed and index shares, so that answer 1 of seed 0 is not answer 0 of seed 1."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "big") >> 1
