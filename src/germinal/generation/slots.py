@@ -1,0 +1,121 @@
+"""The slots of the cache: who holds which, and which prompt prefixes still lie in them.
+
+A slot keeps its tokens after its sequence has ended. A new sequence starts from the slot that shares the longest prefix
+with it: few-shot examples, a system prompt or the turns of a chat are computed once. A prefix counts only under the
+same adapter, since keys and values depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from germinal.generation.backends.backend import Backend
+from germinal.generation.sequence import Sequence
+
+
+@dataclass(slots=True)
+class Slot:
+    """One place in the cache.
+
+    Attributes:
+        index: Its number in the backend.
+        ids: Tokens whose keys and values lie in it.
+        adapter: Adapter that they were computed with.
+        sequence: Who holds it; None when free.
+        last_used: Of free slots, the one with the smallest gives way first.
+    """
+
+    index: int
+    ids: list[int] = field(default_factory=list)
+    adapter: str | None = None
+    sequence: Sequence | None = None
+    last_used: int = 0
+
+
+class SlotPool:
+    """All slots of a backend."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._slots = [Slot(index) for index in range(backend.num_slots)]
+        self._clock = 0
+
+    def has_free(self) -> bool:
+        return any(slot.sequence is None for slot in self._slots)
+
+    def longest_prefix(self, ids: list[int], adapter: str | None) -> tuple[Slot | None, int]:
+        """The slot that begins with the most tokens of `ids`, and how many."""
+        best, longest = None, 0
+        for slot in self._slots:
+            if slot.adapter == adapter and len(slot.ids) > longest:
+                shared = shared_prefix(slot.ids, ids)
+                if shared > longest:
+                    best, longest = slot, shared
+        return best, longest
+
+    def acquire(self, sequence: Sequence) -> Slot:
+        """Give a sequence a free slot, with the longest prefix that any slot has of it already in place."""
+        self._backend.reserve(min(sequence.most_tokens, self._backend.context_window))
+        source, shared = self.longest_prefix(sequence.ids, sequence.adapter)
+        # The last token of the prompt always runs: its logits say what comes first.
+        shared = min(shared, len(sequence.prompt_ids) - 1)
+        if source is not None and source.sequence is None and 2 * shared >= len(source.ids):
+            slot = source  # nobody else would miss the rest: take it over where it lies
+            self._backend.truncate(slot.index, shared)
+        else:
+            free = [slot for slot in self._slots if slot.sequence is None]
+            slot = min(free, key=lambda slot: (len(slot.ids) > 0, slot.last_used))
+            self._backend.free(slot.index)
+            if source is not None and shared:
+                self._backend.fork(source.index, slot.index, shared)
+        self._hold(slot, sequence, shared)
+        sequence.cached_tokens = shared
+        return slot
+
+    def fork(self, source: Slot, sequence: Sequence, length: int) -> Slot | None:
+        """Give a sequence a free slot with the first `length` tokens of another; None when no slot is free."""
+        free = [slot for slot in self._slots if slot.sequence is None]
+        if not free:
+            return None
+        self._backend.reserve(min(sequence.most_tokens, self._backend.context_window))
+        slot = min(free, key=lambda slot: (len(slot.ids) > 0, slot.last_used))
+        self._backend.fork(source.index, slot.index, length)
+        self._hold(slot, sequence, length)
+        sequence.cached_tokens = length
+        return slot
+
+    def _hold(self, slot: Slot, sequence: Sequence, length: int) -> None:
+        slot.sequence = sequence
+        slot.adapter = sequence.adapter
+        slot.ids = sequence.ids[:length]
+        sequence.num_computed = length
+
+    def computed(self, slot: Slot, token_ids: Iterable[int]) -> None:
+        """Note that a slot's next tokens have been computed."""
+        slot.ids.extend(token_ids)
+
+    def release(self, slot: Slot) -> None:
+        """Take a slot from its sequence; what lies in it stays until the slot is needed."""
+        self._clock += 1
+        slot.sequence = None
+        slot.last_used = self._clock
+
+    def forget(self) -> None:
+        """Drop every prefix that no running sequence holds: the weights or an adapter have changed."""
+        for slot in self._slots:
+            if slot.sequence is None:
+                slot.ids = []
+                self._backend.free(slot.index)
+
+
+def shared_prefix(left: list[int], right: list[int]) -> int:
+    """How many tokens two lists have in common at their beginning."""
+    low, high = 0, min(len(left), len(right))
+    while low < high:  # slices compare at C's speed, which makes bisection faster than a walk
+        middle = (low + high + 1) // 2
+        if left[low:middle] == right[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low

@@ -1,0 +1,90 @@
+"""The key-value cache: what attention computed for the tokens of each sequence, kept so that nothing runs twice.
+
+A cache is divided into slots, one a sequence. Token `position` of the sequence in `slot` has the *place*
+`slot * capacity + position`, the same in every layer. On the CPU memory is taken when a position is first written, not
+when it is reserved.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+class KVCache:
+    """Keys and values of all layers, [L, slots * capacity, K, E] each, growing when asked for more.
+
+    Args:
+        num_layers, num_kv_heads, head_dim: L, K, E of the network.
+        num_slots: Sequences held at once.
+        dtype, device: Of the keys and values.
+    """
+
+    def __init__(
+        self,
+        num_layers: int,
+        num_kv_heads: int,
+        head_dim: int,
+        num_slots: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.num_slots = num_slots
+        self.capacity = 0
+        self._heads = (num_kv_heads, head_dim)
+        self._dtype = dtype
+        self._device = device
+        self.keys = self._empty(num_layers, 0)
+        self.values = self._empty(num_layers, 0)
+
+    def _empty(self, num_layers: int, capacity: int) -> Tensor:
+        """Zeros, not uninitialised memory: a masked score times a stray NaN would still be NaN."""
+        shape = (num_layers, self.num_slots * capacity, *self._heads)
+        if self._device.type != "cpu" or capacity == 0:
+            return torch.zeros(shape, dtype=self._dtype, device=self._device)
+        # numpy's zeros are pages that the system hands out on first use; torch's are written at once.
+        return (
+            torch.from_numpy(np.zeros(math.prod(shape) * self._dtype.itemsize, np.uint8)).view(self._dtype).view(shape)
+        )
+
+    def reserve(self, capacity: int, lengths: dict[int, int]) -> None:
+        """Make room for `capacity` positions a slot, keeping the first `lengths[slot]` positions of each slot named."""
+        if capacity <= self.capacity:
+            return
+        capacity = max(capacity, 2 * self.capacity)
+        for name in ("keys", "values"):
+            old: Tensor = getattr(self, name)
+            new = self._empty(old.shape[0], capacity)
+            for slot, length in lengths.items():
+                source, target = slot * self.capacity, slot * capacity
+                new[:, target : target + length] = old[:, source : source + length]
+            setattr(self, name, new)
+        self.capacity = capacity
+
+    def copy(self, source: int, target: int, length: int) -> None:
+        """Give slot `target` the first `length` positions of slot `source`."""
+        source, target = source * self.capacity, target * self.capacity
+        for tensor in (self.keys, self.values):
+            tensor[:, target : target + length] = tensor[:, source : source + length]
+
+    def write(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> None:
+        """Keep keys and values [N, K, E] of one layer at places [N]."""
+        self.keys[layer].index_copy_(0, places, key)
+        self.values[layer].index_copy_(0, places, value)
+
+    def read(self, layer: int, slots: list[int], length: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the first `length` positions of some slots, [B, K, length, E] each.
+
+        Slots that follow one another are read where they lie; others are copied together.
+        """
+        consecutive = slots[-1] - slots[0] == len(slots) - 1 and slots == sorted(slots)
+        rows = slice(slots[0], slots[-1] + 1) if consecutive else slots
+
+        def part(tensor: Tensor) -> Tensor:
+            by_slot = tensor[layer].view(self.num_slots, self.capacity, *self._heads)
+            return by_slot[:, :length][rows].transpose(1, 2)
+
+        return part(self.keys), part(self.values)
