@@ -1,0 +1,213 @@
+"""Rows that can be trusted: complete, each with an id made of its content, none of them twice.
+
+Two rows with the same input would stand in two splits, or count twice in one, so they are never let through in silence:
+
+- the same input with *different* targets is always an error: no model can be right on both, and only the owner of the
+  data knows which target is meant;
+- the same input with the *same* target is an error by default (`duplicates="error"`), and with `duplicates="drop"` one
+  of them is kept and the others are listed in `Dataset.dropped`.
+
+Inputs are compared without outer spaces, in one Unicode form (NFC) and with one kind of line break, and are otherwise
+left as they are. Ids depend on content alone: not on the file's name, its format, or the order of its rows.
+"""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from germinal.data.readers import Record, Table, read_table
+from germinal.errors import DataError
+from germinal.storage import digest
+
+DuplicatePolicy = Literal["error", "drop"]
+
+_SHOWN = 5  # examples listed in an error
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One example of the use case.
+
+    Attributes:
+        id: Hash of input, target and group; changes when any of them does.
+        key: Hash of the input alone; unlike the id it survives the correction of a label.
+        unit: What a split keeps together: the group or, without groups, the input regardless of case and spacing.
+        input: The text, as the file has it.
+        target: The right answer, without outer spaces.
+        group: The source that rows share, if the project names such a column.
+        position: Place in the file, from 0, among all its rows.
+    """
+
+    id: str
+    key: str
+    unit: str
+    input: str
+    target: str
+    group: str | None
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """A row that was dropped, and the one that was kept in its place."""
+
+    dropped: str
+    kept: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """The rows of a data file, in the file's order, and the duplicates that were dropped on the way."""
+
+    rows: tuple[Row, ...]
+    dropped: tuple[Duplicate, ...] = field(default=())
+
+    @property
+    def digest(self) -> str:
+        """Hash of the content, whatever the order of the rows."""
+        return digest(sorted(row.id for row in self.rows))
+
+
+def read_dataset(
+    path: str | Path,
+    *,
+    input: str,
+    target: str,
+    group: str | None = None,
+    duplicates: DuplicatePolicy = "error",
+) -> Dataset:
+    """Read a data file and check it; see `make_dataset`."""
+    return make_dataset(read_table(path), input=input, target=target, group=group, duplicates=duplicates)
+
+
+def make_dataset(
+    table: Table,
+    *,
+    input: str,
+    target: str,
+    group: str | None = None,
+    duplicates: DuplicatePolicy = "error",
+) -> Dataset:
+    """Rows of the named columns.
+
+    Raises:
+        DataError: a column is missing, a value is missing, the same input has two targets, or, unless `duplicates` is
+            "drop", a row stands there twice.
+    """
+    inputs = _texts(table, input, strip=False)
+    targets = _texts(table, target, strip=True)
+    groups = _texts(table, group, strip=True) if group else [None] * len(inputs)
+    rows = [_row(*content, position) for position, content in enumerate(zip(inputs, targets, groups, strict=True))]
+    _refuse_conflicts(rows, table)
+    kept, dropped = _without_duplicates(rows, table.records)
+    if dropped and duplicates == "error":
+        lines = _listed(f"{pair.dropped} repeats {pair.kept}" for pair in dropped)
+        what = f"{len(dropped)} of {len(rows)} rows repeat another row: {lines}."
+        raise DataError(
+            what, where=str(table.path), hint='Remove them, or say duplicates = "drop" to keep one of each.'
+        )
+    return Dataset(tuple(kept), tuple(dropped))
+
+
+def inputs_of(table: Table, column: str) -> list[str]:
+    """The texts of one column, in the file's order, duplicates and all: what there is to predict."""
+    return _texts(table, column, strip=False)
+
+
+def _row(input: str, target: str, group: str | None, position: int) -> Row:
+    same = _comparable(input)
+    unit = (
+        ("group", group)
+        if group is not None
+        else ("input", " ".join(unicodedata.normalize("NFKC", same).casefold().split()))
+    )
+    return Row(
+        id=digest((same, target, group)),
+        key=digest(same),
+        unit=digest(unit),
+        input=input,
+        target=target,
+        group=group,
+        position=position,
+    )
+
+
+def _comparable(text: str) -> str:
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def _texts(table: Table, column: str, *, strip: bool) -> list[str]:
+    """One column as text; values that are missing, or only spaces, are an error."""
+    table.require_column(column)
+    texts = []
+    missing: list[Record] = []
+    for record in table.records:
+        text = _as_text(record.values.get(column), record.where, column)
+        if not text.strip():
+            missing.append(record)
+        texts.append(text.strip() if strip else text)
+    if missing:
+        where = _listed(record.where for record in missing)
+        what = f"{len(missing)} of {len(texts)} rows have nothing in column '{column}': {where}."
+        raise DataError(what, where=str(table.path), hint="Fill them in or remove the rows.")
+    return texts
+
+
+def _as_text(value: Any, where: str, column: str) -> str:
+    match value:
+        case None:
+            return ""
+        case str():
+            return value
+        case bool():
+            return "true" if value else "false"
+        case int():
+            return str(value)
+        case float():
+            return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
+    what = f"column '{column}' holds a {type(value).__name__} where text or a number was expected."
+    raise DataError(what, where=where)
+
+
+def _refuse_conflicts(rows: Sequence[Row], table: Table) -> None:
+    by_key: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        by_key[row.key].append(row)
+    conflicts = [same for same in by_key.values() if len({row.target for row in same}) > 1]
+    if conflicts:
+        described = _listed(_conflict(same, table.records) for same in conflicts)
+        what = f"{len(conflicts)} inputs stand there with different targets: {described}."
+        raise DataError(what, where=str(table.path), hint="Decide which target is right and remove the other rows.")
+
+
+def _conflict(rows: Sequence[Row], records: Sequence[Record]) -> str:
+    text = " ".join(rows[0].input.split())
+    shown = text if len(text) <= 60 else text[:57] + "..."
+    return f"'{shown}' is " + " and ".join(f"'{row.target}' at {records[row.position].where}" for row in rows[:_SHOWN])
+
+
+def _without_duplicates(rows: Sequence[Row], records: Sequence[Record]) -> tuple[list[Row], list[Duplicate]]:
+    """One row of each input. Of several with different groups the least group stays, so that order decides nothing."""
+    kept: dict[str, Row] = {}
+    for row in sorted(rows, key=lambda row: (row.group or "", row.position)):
+        kept.setdefault(row.key, row)
+    stays = {row.position for row in kept.values()}
+    dropped = [
+        Duplicate(dropped=records[row.position].where, kept=records[kept[row.key].position].where)
+        for row in rows
+        if row.position not in stays
+    ]
+    return [row for row in rows if row.position in stays], dropped
+
+
+def _listed(items: Iterable[str]) -> str:
+    """The first few, and how many more."""
+    listed = list(items)
+    more = f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return "; ".join(listed[:_SHOWN]) + more
