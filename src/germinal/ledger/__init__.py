@@ -1,0 +1,55 @@
+"""What happened in a project: runs, steps, predictions row by row, answers, measurements, and looks at the test split.
+
+One SQLite file (or any database by URL) behind SQLAlchemy. The runner writes it; leaderboard, report, studio and server
+only read it, through `Ledger.results()` and its neighbours, which return the dataclasses of `germinal.ledger.records`:
+
+    ledger = Ledger.open(folder / "ledger.sqlite")
+    results = ledger.results()                   # the latest finished run: candidates, figures, comparisons, the choice
+    ledger.answers("majority", split="dev")      # what one trial answered, example by example
+    ledger.prompts(trial_id), ledger.history(trial_id), ledger.step(key), ledger.test_looks()
+
+Steps and predictions are addressed by content (`germinal.project.keys`), never by a name or a path, and an error is
+never stored as an answer.
+"""
+
+from germinal.ledger.ledger import Ledger
+from germinal.ledger.records import (
+    AnswerRecord,
+    CandidateRecord,
+    ChoiceRecord,
+    ComparisonRecord,
+    Cost,
+    Environment,
+    EstimateRecord,
+    Figure,
+    MetricRecord,
+    PromptRecord,
+    Results,
+    RunRecord,
+    SplitRecord,
+    Spread,
+    StepRecord,
+    SuccessRecord,
+    TrialRecord,
+)
+
+__all__ = [
+    "AnswerRecord",
+    "CandidateRecord",
+    "ChoiceRecord",
+    "ComparisonRecord",
+    "Cost",
+    "Environment",
+    "EstimateRecord",
+    "Figure",
+    "Ledger",
+    "MetricRecord",
+    "PromptRecord",
+    "Results",
+    "RunRecord",
+    "SplitRecord",
+    "Spread",
+    "StepRecord",
+    "SuccessRecord",
+    "TrialRecord",
+]

@@ -1,0 +1,121 @@
+"""Opening the database: SQLite in WAL mode or any other by URL, brought to the present schema by Alembic.
+
+The only place that knows which database it is.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError
+
+from germinal.errors import LedgerError, StorageError
+
+_BUSY_SECONDS = 30
+
+
+def open_database(location: str | Path) -> Engine:
+    """An engine over an up-to-date ledger; a new one is made when there is none.
+
+    Args:
+        location: A file (SQLite) or a database URL.
+
+    Raises:
+        LedgerError: it was written by a newer germinal, or is no database.
+        StorageError: the disk is full or the file cannot be written.
+    """
+    text = str(location)
+    url = text if "://" in text else f"sqlite:///{Path(text).absolute()}"
+    if url.startswith("sqlite:///") and ":memory:" not in url:
+        _make_folder(Path(url.removeprefix("sqlite:///")).parent)
+    engine = create_engine(url)
+    event.listen(engine, "handle_error", _translate(text))
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _prepare_sqlite)
+    _migrate(engine, text)
+    return engine
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert rows; those whose primary key is there already stay as they are."""
+    if not rows:
+        return
+    dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
+    if connection.dialect.name not in dialects:
+        raise LedgerError(
+            f"a {connection.dialect.name} database cannot hold a ledger.", hint="Use SQLite or PostgreSQL."
+        )
+    connection.execute(dialects[connection.dialect.name](table).on_conflict_do_nothing(), list(rows))
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"cannot be made: {error.strerror or error}.", where=str(folder)) from error
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    cursor = connection.cursor()
+    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    cursor.execute("PRAGMA journal_mode = WAL")
+    cursor.execute("PRAGMA foreign_keys = ON")
+    cursor.close()
+
+
+def _translate(location: str) -> Any:
+    """A handler that turns what a user can cause into an error of ours; bugs stay SQLAlchemy's."""
+
+    def handle(context: ExceptionContext) -> None:
+        message = str(context.original_exception)
+        if "disk is full" in message or "disk I/O error" in message or "No space left" in message:
+            raise StorageError(
+                "the disk is full; nothing was replaced.", where=location, hint="Free some space and run again."
+            )
+        if "readonly" in message or "unable to open" in message:
+            raise StorageError(f"cannot be written: {message}.", where=location)
+        if "not a database" in message or "malformed" in message:
+            raise LedgerError(
+                f"is no ledger: {message}.", where=location, hint="Move it away, or restore it from a copy."
+            )
+        if "database is locked" in message:
+            raise LedgerError(f"was locked by another process for {_BUSY_SECONDS} s.", where=location)
+
+    return handle
+
+
+def _migrate(engine: Engine, location: str) -> None:
+    """Run the migrations that this database lacks."""
+    from alembic import command
+    from alembic.config import Config
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    scripts = ScriptDirectory.from_config(config)
+    try:
+        with engine.begin() as connection:
+            if engine.dialect.name == "sqlite":
+                connection.exec_driver_sql(
+                    "BEGIN IMMEDIATE"
+                )  # two processes that open a new ledger at once migrate it once
+            current = MigrationContext.configure(connection).get_current_revision()
+            if current == scripts.get_current_head():
+                return
+            if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+                raise LedgerError(
+                    f"was written by a newer germinal (schema {current}).",
+                    where=location,
+                    hint="Upgrade germinal, or use another folder.",
+                )
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+    except DBAPIError as error:
+        raise LedgerError(f"cannot be opened: {error.orig}.", where=location) from error

@@ -1,0 +1,329 @@
+"""`Ledger`: the one door to the database. The runner writes through it, everybody reads through it.
+
+Every method is one short transaction, so that a reader never waits for a run and a killed writer leaves nothing
+half-done.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self, TypeVar
+
+from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy.orm import Session, sessionmaker
+
+from germinal.errors import LedgerError
+from germinal.ledger import results
+from germinal.ledger.database import insert_new, open_database
+from germinal.ledger.records import (
+    AnswerRecord,
+    Environment,
+    Figure,
+    Prediction,
+    PredictionLink,
+    PromptRecord,
+    Results,
+    RunRecord,
+    StepRecord,
+)
+from germinal.ledger.tables import (
+    Answer,
+    Example,
+    Measurement,
+    PredictionRow,
+    Run,
+    RunTrial,
+    Step,
+    StepPrediction,
+    TestLook,
+)
+
+_Item = TypeVar("_Item")
+_KEYS_A_QUERY = 500  # databases limit the number of parameters of one statement
+
+
+class Ledger:
+    """What happened in a project."""
+
+    def __init__(self, location: str | Path) -> None:
+        self.location = str(location)
+        self.engine = open_database(location)
+        self._session = sessionmaker(self.engine, expire_on_commit=False)
+
+    @classmethod
+    def open(cls, location: str | Path) -> Self:
+        """Open a ledger, or make a new one; older ones are migrated.
+
+        Args:
+            location: A file (SQLite) or a database URL.
+
+        Raises:
+            LedgerError: it was written by a newer germinal, or is no ledger.
+            StorageError: it cannot be written.
+        """
+        return cls(location)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self.engine.dispose()
+
+    # ---- reading -------------------------------------------------------------------------------------------------
+
+    def results(self, run_id: int | None = None) -> Results:
+        """Everything that a run found; without `run_id`, the latest finished one.
+
+        Raises:
+            LedgerError: there is no such run.
+        """
+        with self._read() as session:
+            return results.results(session, results.find_run(session, run_id, self.location))
+
+    def runs(self) -> list[RunRecord]:
+        """All runs, newest first, unfinished ones too."""
+        with self._read() as session:
+            return [results.run_record(run) for run in session.scalars(select(Run).order_by(Run.id.desc()))]
+
+    def answers(self, trial_id: str, split: str = "dev", run_id: int | None = None) -> list[AnswerRecord]:
+        """What a trial answered to each row of a split, in the split's order.
+
+        Raises:
+            LedgerError: no such trial in that run, or it was not measured on that split.
+        """
+        with self._read() as session:
+            return results.answers(session, self._trial(session, trial_id, run_id), split)
+
+    def prompts(self, trial_id: str, split: str = "dev", run_id: int | None = None) -> list[PromptRecord]:
+        """The first prompts of a trial exactly as the model saw them; none for a baseline."""
+        with self._read() as session:
+            trial = self._trial(session, trial_id, run_id)
+            step = results.step_of(session, trial, f"predict/{split}")
+            return [PromptRecord(**prompt) for prompt in step.values.get("prompts", [])]
+
+    def history(self, trial_id: str, run_id: int | None = None) -> list[dict[str, Any]]:
+        """The loss curve of a trial's tune step; empty when it is untuned."""
+        with self._read() as session:
+            trial = self._trial(session, trial_id, run_id)
+            step = session.get(Step, trial.steps["tune"]) if "tune" in trial.steps else None
+            return list(step.values.get("history", [])) if step else []
+
+    def step(self, key: str) -> StepRecord:
+        """A step by its resolved key.
+
+        Raises:
+            LedgerError: there is none.
+        """
+        found = self.find_step(key)
+        if found is None:
+            raise LedgerError(f"there is no step {key[:12]}.", where=self.location)
+        return found
+
+    def find_step(self, key: str) -> StepRecord | None:
+        """A step by its resolved key, or None."""
+        with self._read() as session:
+            row = session.get(Step, key)
+            return results.step_record(row) if row else None
+
+    def test_looks(self) -> int:
+        """In how many runs something new was measured on test."""
+        with self._read() as session:
+            return results.test_looks(session)
+
+    def last_steps(self, trial_id: str) -> dict[str, StepRecord]:
+        """The steps of a trial in the latest run that got anywhere with it, by role; empty when no run did."""
+        with self._read() as session:
+            query = select(RunTrial).where(RunTrial.trial_id == trial_id).order_by(RunTrial.run_id.desc())
+            for trial in session.scalars(query):
+                if trial.steps:
+                    rows = {role: session.get(Step, key) for role, key in trial.steps.items()}
+                    return {role: results.step_record(row) for role, row in rows.items() if row}
+            return {}
+
+    def measured(self, kind: str) -> list[StepRecord]:
+        """Finished steps of a kind, newest first: what estimates stand on."""
+        with self._read() as session:
+            query = select(Step).where(Step.kind == kind, Step.status == "done").order_by(Step.finished_at.desc())
+            return [results.step_record(row) for row in session.scalars(query.limit(50))]
+
+    # ---- runs ----------------------------------------------------------------------------------------------------
+
+    def begin_run(
+        self, config: Mapping[str, Any], overrides: Sequence[str], limit: int | None, environment: Environment
+    ) -> int:
+        """Record that a run starts. Runs that never ended were killed: the project's lock is ours."""
+        with self._session.begin() as session:
+            session.execute(update(Run).where(Run.status == "running").values(status="interrupted"))
+            run = Run(
+                started_at=_now(),
+                finished_at=None,
+                status="running",
+                limit=limit,
+                overrides=list(overrides),
+                config=dict(config),
+                environment=asdict(environment),
+                outcome={},
+            )
+            session.add(run)
+            session.flush()
+            return run.id
+
+    def end_run(self, run_id: int, status: str, outcome: Mapping[str, Any] | None = None) -> None:
+        """Record how a run ended, and what it chose."""
+        with self._session.begin() as session:
+            run = session.get_one(Run, run_id)
+            run.status, run.finished_at = status, _now()
+            if outcome is not None:
+                run.outcome = dict(outcome)
+
+    def record_trials(self, run_id: int, trials: Iterable[Mapping[str, Any]]) -> None:
+        """Record the trials of a run as it names them, with the steps that they stand on; replaces what was there."""
+        with self._session.begin() as session:
+            session.execute(delete(RunTrial).where(RunTrial.run_id == run_id))
+            session.add_all(RunTrial(run_id=run_id, **trial) for trial in trials)
+
+    def look_at_test(self, run_id: int, trial_id: str, step_key: str) -> None:
+        """Count that something new was measured on test."""
+        with self._session.begin() as session:
+            session.add(TestLook(run_id=run_id, trial_id=trial_id, step_key=step_key, at=_now()))
+
+    # ---- steps ---------------------------------------------------------------------------------------------------
+
+    def begin_step(self, step: StepRecord, run_id: int) -> float:
+        """Record that a step starts, and return the seconds that killed attempts at it took so far."""
+        with self._session.begin() as session:
+            row = session.get(Step, step.key)
+            if row is None:
+                row = Step(key=step.key, seconds=0.0, values={}, outputs={}, memory_note="")
+                session.add(row)
+            row.recipe_key, row.kind, row.name = step.recipe_key, step.kind, step.name
+            row.parts, row.recipe_parts = step.parts, step.recipe_parts
+            row.artifact = step.artifact.name if step.artifact else None
+            row.environment, row.status, row.error = asdict(step.environment), "running", None
+            row.started_at, row.finished_at, row.run_id = _now(), None, run_id
+            return row.seconds
+
+    def touch_step(self, key: str, seconds: float) -> None:
+        """Remember the time that a step took so far, in case it is killed."""
+        with self._session.begin() as session:
+            session.execute(update(Step).where(Step.key == key).values(seconds=seconds))
+
+    def finish_step(
+        self,
+        key: str,
+        *,
+        outputs: Mapping[str, str],
+        values: Mapping[str, Any],
+        seconds: float,
+        peak_memory_bytes: int | None,
+        memory_note: str,
+    ) -> StepRecord:
+        """Record that a step is done; from now on it is cached."""
+        with self._session.begin() as session:
+            row = session.get_one(Step, key)
+            row.outputs, row.values, row.seconds = dict(outputs), dict(values), seconds
+            row.peak_memory_bytes, row.memory_note = peak_memory_bytes, memory_note
+            row.status, row.finished_at = "done", _now()
+            return results.step_record(row)
+
+    def fail_step(self, key: str, error: str) -> None:
+        """Record why a step failed. It is not cached: the next run tries again."""
+        with self._session.begin() as session:
+            session.execute(
+                update(Step).where(Step.key == key).values(status="failed", error=error, finished_at=_now())
+            )
+
+    # ---- rows ----------------------------------------------------------------------------------------------------
+
+    def store_examples(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Keep rows of the data by their content's digest (`row_id`, `input`, `target`, `group`)."""
+        with self.engine.begin() as connection:
+            renamed = [{**row, "row_group": row["group"]} for row in rows]
+            for few in _batches(({k: v for k, v in row.items() if k != "group"} for row in renamed), _KEYS_A_QUERY):
+                insert_new(connection, _table(Example), few)
+
+    def predictions(self, keys: Iterable[str]) -> dict[str, Prediction]:
+        """Those of the predictions that are stored."""
+        found: dict[str, Prediction] = {}
+        with self._read() as session:
+            for some in _batches(dict.fromkeys(keys), _KEYS_A_QUERY):
+                for row in session.scalars(select(PredictionRow).where(PredictionRow.key.in_(some))):
+                    found[row.key] = Prediction(row.key, row.kind, row.output, row.seconds, row.peak_memory_bytes)
+        return found
+
+    def store_predictions(self, predictions: Iterable[Prediction], run_id: int) -> None:
+        """Store a batch of predictions, whole or not at all; those that are stored already stay as they are."""
+        common = {"created_at": _now(), "run_id": run_id}
+        rows = [{**asdict(prediction), **common} for prediction in predictions]
+        with self.engine.begin() as connection:
+            insert_new(connection, _table(PredictionRow), rows)
+
+    def link_predictions(self, step_key: str, links: Iterable[PredictionLink]) -> None:
+        """Record which predictions answer which rows in a step; replaces what was there."""
+        with self._session.begin() as session:
+            session.execute(delete(StepPrediction).where(StepPrediction.step_key == step_key))
+            session.add_all(StepPrediction(step_key=step_key, **asdict(link)) for link in links)
+
+    def linked(self, step_key: str) -> list[PredictionLink]:
+        """Which predictions answer which rows in a step, in the split's order."""
+        with self._read() as session:
+            query = select(StepPrediction).where(StepPrediction.step_key == step_key).order_by(StepPrediction.position)
+            return [
+                PredictionLink(row.row_id, row.position, row.generation_key, row.score_key)
+                for row in session.scalars(query)
+            ]
+
+    def store_answers(self, step_key: str, replicate: int, answers: Iterable[Mapping[str, Any]]) -> None:
+        """Store what a rule answered; replaces what an interrupted attempt left."""
+        with self._session.begin() as session:
+            session.execute(delete(Answer).where(Answer.step_key == step_key, Answer.replicate == replicate))
+            session.add_all(Answer(step_key=step_key, replicate=replicate, **answer) for answer in answers)
+
+    def stored_answers(self, step_key: str, replicate: int) -> list[dict[str, Any]]:
+        """What `store_answers` stored, in the split's order, each with the row's target and group."""
+        with self._read() as session:
+            return results.stored_answers(session, step_key, replicate)
+
+    def store_measurements(self, step_key: str, replicate: int, figures: Mapping[str, Figure]) -> None:
+        """Store figures by metric; replaces what an interrupted attempt left."""
+        same = (Measurement.step_key == step_key, Measurement.replicate == replicate)
+        with self._session.begin() as session:
+            session.execute(delete(Measurement).where(*same))
+            session.add_all(
+                Measurement(step_key=step_key, replicate=replicate, metric=metric, **asdict(figure))
+                for metric, figure in figures.items()
+            )
+
+    def measurements(self, step_key: str) -> dict[int, dict[str, Figure]]:
+        """The figures of a measure step: by replicate (`CANDIDATE` for all together), then by metric."""
+        with self._read() as session:
+            return results.figures(session, step_key)
+
+    def count(self, kind: str) -> int:
+        """How many rows are stored: "predictions", "answers", "examples"."""
+        tables = {"predictions": PredictionRow, "answers": Answer, "examples": Example}
+        with self._read() as session:
+            return session.scalar(select(func.count()).select_from(tables[kind])) or 0
+
+    def _read(self) -> Session:
+        return self._session()
+
+    def _trial(self, session: Session, trial_id: str, run_id: int | None) -> RunTrial:
+        return results.find_trial(session, results.find_run(session, run_id, self.location), trial_id)
+
+
+def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
+    source = iter(items)
+    while batch := list(islice(source, size)):
+        yield batch
+
+
+def _table(model: type[Any]) -> Table:
+    table: Table = model.__table__
+    return table
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

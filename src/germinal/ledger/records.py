@@ -1,0 +1,329 @@
+"""What the ledger returns: frozen dataclasses, no session, no laziness, safe to keep and to pass between threads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from germinal.errors import LedgerError, nearest
+
+Split = Literal["train", "dev", "test"]
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """Where something ran: recorded beside every step, never part of a key."""
+
+    germinal: str
+    python: str
+    platform: str
+    device: str
+    git_commit: str | None
+    git_dirty: bool
+    versions: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One `germinal run`, finished or not."""
+
+    id: int
+    started_at: datetime
+    finished_at: datetime | None
+    status: str
+    limit: int | None
+    overrides: list[str]
+    config: dict[str, Any]
+    environment: Environment
+
+    @property
+    def seconds(self) -> float | None:
+        """From start to end, or None while it runs."""
+        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRecord:
+    """A metric and its direction."""
+
+    name: str
+    higher_is_better: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRecord:
+    """How many rows a split holds, by label."""
+
+    rows: int
+    labels: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value with its confidence interval."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+    method: str
+    level: float = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Spread:
+    """How far a metric swings over the replicates of a candidate (its choices of examples)."""
+
+    low: float
+    high: float
+    deviation: float
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a trial cost on dev.
+
+    Rules that share a predict step share its seconds; tokens are those that the trial's own rule needs.
+    """
+
+    seconds: float = 0.0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    generated_tokens: int = 0
+    scored_tokens: int = 0
+    peak_memory_bytes: int | None = None
+    memory_note: str = ""
+    by_step: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class EstimateRecord:
+    """What the plan foretold of a trial, and by what factor the measured figures differ (measured / estimated)."""
+
+    parameters: int
+    weight_bytes: int
+    cache_bytes: int
+    activation_bytes: int
+    memory_bytes: int
+    seconds: float
+    tokens: int
+    basis: str
+    memory_factor: float | None = None
+    seconds_factor: float | None = None
+
+
+Figures = dict[str, dict[str, Figure]]
+
+
+@dataclass(frozen=True, slots=True)
+class TrialRecord:
+    """One replicate: a candidate with its choice of examples."""
+
+    id: str
+    candidate: str
+    shot_seed: int | None
+    position: int
+    figures: Figures
+    cost: Cost
+    estimate: EstimateRecord | None
+    steps: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class CandidateRecord:
+    """Something that could be shipped: model, prompt, rule, adapter and precision; or a plain baseline."""
+
+    id: str
+    kind: str
+    model: str | None
+    baseline: str | None
+    shots: int | None
+    rule: str | None
+    adapter: str | None
+    precision: str | None
+    parameters: int | None
+    tokens_per_example: float
+    work: float
+    figures: Figures
+    spread: dict[str, Spread]
+    trials: list[TrialRecord]
+    cost: Cost
+
+
+@dataclass(frozen=True, slots=True)
+class ComparisonRecord:
+    """A paired test of two candidates on the same dev rows.
+
+    `exploratory`: against the observed best, which no plan can declare; such tests are corrected by themselves.
+    """
+
+    first: str
+    second: str
+    metric: str
+    difference: float
+    low: float | None
+    high: float | None
+    p_value: float
+    p_adjusted: float | None
+    test: str
+    role: str
+    exploratory: bool
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChoiceRecord:
+    """Which candidate won, and why."""
+
+    metric: str
+    best: str
+    tied: list[str]
+    winner: str
+    winner_trial: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessRecord:
+    """Whether a success criterion of [scope] was reached on test."""
+
+    metric: str
+    threshold: float
+    verdict: str
+    figure: Figure | None
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRecord:
+    """What one trial answered to one row."""
+
+    row_id: str
+    position: int
+    input: str
+    target: str
+    group: str | None
+    answer: str | None
+    text: str | None
+    probabilities: dict[str, float] | None
+    error: str | None
+    correct: bool
+    output: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptRecord:
+    """A prompt exactly as the model saw it."""
+
+    row_id: str
+    text: str
+    tokens: int
+    dropped_examples: int
+    truncated_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRecord:
+    """One step, by its resolved key, with the parts of both keys."""
+
+    key: str
+    recipe_key: str
+    kind: str
+    name: str
+    status: str
+    parts: dict[str, Any]
+    recipe_parts: dict[str, Any]
+    outputs: dict[str, str]
+    values: dict[str, Any]
+    artifact: Path | None
+    seconds: float
+    peak_memory_bytes: int | None
+    memory_note: str
+    environment: Environment
+    started_at: datetime
+    finished_at: datetime | None
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One stored row: what a model with an adapter made of one sequence of token ids.
+
+    Attributes:
+        key: Digest of weights, adapter, token ids, generation settings or scored continuations, precision and seed.
+        output: The part of the answer that this kind of row holds, as JSON.
+        seconds: This row's share of the time of the batch that it was computed in.
+        peak_memory_bytes: The process's peak while that batch ran, or None where it cannot be known.
+    """
+
+    key: str
+    kind: str
+    output: Mapping[str, Any]
+    seconds: float
+    peak_memory_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionLink:
+    """Which stored rows answer one row of a split in one predict step."""
+
+    row_id: str
+    position: int
+    generation_key: str | None
+    score_key: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Results:
+    """Everything that one run found. Names are that run's."""
+
+    run: RunRecord
+    candidates: list[CandidateRecord]
+    comparisons: list[ComparisonRecord]
+    choice: ChoiceRecord | None
+    success: list[SuccessRecord]
+    test_looks: int
+    detectable_difference: float | None
+    splits: dict[str, SplitRecord]
+    metrics: list[MetricRecord]
+
+    @property
+    def primary(self) -> str:
+        """The metric by which the winner is chosen."""
+        return self.metrics[0].name
+
+    @property
+    def trials(self) -> list[TrialRecord]:
+        """All trials, in the order of the plan."""
+        return sorted(
+            (trial for candidate in self.candidates for trial in candidate.trials), key=lambda trial: trial.position
+        )
+
+    def trial(self, trial_id: str) -> TrialRecord:
+        """The trial of that name, or of the candidate's only replicate.
+
+        Raises:
+            LedgerError: no such trial; names the nearest.
+        """
+        by_id = {trial.id: trial for trial in self.trials}
+        if trial_id not in by_id:
+            raise LedgerError(
+                f"there is no trial '{trial_id}' in run {self.run.id}.", hint=nearest(trial_id, list(by_id))
+            )
+        return by_id[trial_id]
+
+    def candidate(self, candidate_id: str) -> CandidateRecord:
+        """The candidate of that name.
+
+        Raises:
+            LedgerError: no such candidate; names the nearest.
+        """
+        by_id = {candidate.id: candidate for candidate in self.candidates}
+        if candidate_id not in by_id:
+            raise LedgerError(
+                f"there is no candidate '{candidate_id}' in run {self.run.id}.", hint=nearest(candidate_id, list(by_id))
+            )
+        return by_id[candidate_id]
