@@ -156,8 +156,8 @@ class TopK:
 class TopP:
     """Keep the fewest likeliest tokens whose probabilities reach p (nucleus sampling, arXiv 1904.09751).
 
-    Among equal logits at the border those with the higher ids stay, as in transformers. Where that sorts the whole
-    vocabulary, we look at the likeliest few hundred first, which nearly always reach p and are much quicker to find.
+    Among equal logits at the border the lower ids stay (transformers leaves that to an unstable sort). Where it sorts
+    the whole vocabulary, we look at the likeliest few hundred first, which mostly reach p and are quicker to find.
     """
 
     name: ClassVar[str] = "top_p"
@@ -177,7 +177,7 @@ class TopP:
         surplus = vocab_size - cut.sum(dim=-1, keepdim=True) - kept  # equal to the border, but one too many
         if bool((surplus > 0).any()):
             equal = logits == border
-            cut |= equal & (equal.cumsum(dim=-1) <= surplus)
+            cut |= equal & (equal.cumsum(dim=-1) > equal.sum(dim=-1, keepdim=True) - surplus)
         return logits.masked_fill(cut, -torch.inf)
 
     def __str__(self) -> str:

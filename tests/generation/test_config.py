@@ -1,0 +1,175 @@
+"""GenerationConfig: ranges, settings without effect, leniency over HTTP, generation_config.json translated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from transformers import GenerationConfig as PeerConfig
+
+from germinal.errors import SettingError, UnsupportedError
+from germinal.generation import config as module
+from germinal.generation.config import GenerationConfig, parse_logit_bias
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_new_tokens", 0),
+        ("max_new_tokens", 2.5),
+        ("max_new_tokens", True),
+        ("max_new_tokens", None),
+        ("temperature", -0.1),
+        ("temperature", float("nan")),
+        ("temperature", float("inf")),
+        ("temperature", "hot"),
+        ("top_k", -1),
+        ("top_k", 1.5),
+        ("top_p", 0.0),
+        ("top_p", 1.01),
+        ("min_p", -0.1),
+        ("min_p", 1.5),
+        ("repetition_penalty", 0),
+        ("presence_penalty", 2.1),
+        ("frequency_penalty", -2.1),
+        ("logit_bias", {1: 101}),
+        ("logit_bias", {-1: 1}),
+        ("logit_bias", {"1": 1}),
+        ("logit_bias", 3),
+        ("stop", ("",)),
+        ("stop", (1,)),
+        ("stop", None),
+        ("eos_ids", (-1,)),
+        ("eos_ids", ("2",)),
+        ("seed", 2**63),
+        ("seed", 0.5),
+        ("n", 0),
+        ("num_beams", 0),
+        ("logprobs", -1),
+        ("logprobs", True),
+    ],
+)
+def test_a_value_out_of_range_is_refused_by_name_in_both_constructors(name: str, value: Any) -> None:
+    for construct in (GenerationConfig, GenerationConfig.lenient):
+        with pytest.raises(SettingError) as caught:
+            construct(**{"temperature": 0.5, name: value})
+        assert caught.value.where == name
+        assert repr(value) in caught.value.what
+
+
+@pytest.mark.parametrize(("name", "value"), [("top_k", 5), ("top_p", 0.9), ("min_p", 0.1), ("seed", 1), ("n", 2)])
+def test_sampling_settings_at_temperature_zero_are_refused(name: str, value: Any) -> None:
+    with pytest.raises(SettingError, match="temperature 0") as caught:
+        GenerationConfig(**{name: value})
+    assert caught.value.where == name
+    assert getattr(GenerationConfig(temperature=1, **{name: value}), name) == value
+
+
+@pytest.mark.parametrize("stop", [("a", "a"), ("\n", "\n\n"), ("ab", "xaby")])
+def test_a_stop_text_that_could_never_act_is_refused(stop: tuple[str, ...]) -> None:
+    with pytest.raises(SettingError):
+        GenerationConfig(stop=stop)
+    assert GenerationConfig.lenient(stop=stop).stop == stop[:1]
+
+
+def test_beam_search_is_refused_by_name() -> None:
+    for construct in (GenerationConfig, GenerationConfig.lenient):
+        with pytest.raises(UnsupportedError, match="num_beams=4"):
+            construct(num_beams=4)
+
+
+def test_values_that_switch_a_setting_off_are_the_same_as_none() -> None:
+    off = GenerationConfig(
+        top_k=0, top_p=1.0, min_p=0, repetition_penalty=1, presence_penalty=0.0, frequency_penalty=0, logit_bias={}
+    )
+    assert off == GenerationConfig()
+    assert hash(off) == hash(GenerationConfig())
+
+
+def test_equal_settings_are_stored_equal() -> None:
+    one = GenerationConfig(temperature=1, logit_bias={7: 1, 3: -2}, stop="x", eos_ids=[5, 2, 5])
+    two = GenerationConfig(temperature=1.0, logit_bias=((3, -2.0), (7, 1.0)), stop=["x"], eos_ids=(2, 5))
+    assert one == two
+    assert isinstance(one.temperature, float)
+    assert GenerationConfig(eos_ids=2).eos_ids == (2,)
+    assert GenerationConfig(eos_ids=()).eos_ids == ()
+    assert GenerationConfig(**one.to_dict()) == one
+
+
+def test_lenient_drops_what_has_no_effect_and_still_checks_names() -> None:
+    lenient = GenerationConfig.lenient(temperature=1e-7, top_p=0.9, top_k=3, seed=1, n=3, presence_penalty=1.0)
+    assert lenient == GenerationConfig(presence_penalty=1.0)
+    assert GenerationConfig.lenient(temperature=0.5, top_p=0.9, seed=1, n=3).n == 3
+    with pytest.raises(SettingError, match="Did you mean 'temperature'"):
+        GenerationConfig.lenient(temprature=1.0)
+
+
+def test_override_lets_defaults_yield_but_holds_the_user_to_account() -> None:
+    defaults = GenerationConfig(temperature=0.6, top_p=0.9, repetition_penalty=1.1)
+    assert defaults.override(temperature=0) == GenerationConfig(repetition_penalty=1.1)
+    assert defaults.override(seed=3).top_p == 0.9
+    with pytest.raises(SettingError, match="top_k=5 has no effect"):
+        defaults.override(temperature=0, top_k=5)
+    with pytest.raises(SettingError, match="Did you mean 'top_p'"):
+        defaults.override(topp=0.5)
+
+
+def test_from_hf_translates_what_transformers_would_do() -> None:
+    llama = {"bos_token_id": 1, "do_sample": True, "eos_token_id": [3, 2], "temperature": 0.6, "top_p": 0.9}
+    expected = GenerationConfig(temperature=0.6, top_p=0.9, top_k=50, eos_ids=(2, 3))
+    assert GenerationConfig.from_hf({**llama, "max_length": 4096, "transformers_version": "4.31.0"}) == expected
+    assert GenerationConfig.from_hf({"do_sample": False, "temperature": 0.6, "top_p": 0.9, "eos_token_id": 2}) == (
+        GenerationConfig(eos_ids=(2,))
+    )
+    assert GenerationConfig.from_hf({"do_sample": True}) == GenerationConfig(temperature=1.0, top_k=50)
+    assert GenerationConfig.from_hf({"do_sample": True, "top_k": 0}).top_k is None
+    assert GenerationConfig.from_hf({"repetition_penalty": 1.1, "max_new_tokens": 5, "stop_strings": ["x"]}) == (
+        GenerationConfig(repetition_penalty=1.1, max_new_tokens=5, stop=("x",))
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("no_repeat_ngram_size", 3), ("suppress_tokens", [1]), ("guidance_scale", 2.0), ("num_beams", 4)],
+)
+def test_from_hf_ignores_nothing(name: str, value: Any) -> None:
+    with pytest.raises(UnsupportedError, match=name):
+        GenerationConfig.from_hf({name: value})
+
+
+def test_from_hf_accepts_every_neutral_default_that_transformers_writes() -> None:
+    defaults = PeerConfig._get_default_generation_params()
+    assert GenerationConfig.from_hf(defaults) == GenerationConfig()
+    assert GenerationConfig.from_hf(PeerConfig().to_dict()) == GenerationConfig()
+
+
+def test_ids_outside_the_vocabulary_are_refused() -> None:
+    GenerationConfig(logit_bias={9: 1}, eos_ids=(9,), logprobs=10).check_vocabulary(10)
+    for settings in ({"logit_bias": {10: 1}}, {"eos_ids": (10,)}, {"logprobs": 11}):
+        with pytest.raises(SettingError, match="vocabulary of 10"):
+            GenerationConfig(**settings).check_vocabulary(10)
+
+
+def test_settings_describe_every_field_for_an_option_parser() -> None:
+    settings = {setting.name: setting for setting in GenerationConfig.settings()}
+    assert list(settings) == list(GenerationConfig().to_dict())
+    assert settings["top_p"].type is float
+    assert settings["stop"].many
+    assert settings["max_new_tokens"].default == GenerationConfig().max_new_tokens
+    assert all(setting.help.endswith(".") and setting.allowed for setting in settings.values())
+
+
+def test_the_number_of_settings_grows_only_on_purpose() -> None:
+    assert len(module.GenerationConfig.settings()) == 15
+
+
+def test_logit_bias_from_a_command_line() -> None:
+    assert parse_logit_bias(["15=-100", "3=2.5"]) == {15: -100.0, 3: 2.5}
+    with pytest.raises(SettingError, match="'15' is not ID=BIAS"):
+        parse_logit_bias(["15"])
+
+
+def test_a_temperature_too_low_to_sample_is_refused_or_taken_for_greedy() -> None:
+    with pytest.raises(SettingError, match=r"from 0\.001 up"):
+        GenerationConfig(temperature=1e-5)
+    assert GenerationConfig.lenient(temperature=1e-5).greedy
