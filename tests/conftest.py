@@ -17,7 +17,8 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 CHATML = (
-    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
+    "{% for message in messages %}"
+    "{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
 
@@ -79,9 +80,7 @@ def make_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
     def make(**overrides: Any) -> Path:
         folder = tmp_path_factory.mktemp("llama")
         tokenizer = small_tokenizer()
-        model = random_llama(
-            vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, **overrides
-        )
+        model = random_llama(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, **overrides)
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
         return folder

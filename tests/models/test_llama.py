@@ -28,7 +28,10 @@ SHAPES: dict[str, dict[str, Any]] = {
     "llama 3 rope": {"rope_parameters": {"rope_theta": 500_000.0, **LLAMA3}},
     "linear rope": {"rope_parameters": {"rope_theta": 10_000.0, "rope_type": "linear", "factor": 4.0}},
     "biased": {"attention_bias": True, "mlp_bias": True},
-    "one layer, wide base": {"num_hidden_layers": 1, "rope_parameters": {"rope_theta": 100_000.0, "rope_type": "default"}},
+    "one layer, wide base": {
+        "num_hidden_layers": 1,
+        "rope_parameters": {"rope_theta": 100_000.0, "rope_type": "default"},
+    },
 }
 
 
@@ -147,7 +150,7 @@ def test_published_parameter_counts(sizes: tuple[int, int, int, int, int, int, b
 
 
 def test_errors_name_what_is_wrong() -> None:
-    with pytest.raises(UnsupportedError, match="llamma.*Did you mean 'llama'"):
+    with pytest.raises(UnsupportedError, match=r"llamma.*Did you mean 'llama'"):
         families.for_hf({"model_type": "llamma"})
     with pytest.raises(CheckpointError, match="no 'model_type'"):
         families.for_hf({})
