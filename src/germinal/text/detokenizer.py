@@ -1,0 +1,155 @@
+"""Token ids to text, a token at a time, for streaming: the pieces put together are exactly the tokenizer's full decode.
+
+Text is held back while it may still change: half a UTF-8 character, or the beginning of a stop text. What a token adds
+is found in one of two ways, both at a cost that does not grow with the answer's length:
+
+- byte-level vocabularies (GPT-2, LLaMA 3, SmolLM2, Qwen, BLOOM) spell every token as bytes, which go through an
+  incremental UTF-8 decoder;
+- for all others (SentencePiece with byte fallback and its dropped first space, WordPiece, ...) a short window of tokens
+  is decoded with and without the new ones, and the difference is what they add. The idea is that of
+  text-generation-inference.
+"""
+
+from __future__ import annotations
+
+import codecs
+import re
+from collections.abc import Sequence
+from typing import Protocol
+
+from tokenizers import decoders
+
+from germinal.text.tokenizer import Tokenizer
+
+_REPLACEMENT = "\ufffd"
+_BYTE_PIECE = re.compile(r"<0x[0-9A-Fa-f]{2}>")
+
+
+class Detokenizer:
+    """The text of one answer as it grows.
+
+    Args:
+        tokenizer: The model's.
+        stop: The answer ends before the first of these texts to be complete.
+        skip_special_tokens: Leave out the text of special tokens.
+
+    Attributes:
+        text: All text given out so far.
+        stopped: Whether a stop text was met; what comes after it is not text of the answer.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True) -> None:
+        byte_level = isinstance(tokenizer.backend.decoder, decoders.ByteLevel)
+        self._decoder: _Decoder = (_ByteDecoder if byte_level else _WindowDecoder)(tokenizer, skip_special_tokens)
+        self._stop = tuple(stop)
+        self._held = ""
+        self._shown: list[str] = []
+        self.stopped = False
+
+    @property
+    def text(self) -> str:
+        return "".join(self._shown)
+
+    def push(self, token_id: int) -> str:
+        """Take the next token; return the text that is now safe to show, often none."""
+        return "" if self.stopped else self._show(self._decoder.push(token_id), last=False)
+
+    def finish(self) -> str:
+        """Return what was held back: no more tokens come. Half a character becomes U+FFFD, as in the full decode."""
+        return "" if self.stopped else self._show(self._decoder.finish(), last=True)
+
+    def _show(self, new: str, last: bool) -> str:
+        text = self._held + new
+        if (begin := self._first_stop(text)) is not None:
+            self.stopped = True
+            safe = begin
+        else:
+            safe = len(text) if last else len(text) - self._possible_stop(text)
+        self._held = text[safe:]
+        if safe:
+            self._shown.append(text[:safe])
+        return text[:safe]
+
+    def _first_stop(self, text: str) -> int | None:
+        """Where the stop text begins that is complete first."""
+        found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
+        return min(found)[1] if found else None
+
+    def _possible_stop(self, text: str) -> int:
+        """How many characters at the end may be the beginning of a stop text."""
+        longest = max(map(len, self._stop), default=1) - 1
+        for length in range(min(longest, len(text)), 0, -1):
+            if any(stop.startswith(text[-length:]) for stop in self._stop):
+                return length
+        return 0
+
+
+class _Decoder(Protocol):
+    """Tokens to text without half characters; what is pushed and finished adds up to the full decode."""
+
+    def push(self, token_id: int) -> str: ...
+
+    def finish(self) -> str: ...
+
+
+class _ByteDecoder:
+    """For byte-level vocabularies: the bytes of each token through one incremental UTF-8 decoder."""
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
+        self._tokenizer = tokenizer
+        self._skipped = _skipped_ids(tokenizer, skip_special_tokens)
+        self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
+
+    def push(self, token_id: int) -> str:
+        if token_id in self._skipped or self._tokenizer.backend.id_to_token(token_id) is None:
+            return ""
+        if token_id in self._tokenizer.added_ids:  # spelled as text, not as bytes
+            return self._utf8.decode(self._tokenizer.decode([token_id], skip_special_tokens=False).encode())
+        return self._utf8.decode(self._tokenizer.token_bytes(token_id))
+
+    def finish(self) -> str:
+        return self._utf8.decode(b"", final=True)
+
+
+class _WindowDecoder:
+    """For all other vocabularies: decode the tokens of the piece last given out, then those and the new ones; give out
+    the difference. The old tokens are there because the first token of a decode may lose its space.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
+        self._tokenizer = tokenizer
+        self._skipped = _skipped_ids(tokenizer, skip_special_tokens)
+        self._given: list[int] = []  # tokens whose text has been given out
+        self._given_text = ""
+        self._new: list[int] = []
+
+    def push(self, token_id: int) -> str:
+        piece = self._tokenizer.backend.id_to_token(token_id)
+        if token_id in self._skipped or piece is None:
+            return ""
+        self._new.append(token_id)
+        # A run of byte tokens is one text or, if it is not UTF-8, all replacement characters: known at its end.
+        if _BYTE_PIECE.fullmatch(piece) or (text := self._decode(self._given + self._new)).endswith(_REPLACEMENT):
+            return ""
+        return self._give(text)
+
+    def finish(self) -> str:
+        return self._give(self._decode(self._given + self._new))
+
+    def _give(self, text: str) -> str:
+        added = text[len(self._given_text) :]
+        alone = self._decode(self._new)
+        if alone:
+            self._given, self._given_text = self._new, alone
+        else:  # no text of its own, such as a lone first space: it cannot stand at the window's start
+            self._given, self._given_text = self._given + self._new, text
+        self._new = []
+        return added
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode(ids, skip_special_tokens=False)
+
+
+def _skipped_ids(tokenizer: Tokenizer, skip_special_tokens: bool) -> frozenset[int]:
+    added = tokenizer.backend.get_added_tokens_decoder()
+    return frozenset(id for id, token in added.items() if token.special) if skip_special_tokens else frozenset()
