@@ -1,4 +1,4 @@
-"""Streaming equals the full decode, in whole characters, and ends exactly at stop texts, for every kind of tokenizer."""
+"""Streaming equals the full decode, in whole characters, and ends exactly at stop texts, for every tokenizer."""
 
 from __future__ import annotations
 
