@@ -96,33 +96,37 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         hidden_states: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[3:]  # type: ignore[attr-defined]
-        trained = [parameter for parameter, needed in zip(parameters, wanted[1:], strict=True) if needed]
-        sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in trained]
-        hidden_gradient = torch.empty_like(hidden_states) if wanted[0] else None
+        needed: tuple[bool, ...] = ctx.needs_input_grad[4:]  # type: ignore[attr-defined]
+        trained = [parameter for parameter, needs in zip(parameters, needed, strict=True) if needs]
+        learning = bool(trained) or ctx.needs_input_grad[3]  # type: ignore[attr-defined]
+        of_hidden: list[Tensor] = []
+        of_trained: list[Tensor | None] = [None] * len(trained)
         total = torch.zeros((), dtype=torch.float32, device=hidden_states.device)
         for start in range(0, len(targets), chunk_size):
-            piece = slice(start, start + chunk_size)
-            with torch.set_grad_enabled(any(wanted)):
-                inputs = hidden_states[piece].detach().requires_grad_(any(wanted))
-                loss = cross_entropy(project(inputs), targets[piece])
+            chosen = slice(start, start + chunk_size)
+            with torch.set_grad_enabled(learning):
+                piece = hidden_states[chosen].detach().requires_grad_(learning)
+                loss = cross_entropy(project(piece), targets[chosen])
             total += loss.detach()
-            if not any(wanted):
-                continue
-            first, *rest = torch.autograd.grad(loss, [inputs, *trained], allow_unused=True)
-            if hidden_gradient is not None:
-                hidden_gradient[piece] = first
-            for running, gradient in zip(sums, rest, strict=True):
-                if gradient is not None:
-                    running += gradient
-        gradients = iter([running.to(parameter.dtype) for running, parameter in zip(sums, trained, strict=True)])
-        of_parameters = [next(gradients) if needed else None for needed in wanted[1:]]
-        ctx.gradients = [hidden_gradient, *of_parameters]  # type: ignore[attr-defined]
+            if learning:
+                first, *rest = torch.autograd.grad(loss, [piece, *trained], allow_unused=True)
+                of_hidden.append(first)
+                of_trained = [_add(running, gradient) for running, gradient in zip(of_trained, rest, strict=True)]
+        found = iter(of_trained)
+        of_parameters = [next(found) if needs else None for needs in needed]
+        ctx.gradients = [torch.cat(of_hidden), *of_parameters] if learning else []  # type: ignore[attr-defined]
         return total
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, scale: Tensor) -> tuple[Tensor | None, ...]:
         gradients: list[Tensor | None] = ctx.gradients  # type: ignore[attr-defined]
-        scaled = [None if gradient is None else gradient * scale.to(gradient.dtype) for gradient in gradients]
+        scaled = [None if gradient is None else gradient * scale for gradient in gradients]
         return (None, None, None, *scaled)
+
+
+def _add(running: Tensor | None, gradient: Tensor | None) -> Tensor | None:
+    """Their sum in float32; None where no gradient has arrived yet."""
+    if gradient is None:
+        return running
+    return gradient.float() if running is None else running.add_(gradient)

@@ -1,0 +1,256 @@
+"""LoRA adapters as the folders that the PEFT library writes and reads: adapter_config.json, adapter_model.safetensors.
+
+Their layers bear the family's published names, so that an adapter of ours works in transformers, vLLM or llama.cpp's
+converter, and theirs in ours. What is more than plain LoRA is refused by the name of the setting that makes it so,
+never ignored: a setting that we do not know must be empty.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError
+from germinal.layers.linear import LoRAConfig, adapter_parts, adapter_routing, add_adapter
+from germinal.models.families import Family
+from germinal.models.transformer import Transformer
+from germinal.storage import atomic_folder, digest, write_json
+
+__all__ = ["adapter_digest", "adapter_routing", "load_adapter", "read_config", "save_adapter"]
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+_PLAIN = {
+    *("peft_type", "peft_version", "task_type", "auto_mapping", "inference_mode"),
+    *("base_model_name_or_path", "revision", "megatron_core", "qalora_group_size"),
+    *("r", "lora_alpha", "lora_dropout", "use_rslora", "init_lora_weights"),
+    *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
+}
+"""Settings that plain LoRA has, or that do nothing unless another one is set."""
+
+_PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
+"""Ways to draw A and B that leave the base weights alone; the others (pissa, olora, ...) change them."""
+
+
+def save_adapter(network: Transformer, name: str, folder: Path, *, family: Family, base_ref: str | None = None) -> None:
+    """Write adapter `name` of `network` as a PEFT folder, in the place of what stood there.
+
+    Args:
+        network: The network that carries it.
+        name: Its name there; the folder does not keep it.
+        folder: Where.
+        family: Knows the published names of the network's layers.
+        base_ref: How a user finds the base model again.
+
+    Raises:
+        UnsupportedError: an adapted layer is published in another layout.
+        StorageError: the folder cannot be written.
+    """
+    config = adapter_routing(network).require(name)
+    published = _published_names(network, family)
+    parts = {published[layer]: part for layer, part in adapter_parts(network, name).items()}
+    tensors: dict[str, Tensor] = {}
+    for layer, part in parts.items():
+        tensors[f"{_PREFIX}{layer}.lora_A.weight"] = part.A.detach().cpu().contiguous()
+        tensors[f"{_PREFIX}{layer}.lora_B.weight"] = part.B.detach().cpu().contiguous()
+    with atomic_folder(folder) as temporary:
+        write_json(temporary / CONFIG, _config_to_peft(config, list(parts), list(published.values()), base_ref))
+        (temporary / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
+
+
+def load_adapter(network: Transformer, folder: Path, name: str, *, family: Family) -> LoRAConfig:
+    """Give `network` the adapter of a PEFT folder, under `name`. On any error the network stays as it was.
+
+    Raises:
+        ModelNotFoundError: the folder holds no adapter.
+        UnsafeFileError: its weights are a pickle.
+        UnsupportedError: it is not plain LoRA.
+        CheckpointError: its tensors are damaged, missing, too many, or of a shape that contradicts config or network.
+        SettingError: the network already has an adapter of this name.
+    """
+    raw = _read_raw(folder)
+    config = read_config(folder)
+    ours = {theirs: layer for layer, theirs in _published_names(network, family).items()}
+    tensors = _read_weights(folder)
+    layers = {theirs: ours[theirs] for theirs in _targeted(raw, list(ours), folder)}
+    shapes: dict[str, tuple[int, ...]] = {}
+    for theirs, layer in layers.items():
+        linear = network.get_submodule(layer)
+        assert isinstance(linear, nn.Linear)
+        shapes[f"{_PREFIX}{theirs}.lora_A.weight"] = (config.rank, linear.in_features)
+        shapes[f"{_PREFIX}{theirs}.lora_B.weight"] = (linear.out_features, config.rank)
+    _check_tensors(tensors, shapes, folder / WEIGHTS)
+    parts = add_adapter(network, name, config, layers=list(layers.values()))
+    with torch.no_grad():
+        for theirs, layer in layers.items():
+            parts[layer].A.copy_(tensors[f"{_PREFIX}{theirs}.lora_A.weight"])
+            parts[layer].B.copy_(tensors[f"{_PREFIX}{theirs}.lora_B.weight"])
+    return config
+
+
+def read_config(folder: Path) -> LoRAConfig:
+    """The size and place of the adapter in a PEFT folder; the errors are those of `load_adapter`."""
+    raw = _read_raw(folder)
+    where = str(folder / CONFIG)
+    if raw.get("peft_type") != "LORA":
+        raise UnsupportedError(f"holds a {raw.get('peft_type')} adapter; only LORA is supported.", where=where)
+    for key, value in raw.items():
+        if key not in _PLAIN and value not in (None, False, "none") and value not in ({}, []):
+            raise UnsupportedError(f"'{key}' is {json.dumps(value)}, which is more than plain LoRA.", where=where)
+    start = raw.get("init_lora_weights", True)
+    if start not in _PLAIN_STARTS:
+        raise UnsupportedError(f"'init_lora_weights' is '{start}', which changes the base's weights.", where=where)
+    targets, layers = raw.get("target_modules"), raw.get("layers_to_transform")
+    try:
+        return LoRAConfig(
+            rank=int(raw["r"]),
+            alpha=float(raw["lora_alpha"]),
+            dropout=float(raw.get("lora_dropout", 0.0)),
+            target_modules=tuple(sorted(targets)) if isinstance(targets, list) else (str(targets),),
+            layers=None if layers is None else tuple([layers] if isinstance(layers, int) else layers),
+            use_rslora=bool(raw.get("use_rslora", False)),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"is not a LoRA config: {error!r}.", where=where) from error
+
+
+def adapter_digest(folder: Path) -> str:
+    """SHA-256 of what the adapter in a PEFT folder does: its tensors and how they are scaled. Names of files, base and
+    library do not count.
+    """
+    config = read_config(folder)
+    tensors = {
+        name: [list(tensor.shape), str(tensor.dtype), _bytes_digest(tensor)]
+        for name, tensor in _read_weights(folder).items()
+    }
+    return digest({"scaling": config.scaling, "tensors": tensors})
+
+
+def _bytes_digest(tensor: Tensor) -> str:
+    return hashlib.sha256(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+def _published_names(network: Transformer, family: Family) -> dict[str, str]:
+    """The published name of each linear layer that can carry an adapter and be exchanged, by our name."""
+    rules = family.hf_rules(network.config)
+    names: dict[str, str] = {}
+    for name, module in network.named_modules():
+        if isinstance(module, nn.Linear):
+            found = rules.theirs(f"{name}.weight")
+            if found is None:
+                raise UnsupportedError("has no published name to save an adapter under.", where=name)
+            names[name] = found[0].removesuffix(".weight")
+    return names
+
+
+def _config_to_peft(config: LoRAConfig, adapted: list[str], known: list[str], base_ref: str | None) -> dict[str, Any]:
+    """adapter_config.json. Layers are named shortly when that means exactly the adapted ones, else in full."""
+    short = sorted({layer.rpartition(".")[2] for layer in adapted})
+    raw: dict[str, Any] = {
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "base_model_name_or_path": base_ref,
+        "inference_mode": True,
+        "r": config.rank,
+        "lora_alpha": int(config.alpha) if config.alpha == int(config.alpha) else config.alpha,
+        "lora_dropout": config.dropout,
+        "use_rslora": config.use_rslora,
+        "use_dora": False,
+        "bias": "none",
+        "fan_in_fan_out": False,
+        "init_lora_weights": True,
+        "modules_to_save": None,
+        "layers_to_transform": None if config.layers is None else sorted(config.layers),
+        "target_modules": short,
+    }
+    if sorted(_matching(raw, known)) != sorted(adapted):
+        raw |= {"target_modules": sorted(adapted), "layers_to_transform": None}
+    return raw
+
+
+def _targeted(raw: Mapping[str, Any], known: list[str], folder: Path) -> list[str]:
+    """The published names of the layers that a config asks for."""
+    matching = _matching(raw, known)
+    if not matching:
+        raise CheckpointError(
+            f"adapts {raw.get('target_modules')}, which the model does not have.",
+            where=str(folder / CONFIG),
+            hint="Was it trained on another base model?",
+        )
+    return matching
+
+
+def _matching(raw: Mapping[str, Any], known: list[str]) -> list[str]:
+    """PEFT's rule: a string is a regular expression on the whole name, a list holds last parts of names."""
+    targets, excluded = raw.get("target_modules") or [], raw.get("exclude_modules") or []
+    layers = raw.get("layers_to_transform")
+    chosen = [layers] if isinstance(layers, int) else layers
+    return [
+        name
+        for name in known
+        if _names(targets, name)
+        and not _names(excluded, name)
+        and (chosen is None or any(part.isdigit() and int(part) in chosen for part in name.split(".")))
+    ]
+
+
+def _names(targets: str | list[str], name: str) -> bool:
+    if targets == "all-linear":
+        return name != "lm_head"
+    if isinstance(targets, str):
+        return re.fullmatch(targets, name) is not None
+    return any(name == target or name.endswith(f".{target}") for target in targets)
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
+    missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
+    for names, what in ((missing, "lacks"), (extra, "holds, beyond what its config and the model have room for,")):
+        if names:
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            raise CheckpointError(f"{what} {', '.join(names[:3])}{more}.", where=str(file))
+    for name, shape in shapes.items():
+        if tuple(tensors[name].shape) != shape:
+            raise CheckpointError(
+                f"{name} has shape {list(tensors[name].shape)}; its config and the model ask for {list(shape)}.",
+                where=str(file),
+                hint="Was the adapter trained on another base model?",
+            )
+
+
+def _read_raw(folder: Path) -> dict[str, Any]:
+    file = folder / CONFIG
+    if not file.is_file():
+        raise ModelNotFoundError(f"holds no {CONFIG}.", where=str(folder), hint="A LoRA adapter is a PEFT folder.")
+    try:
+        raw = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"cannot be read: {error}.", where=str(file)) from error
+    if not isinstance(raw, dict):
+        raise CheckpointError("is not a JSON object.", where=str(file))
+    return raw
+
+
+def _read_weights(folder: Path) -> dict[str, Tensor]:
+    file = folder / WEIGHTS
+    if not file.is_file():
+        if (folder / "adapter_model.bin").exists():
+            raise UnsafeFileError(
+                "is a pickle, which could run code.",
+                where=str(folder / "adapter_model.bin"),
+                hint="Save the adapter again as safetensors.",
+            )
+        raise ModelNotFoundError(f"holds no {WEIGHTS}.", where=str(folder))
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"cannot be read: {error}.", where=str(file)) from error

@@ -1,0 +1,214 @@
+"""From a prompt and its answer to batches: token ids, labels on the answer alone, little padding, an order by seed."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from germinal.errors import ContextWindowError, DataError
+from germinal.objectives.language_modelling import IGNORED, labelled_tokens
+
+SORTED_BATCHES = 50
+"""Micro-batches whose examples are sorted by length together: enough for little padding, few enough to stay random."""
+
+
+class ContinuationEncoder(Protocol):
+    """The part of a tokenizer that is needed here."""
+
+    @property
+    def eos_id(self) -> int | None: ...
+
+    def encode_continuation(self, context: str, continuation: str) -> tuple[list[int], list[int]]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class TuningExample:
+    """What the model sees and what it should answer, in token ids. Only the answer is learned."""
+
+    prompt_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+
+    @property
+    def length(self) -> int:
+        return len(self.prompt_ids) + len(self.answer_ids)
+
+    @property
+    def input_ids(self) -> tuple[int, ...]:
+        return self.prompt_ids + self.answer_ids
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """One label for each input id: itself in the answer, -100 in the prompt."""
+        return (IGNORED,) * len(self.prompt_ids) + self.answer_ids
+
+
+def encode_example(tokenizer: ContinuationEncoder, prompt: str, answer: str, *, end: bool = True) -> TuningExample:
+    """Encode a prompt and its answer as one text, cut where the answer starts; `end` teaches the model to stop there.
+
+    The answer brings its own leading space where one belongs.
+    """
+    prompt_ids, answer_ids = tokenizer.encode_continuation(prompt, answer)
+    closing = (tokenizer.eos_id,) if end and tokenizer.eos_id is not None else ()
+    return TuningExample(tuple(prompt_ids), (*answer_ids, *closing))
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Examples side by side, padded on the right to the longest.
+
+    Attributes:
+        input_ids: [B, T].
+        attention_mask: [B, T], 1 where a token is real.
+        labels: [B, T], -100 where nothing is to be learned.
+        rows: Places of the examples in the list that the run was given.
+        num_tokens: Real tokens.
+        weight: Labelled tokens, which the loss is summed over.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor
+    rows: tuple[int, ...]
+    num_tokens: int
+    weight: int
+
+
+def collate(examples: Sequence[TuningExample], rows: Sequence[int], pad_id: int, device: torch.device | None) -> Batch:
+    """The batch of the examples at `rows`."""
+    chosen = [examples[row] for row in rows]
+    width = max(example.length for example in chosen)
+
+    def padded(sequences: Iterator[tuple[int, ...]], value: int) -> Tensor:
+        return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences], device=device)
+
+    labels = padded((example.labels for example in chosen), IGNORED)
+    return Batch(
+        input_ids=padded((example.input_ids for example in chosen), pad_id),
+        attention_mask=padded(((1,) * example.length for example in chosen), 0),
+        labels=labels,
+        rows=tuple(rows),
+        num_tokens=sum(example.length for example in chosen),
+        weight=labelled_tokens(labels),
+    )
+
+
+class TuningData:
+    """The examples of a run, a part of them put aside for validation, cut into micro-batches anew each epoch.
+
+    Args:
+        examples: At least two if a validation part is wanted.
+        micro_batch_size: Examples in a batch.
+        validation_fraction: Part put aside. Which examples depends on the seed and on what they say, not on their
+            order, and equal examples go to the same side.
+        seed: Of the validation part and of the order.
+        pad_id: Fills the end of short rows; never learned from and never seen by a real token.
+        device: Where batches are put.
+    """
+
+    def __init__(
+        self,
+        examples: Sequence[TuningExample],
+        *,
+        micro_batch_size: int,
+        validation_fraction: float,
+        seed: int,
+        pad_id: int = 0,
+        device: torch.device | None = None,
+    ) -> None:
+        self.examples = examples
+        self._size = micro_batch_size
+        self._seed = seed
+        self._pad_id = pad_id
+        self._device = device
+        self.training_rows, self.validation_rows = _held_out(examples, validation_fraction, seed)
+
+    @property
+    def batches_per_epoch(self) -> int:
+        return -(-len(self.training_rows) // self._size)
+
+    def epoch(self, number: int) -> Batches:
+        """The micro-batches of an epoch: near in length within, shuffled among themselves, the same for equal seeds."""
+        order = random.Random(f"{self._seed}/{number}")
+        rows = list(self.training_rows)
+        order.shuffle(rows)
+        stretch = self._size * SORTED_BATCHES
+        cut: list[list[int]] = []
+        for start in range(0, len(rows), stretch):
+            cut += self._cut(rows[start : start + stretch])
+        order.shuffle(cut)
+        return Batches(self, cut)
+
+    def validation(self) -> Batches:
+        """The micro-batches of the validation part."""
+        return Batches(self, self._cut(self.validation_rows))
+
+    def _cut(self, rows: Sequence[int]) -> list[list[int]]:
+        by_length = sorted(rows, key=lambda row: self.examples[row].length)
+        return [by_length[start : start + self._size] for start in range(0, len(by_length), self._size)]
+
+    def collate(self, rows: Sequence[int]) -> Batch:
+        return collate(self.examples, rows, self._pad_id, self._device)
+
+
+class Batches:
+    """Batches by place, each made into tensors when it is asked for."""
+
+    def __init__(self, data: TuningData, rows: list[list[int]]) -> None:
+        self._data = data
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: int) -> Batch:
+        return self._data.collate(self._rows[place])
+
+
+def _held_out(examples: Sequence[TuningExample], fraction: float, seed: int) -> tuple[list[int], list[int]]:
+    """Rows for training and for validation, ranked by a hash of seed and content."""
+    rows = list(range(len(examples)))
+    if fraction == 0 or len(examples) < 2:
+        return rows, []
+    wanted = min(max(round(fraction * len(examples)), 1), len(examples) - 1)
+    ranked = sorted(rows, key=lambda row: (_rank(examples[row], seed), row))
+    border = _rank(examples[ranked[wanted - 1]], seed)
+    held_out = [row for row in rows if _rank(examples[row], seed) <= border]
+    if len(held_out) == len(examples):  # all alike: nothing would be left to learn from
+        return rows, []
+    chosen = set(held_out)
+    return [row for row in rows if row not in chosen], held_out
+
+
+def _rank(example: TuningExample, seed: int) -> bytes:
+    return hashlib.sha256(repr((seed, example.prompt_ids, example.answer_ids)).encode()).digest()
+
+
+def check_examples(examples: Sequence[TuningExample], context_window: int, vocab_size: int) -> None:
+    """Refuse, before anything is trained, examples that cannot be learned from.
+
+    Raises:
+        DataError: there are none, or one has no answer, no prompt, or a token id that the model does not know.
+        ContextWindowError: one is longer than the model's context window.
+    """
+    if not examples:
+        raise DataError("there is no example to learn from.", where="training examples")
+    for row, example in enumerate(examples):
+        where = f"training example {row}"
+        if not example.answer_ids or not example.prompt_ids:
+            missing = "answer" if example.prompt_ids else "prompt"
+            raise DataError(f"has an empty {missing}.", where=where)
+        if example.length > context_window:
+            raise ContextWindowError(
+                f"has {example.length} tokens, {len(example.answer_ids)} of them the answer; the model takes "
+                f"{context_window}.",
+                where=where,
+                hint="Shorten or leave out such examples.",
+            )
+        if not 0 <= min(example.input_ids) <= max(example.input_ids) < vocab_size:
+            raise DataError(f"has a token id outside the model's vocabulary of {vocab_size}.", where=where)

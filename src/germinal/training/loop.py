@@ -1,0 +1,248 @@
+"""The training loop. An objective brings the loss, data brings the batches, the run folder survives a kill; what is
+left is here and reads from top to bottom.
+
+An update's gradient is d/dθ (sum of losses) / (sum of weights) over all its micro-batches. Weights are counted before
+the first backward pass, so that accumulating is exactly the big batch, however its labelled tokens are spread.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from germinal.errors import TrainingError
+from germinal.progress import Progress, Reporter, silent
+from germinal.training.config import TrainingConfig
+from germinal.training.run_folder import Parameters, Record, RunFolder
+from germinal.training.schedules import learning_rate_factor
+
+
+class TrainingBatch(Protocol):
+    """What the loop asks of a batch: what its loss is a sum over, its real tokens, and the examples it was made of."""
+
+    @property
+    def weight(self) -> int: ...
+    @property
+    def num_tokens(self) -> int: ...
+    @property
+    def rows(self) -> tuple[int, ...]: ...
+
+
+BatchT = TypeVar("BatchT", bound=TrainingBatch, covariant=True)
+
+
+class Batches(Protocol[BatchT]):
+    """Batches by place."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, place: int, /) -> BatchT: ...
+
+
+class TrainingData(Protocol[BatchT]):
+    """Micro-batches, as many in every epoch and the same for the same number, and those that are never trained on."""
+
+    @property
+    def batches_per_epoch(self) -> int: ...
+    def epoch(self, number: int) -> Batches[BatchT]: ...
+    def validation(self) -> Batches[BatchT]: ...
+
+
+Objective = Callable[[nn.Module, Any], Tensor]
+"""(network, batch) -> the loss, summed over the batch's weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingResult:
+    """What a run came to. The network holds the parameters of `best_step`.
+
+    Attributes:
+        steps: Updates done.
+        best_step, best_loss: When the validation loss a token was lowest, and what it was; without a validation part
+            the last step and None.
+        history: One record an update.
+        tokens: Real tokens seen.
+        seconds: Time spent, evaluation included, over all processes that worked on the run.
+    """
+
+    steps: int
+    best_step: int
+    best_loss: float | None
+    history: tuple[Record, ...]
+    tokens: int
+    seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Real tokens through the updates, evaluation and checkpoints not counted in the time."""
+        return self.tokens / max(sum(record.seconds for record in self.history), 1e-9)
+
+
+def train(
+    network: nn.Module,
+    objective: Objective,
+    data: TrainingData[TrainingBatch],
+    config: TrainingConfig,
+    folder: Path,
+    reporter: Reporter = silent,
+    *,
+    recipe: Mapping[str, Any],
+    task: str = "train",
+) -> TrainingResult:
+    """Train those parameters of `network` that require a gradient, and leave the best of them in it.
+
+    The run can be killed at any moment: called again with the same arguments it goes on, and what follows is bit for
+    bit what would have followed.
+
+    Args:
+        network: Trained in place.
+        objective: Loss of a batch, summed over its weight.
+        data: Micro-batches.
+        config: How.
+        folder: The run's own; see `germinal.training.run_folder`.
+        reporter: Told of every update.
+        recipe: Everything that decides the result; another one in the same folder is refused.
+        task: What the reporter calls this.
+
+    Raises:
+        TrainingError: a loss or gradient is not finite, or nothing is to be trained.
+        SettingError: the folder holds another run, or the warm-up is longer than the run.
+    """
+    loop = _Loop(network, objective, data, config)
+    run = RunFolder(folder, recipe)
+    with _training_mode(network), _own_randomness(config.seed):
+        state = run.restore(loop.parameters, loop.optimizer)
+        for step in range(state.step, loop.total_steps):
+            started = time.perf_counter()
+            record = loop.update(step)
+            if loop.evaluates_after(step):
+                record = replace(record, validation_loss=loop.evaluate(step))
+            state = state.after(record, time.perf_counter() - started)
+            run.append(record)
+            if loop.saves_after(step):
+                run.save(state, loop.parameters, loop.optimizer)
+            reporter(Progress(task, state.step, loop.total_steps, "steps", f"loss {record.loss:.3f}"))
+        run.load_best(state, loop.parameters)
+    best_step = state.step if state.best_step is None else state.best_step
+    return TrainingResult(state.step, best_step, state.best_loss, run.history(), state.tokens, state.seconds)
+
+
+class _Loop:
+    """One update, one evaluation, and when each is due."""
+
+    def __init__(
+        self, network: nn.Module, objective: Objective, data: TrainingData[TrainingBatch], config: TrainingConfig
+    ) -> None:
+        self.network = network
+        self.objective = objective
+        self.data = data
+        self.config = config
+        trained = [(name, parameter) for name, parameter in network.named_parameters() if parameter.requires_grad]
+        if not trained or not data.batches_per_epoch:
+            raise TrainingError("there is nothing to train." if not trained else "there is nothing to learn from.")
+        self.parameters: Parameters = dict(sorted(trained, key=lambda item: item[1].dim() < 2))  # matrices first
+        self.optimizer = _adamw(self.parameters, config)
+        self.updates_per_epoch = -(-data.batches_per_epoch // config.gradient_accumulation_steps)
+        self.total_steps = config.total_steps(self.updates_per_epoch)
+        self.warmup_steps = config.warmup(self.total_steps)
+        self.validation = data.validation()
+        self.epoch = -1
+        self.batches: Batches[TrainingBatch]
+
+    def update(self, step: int) -> Record:
+        """The update after `step` others."""
+        started = time.perf_counter()
+        epoch, place = divmod(step, self.updates_per_epoch)
+        if epoch != self.epoch:
+            self.epoch, self.batches = epoch, self.data.epoch(epoch)
+        first, size = place * self.config.gradient_accumulation_steps, self.config.gradient_accumulation_steps
+        group = [self.batches[place] for place in range(first, min(first + size, len(self.batches)))]
+        factor = learning_rate_factor(self.config.schedule, step, self.warmup_steps, self.total_steps)
+        for options in self.optimizer.param_groups:
+            options["lr"] = self.config.learning_rate * factor
+
+        loss = self._backward(group, step)
+        grad_norm = self._clip(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+
+        tokens, seconds = sum(batch.num_tokens for batch in group), time.perf_counter() - started
+        return Record(step + 1, epoch, loss, self.config.learning_rate * factor, grad_norm, tokens, seconds)
+
+    def _backward(self, group: list[TrainingBatch], step: int) -> float:
+        """Leave the gradient of the update in the parameters, and return its mean loss."""
+        weight = max(sum(batch.weight for batch in group), 1)
+        loss = 0.0
+        for place, batch in enumerate(group):
+            mean = self.objective(self.network, batch) / weight
+            where = f"step {step + 1}, micro-batch {place + 1} of {len(group)}, examples {list(batch.rows)}"
+            loss += _finite(mean.item(), "loss", where)
+            mean.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    def _clip(self, step: int) -> float:
+        """Shorten the gradient to `max_grad_norm`, and return how long it was."""
+        longest = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), longest).item()
+        return _finite(norm, "norm of the gradient", f"step {step + 1}")
+
+    def evaluates_after(self, step: int) -> bool:
+        """Whether update `step` is followed by a look at the validation part."""
+        every = self.config.evaluate_every or -(-self.updates_per_epoch // 4)
+        return len(self.validation) > 0 and ((step + 1) % every == 0 or step + 1 == self.total_steps)
+
+    def saves_after(self, step: int) -> bool:
+        """Whether update `step` is followed by a checkpoint; one with a validation loss may be the best."""
+        return self.evaluates_after(step) or (step + 1) % self.config.save_every == 0 or step + 1 == self.total_steps
+
+    @torch.no_grad()
+    def evaluate(self, step: int) -> float:
+        """Mean loss over the weight of the validation part."""
+        self.network.eval()
+        loss, weight = 0.0, 0
+        for place in range(len(self.validation)):
+            batch = self.validation[place]
+            loss += self.objective(self.network, batch).item()
+            weight += batch.weight
+        self.network.train()
+        return _finite(loss / max(weight, 1), "validation loss", f"step {step + 1}")
+
+
+def _finite(value: float, what: str, where: str) -> float:
+    if math.isfinite(value):
+        return value
+    hint = "A lower learning rate, a longer warm-up or float32 usually helps."
+    raise TrainingError(f"the {what} is {value}.", where=where, hint=hint)
+
+
+def _adamw(parameters: Parameters, config: TrainingConfig) -> torch.optim.AdamW:
+    """AdamW (Loshchilov & Hutter 2017, arXiv 1711.05101), decaying matrices only."""
+    decayed = [parameter for parameter in parameters.values() if parameter.dim() >= 2]
+    plain = [parameter for parameter in parameters.values() if parameter.dim() < 2]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=config.adam_betas, fused=True)
+
+
+@contextmanager
+def _training_mode(network: nn.Module) -> Iterator[None]:
+    was_training = network.training
+    network.train()
+    try:
+        yield
+    finally:
+        network.train(was_training)
+
+
+@contextmanager
+def _own_randomness(seed: int) -> Iterator[None]:
+    """Random numbers of the run's own: the caller's generators stand afterwards where they stood."""
+    with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
+        torch.manual_seed(seed)
+        yield

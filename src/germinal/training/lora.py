@@ -1,0 +1,117 @@
+"""Tuning a LoRA adapter on prompts and their answers: what a project's tune step and `germinal tune` do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from germinal.checkpoints.peft import save_adapter
+from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter, remove_adapter
+from germinal.models.transformer import Transformer
+from germinal.objectives.language_modelling import causal_lm_loss
+from germinal.progress import Reporter, silent
+from germinal.storage import digest, write_json
+from germinal.training.config import TrainingConfig
+from germinal.training.examples import Batch, TuningData, TuningExample, check_examples
+from germinal.training.loop import TrainingResult, train
+
+if TYPE_CHECKING:
+    from germinal.language_model import LanguageModel
+
+_NAME = "tuning"
+"""What the adapter is called while it is trained; a folder does not keep the name."""
+
+
+def tune_lora(
+    lm: LanguageModel,
+    examples: Sequence[TuningExample],
+    lora: LoRAConfig,
+    config: TrainingConfig,
+    folder: Path,
+    reporter: Reporter = silent,
+) -> Path:
+    """Train an adapter of `lm` on the answers of `examples`, and write it as a PEFT folder.
+
+    `lm` answers as before when this returns. Killed and called again with the same arguments, it goes on.
+
+    Args:
+        lm: The base; its weights stay as they are.
+        examples: Prompts and answers in token ids, in any order.
+        lora: Size and place of the adapter.
+        config: How to train.
+        folder: The run's own: the adapter in `adapter/`, one line an update in `history.jsonl`, the outcome in
+            `result.json`, checkpoints.
+        reporter: Told of every update.
+
+    Returns:
+        The PEFT folder. It holds the adapter of the best validation loss.
+
+    Raises:
+        DataError, ContextWindowError: an example cannot be learned from.
+        SettingError: `lora` names layers that the model lacks, or the folder holds another run.
+        TrainingError: a loss is not finite.
+    """
+    check_examples(examples, lm.config.max_position_embeddings, lm.config.vocab_size)
+    recipe = {
+        "base": lm.fingerprint,
+        "precision": lm.precision,
+        "examples": digest([[example.prompt_ids, example.answer_ids] for example in examples]),
+        "lora": asdict(lora),
+        **asdict(config),
+    }
+    del recipe["save_every"]  # when checkpoints are written does not bear on what is in them
+    data = TuningData(
+        examples,
+        micro_batch_size=config.micro_batch_size,
+        validation_fraction=config.validation_fraction,
+        seed=config.seed,
+        pad_id=lm.tokenizer.pad_id or 0,
+        device=lm.network.device,
+    )
+    with fresh_adapter(lm.network, _NAME, lora, config.seed), adapter_routing(lm.network).using(_NAME):
+        result = train(lm.network, answer_loss, data, config, folder, reporter, recipe=recipe, task="tune")
+        save_adapter(lm.network, _NAME, folder / "adapter", family=lm.family, base_ref=lm.card.source)
+    write_json(folder / "result.json", _summary(result))
+    return folder / "adapter"
+
+
+def answer_loss(network: nn.Module, batch: Batch) -> Tensor:
+    """Summed cross-entropy of the answers of a batch.
+
+    Padding stands on the right, where a causal decoder never looks back from: no mask is needed, and attention keeps
+    its fastest path.
+    """
+    assert isinstance(network, Transformer)
+    hidden_states = network(batch.input_ids)
+    return causal_lm_loss(hidden_states, batch.labels, network.logits, network.parameters())
+
+
+@contextmanager
+def fresh_adapter(network: nn.Module, name: str, lora: LoRAConfig, seed: int) -> Iterator[None]:
+    """Inside, `network` carries a new adapter, which is all that requires a gradient; after, it is as before."""
+    required = {parameter: parameter.requires_grad for parameter in network.parameters()}
+    network.requires_grad_(False)
+    try:
+        add_adapter(network, name, lora, seed=seed)
+        yield
+    finally:
+        if name in adapter_routing(network).adapters:
+            remove_adapter(network, name)
+        for parameter, before in required.items():
+            parameter.requires_grad_(before)
+
+
+def _summary(result: TrainingResult) -> dict[str, float | int | None]:
+    return {
+        "steps": result.steps,
+        "best_step": result.best_step,
+        "best_validation_loss": result.best_loss,
+        "tokens": result.tokens,
+        "seconds": round(result.seconds, 3),
+        "tokens_per_second": round(result.tokens_per_second, 1),
+    }
