@@ -24,7 +24,9 @@ class ContinuationEncoder(Protocol):
     @property
     def eos_id(self) -> int | None: ...
 
-    def encode_continuation(self, context: str, continuation: str) -> tuple[list[int], list[int]]: ...
+    def encode_continuation(
+        self, context: str, continuation: str, add_special_tokens: bool = True
+    ) -> tuple[list[int], list[int]]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,12 +50,15 @@ class TuningExample:
         return (IGNORED,) * len(self.prompt_ids) + self.answer_ids
 
 
-def encode_example(tokenizer: ContinuationEncoder, prompt: str, answer: str, *, end: bool = True) -> TuningExample:
+def encode_example(
+    tokenizer: ContinuationEncoder, prompt: str, answer: str, *, end: bool = True, add_special_tokens: bool = True
+) -> TuningExample:
     """Encode a prompt and its answer as one text, cut where the answer starts; `end` teaches the model to stop there.
 
-    The answer brings its own leading space where one belongs.
+    The answer brings its own leading space where one belongs. A prompt that a chat template wrote has its special
+    tokens already: `add_special_tokens` is False for it.
     """
-    prompt_ids, answer_ids = tokenizer.encode_continuation(prompt, answer)
+    prompt_ids, answer_ids = tokenizer.encode_continuation(prompt, answer, add_special_tokens)
     closing = (tokenizer.eos_id,) if end and tokenizer.eos_id is not None else ()
     return TuningExample(tuple(prompt_ids), (*answer_ids, *closing))
 
@@ -85,16 +90,20 @@ def collate(examples: Sequence[TuningExample], rows: Sequence[int], pad_id: int,
     width = max(example.length for example in chosen)
 
     def padded(sequences: Iterator[tuple[int, ...]], value: int) -> Tensor:
-        return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences], device=device)
+        return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences])
 
     labels = padded((example.labels for example in chosen), IGNORED)
+    input_ids = padded((example.input_ids for example in chosen), pad_id)
+    attention_mask = padded(((1,) * example.length for example in chosen), 0)
     return Batch(
-        input_ids=padded((example.input_ids for example in chosen), pad_id),
-        attention_mask=padded(((1,) * example.length for example in chosen), 0),
-        labels=labels,
+        input_ids=input_ids.to(device),
+        attention_mask=attention_mask.to(device),
+        labels=labels.to(device),
         rows=tuple(rows),
         num_tokens=sum(example.length for example in chosen),
-        weight=labelled_tokens(labels),
+        weight=labelled_tokens(
+            labels
+        ),  # counted before it moves: reading a number back from a device would wait for it
     )
 
 
