@@ -16,6 +16,7 @@ from germinal.storage import atomic_path
 
 _PAINT = re.compile(r'\b(fill|stroke)="(#[0-9a-f]{6})"')
 _LABELLED = re.compile(r'<(path|text|line)\b([^>]*?)\baria-label="([^"]*)"([^>]*?)/>')
+_WIDE = 400.0  # pixels; a phone scrolls what is wider rather than shrink it until it cannot be read
 _ROLES = {colour: role for role, colour in LIGHT.roles().items()}
 
 
@@ -37,7 +38,8 @@ def to_svg(chart: Any, *, title: str, description: str = "", inline: bool = Fals
     width, height = re.search(r'width="([\d.]+)" height="([\d.]+)"', head).groups()  # type: ignore[union-attr]
     caption = f"<title>{escape(title)}</title>" + (f"<desc>{escape(description)}</desc>" if description else "")
     if inline:
-        opening = f'<svg class="chart" role="img" viewBox="0 0 {width} {height}" style="max-width:{width}px">'
+        kind = "chart wide" if float(width) > _WIDE else "chart"
+        opening = f'<svg class="{kind}" role="img" viewBox="0 0 {width} {height}" style="max-width:{width}px">'
         return f"{opening}{caption}{body}"
     opening = (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" width="{width}" height="{height}" '

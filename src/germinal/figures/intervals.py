@@ -8,7 +8,8 @@ from typing import Any
 
 import altair as alt
 
-from germinal.figures.theme import KIND_COLOURS, KIND_SHAPES, LIGHT, Kind, styled
+from germinal.figures.kinds import kind_encoding
+from germinal.figures.theme import LIGHT, Kind, styled
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +43,11 @@ def intervals(
     """
     order = [estimate.label for estimate in estimates]
     data = alt.Data(values=[_row(estimate) for estimate in estimates])
-    kinds = [kind for kind in KIND_COLOURS if any(estimate.kind == kind for estimate in estimates)]
     y = alt.Y("label:N", sort=order, title=None, scale=alt.Scale(paddingInner=0.4), axis=alt.Axis(grid=False))
     x_scale = alt.Scale(domain=_domain(estimates, criterion), nice=False, zero=False)
-    colour = alt.Color("kind:N", scale=_scale(kinds, KIND_COLOURS), legend=alt.Legend() if len(kinds) > 1 else None)
+    lines = _lines(criterion, reference, x_scale)
+    room_for_their_names = 24 if lines else 8
+    colour, shape = kind_encoding((estimate.kind for estimate in estimates), legend_offset=room_for_their_names)
     base = alt.Chart(data)
     whisker = base.mark_rule(strokeWidth=2, opacity=0.75).encode(
         y=y, x=alt.X("low:Q", scale=x_scale, title=metric), x2="high:Q", color=colour, description="text:N"
@@ -54,13 +56,11 @@ def intervals(
         y=y,
         x=alt.X("value:Q", scale=x_scale, title=metric),
         color=colour,
-        shape=alt.Shape("kind:N", scale=_scale(kinds, KIND_SHAPES)),
+        shape=shape,
         fill=alt.condition("datum.marked", colour, alt.value(LIGHT.background)),
         description="text:N",
     )
-    return styled(
-        alt.layer(*_lines(criterion, reference, x_scale), whisker, dot).properties(width=width, height=alt.Step(24))
-    )
+    return styled(alt.layer(*lines, whisker, dot).properties(width=width, height=alt.Step(24)))
 
 
 def _row(estimate: Estimate) -> dict[str, Any]:
@@ -76,10 +76,6 @@ def _row(estimate: Estimate) -> dict[str, Any]:
     }
 
 
-def _scale(kinds: Sequence[str], of: dict[str, str]) -> Any:
-    return alt.Scale(domain=list(kinds), range=[of[kind] for kind in kinds])
-
-
 def _domain(estimates: Sequence[Estimate], criterion: float | None) -> list[float]:
     """The interval ends with a little air, so that differences can be seen; a dot plot needs no zero."""
     ends = [end for estimate in estimates for end in (estimate.low, estimate.high)]
@@ -90,17 +86,20 @@ def _domain(estimates: Sequence[Estimate], criterion: float | None) -> list[floa
 
 
 def _lines(criterion: float | None, reference: float | None, scale: Any) -> list[Any]:
+    """The lines that candidates are held against; their names stand outward, so that near lines do not overlap them."""
+    wanted = [("best baseline", reference, [4, 4]), ("criterion", criterion, [1, 0])]
+    known = sorted(((value, name, dash) for name, value, dash in wanted if value is not None), key=lambda line: line[0])
     lines = []
-    for value, text, dash in ((reference, "best baseline", [4, 4]), (criterion, "criterion", [1, 0])):
-        if value is None:
-            continue
-        data = alt.Data(values=[{"value": value, "text": f"{text}: {value:.3f}"}])
+    for value, name, dash in known:
+        align = "center" if len(known) == 1 else "right" if value == known[0][0] and name == known[0][1] else "left"
+        data = alt.Data(values=[{"value": value, "text": f"{name}: {value:.3f}"}])
         x = alt.X("value:Q", scale=scale)
         rule = alt.Chart(data).mark_rule(color=LIGHT.muted, strokeDash=dash).encode(x=x, description="text:N")
+        shift = {"center": 0, "right": 3, "left": -3}[align]
         label = (
             alt.Chart(data)
-            .mark_text(color=LIGHT.muted, fontSize=11, dy=-8, baseline="bottom")
-            .encode(x=x, y=alt.value(0), text=alt.value(text))
+            .mark_text(color=LIGHT.muted, fontSize=11, dy=-6, dx=shift, align=align, baseline="bottom")
+            .encode(x=x, y=alt.value(0), text=alt.value(name))
         )
         lines += [rule, label]
     return lines

@@ -11,6 +11,7 @@ Box = tuple[float, float, float, float]
 
 _HEIGHT = 13.0
 _ADVANCE = 6.1  # mean width of a character at 11 px in the fonts of theme.FONT
+_WEIGHT = 4  # of points and names, which must stay readable, against lines
 _GAP = 9.0
 
 
@@ -30,7 +31,7 @@ def place(
         width: Of the plotting area; names stay within it.
         height: Of the plotting area.
     """
-    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points]
+    taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points for _ in range(_WEIGHT)]
     taken += [(x - 1, y - 1, x + 1, y + 1) for line in lines for x, y in _along(line)]
     places = []
     for point, name in named:
@@ -38,7 +39,7 @@ def place(
         options = list(_options(point, length))
         inside = [box for box in options if box[0] >= 0 and box[2] <= width + 12 and box[1] >= -4 and box[3] <= height]
         best = min(inside or options, key=lambda box: _covered(box, taken))
-        taken.append(best)
+        taken += [best] * _WEIGHT
         places.append((best[0], (best[1] + best[3]) / 2))
     return places
 

@@ -33,7 +33,7 @@ def spread(replicates: Sequence[Replicate], *, metric: str, width: int = 560) ->
     ]
     base = alt.Chart(alt.Data(values=rows))
     y = alt.Y("label:N", sort=order, title=None, axis=alt.Axis(grid=False))
-    scale = alt.Scale(zero=False, nice=True)
+    scale = alt.Scale(zero=False, nice=False, padding=14)
     extent = base.mark_rule(strokeWidth=2, color=LIGHT.grid).encode(
         y=y, x=alt.X("min(value):Q", scale=scale, title=metric), x2="max(value):Q"
     )

@@ -1,4 +1,7 @@
-"""Quality against cost: seconds or memory on a logarithmic axis, the candidates that nothing cheaper beats joined."""
+"""Quality against cost: one point for each candidate, those that nothing cheaper beats joined.
+
+The cost axis is logarithmic when the dearest candidate costs over 20 times what the cheapest does, else linear.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,11 @@ from typing import Any
 
 import altair as alt
 
+from germinal.figures.kinds import kind_encoding
 from germinal.figures.labels import place
-from germinal.figures.theme import KIND_COLOURS, KIND_SHAPES, LIGHT, Kind, styled
+from germinal.figures.theme import LIGHT, Kind, styled
+
+_LOGARITHMIC_FROM = 20.0  # times the cheapest
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,61 +40,82 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
     return best
 
 
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """The plotting area: which values its edges stand for, and where a point lies in pixels."""
+
+    cost_domain: tuple[float, float]
+    value_domain: tuple[float, float]
+    logarithmic: bool
+    width: int
+    height: int
+
+    @classmethod
+    def around(cls, outcomes: Sequence[Outcome], width: int, height: int) -> _Frame:
+        ends = [end for outcome in outcomes for end in (outcome.low, outcome.high)]
+        air = max((max(ends) - min(ends)) * 0.06, 0.01)
+        values = (min(ends) - air, max(ends) + air)
+        costs = [outcome.cost for outcome in outcomes if outcome.cost > 0] or [1.0]
+        if max(costs) > _LOGARITHMIC_FROM * min(costs):
+            return cls((min(costs) / 1.4, max(costs) * 1.4), values, True, width, height)
+        return cls((0.0, max(costs) * 1.12), values, False, width, height)
+
+    def drawn_cost(self, cost: float) -> float:
+        """A logarithmic axis has no zero: what costs nothing stands at its left edge."""
+        return max(cost, self.cost_domain[0])
+
+    def pixel(self, cost: float, value: float) -> tuple[float, float]:
+        low, high, cost = *self.cost_domain, self.drawn_cost(cost)
+        across = math.log(cost / low) / math.log(high / low) if self.logarithmic else (cost - low) / (high - low)
+        down = (self.value_domain[1] - value) / (self.value_domain[1] - self.value_domain[0])
+        return self.width * across, self.height * down
+
+    def scales(self) -> tuple[Any, Any]:
+        kind = "log" if self.logarithmic else "linear"
+        across = alt.Scale(type=kind, domain=list(self.cost_domain), nice=False)
+        return across, alt.Scale(domain=list(self.value_domain), zero=False, nice=False)
+
+    def cost_axis(self) -> Any:
+        ticks = {"values": _powers_of_ten(*self.cost_domain)} if self.logarithmic else {"tickCount": 5}
+        return alt.Axis(grid=False, format=",~r", **ticks)
+
+
 def tradeoff(
     outcomes: Sequence[Outcome], *, metric: str, cost: str, unit: str, width: int = 560, height: int = 320
 ) -> Any:
     """Points with whiskers; those on the frontier carry their names, the others show theirs under the mouse.
 
     Args:
-        outcomes: One point each; a cost of zero is drawn at the left edge, since the axis is logarithmic.
+        outcomes: One point each.
         metric: Title of the vertical axis.
         cost: Title of the horizontal axis.
         unit: Of the cost ("s", "MiB").
         width: Of the plotting area, in pixels.
         height: Of the plotting area, in pixels.
     """
-    costs = [outcome.cost for outcome in outcomes if outcome.cost > 0]
-    x_domain = [10 ** (math.log10(min(costs, default=1)) - 0.15), 10 ** (math.log10(max(costs, default=10)) + 0.15)]
-    ends = [end for outcome in outcomes for end in (outcome.low, outcome.high)]
-    air = max((max(ends) - min(ends)) * 0.06, 0.01)
-    y_domain = [min(ends) - air, max(ends) + air]
-    x_scale = alt.Scale(type="log", domain=x_domain, nice=False)
-    y_scale = alt.Scale(domain=y_domain, zero=False, nice=False)
+    frame = _Frame.around(outcomes, width, height)
     best = frontier(outcomes)
-    rows = [_row(outcome, unit, x_domain[0]) for outcome in outcomes]
-    kinds = [kind for kind in KIND_COLOURS if any(outcome.kind == kind for outcome in outcomes)]
-    colour = alt.Color(
-        "kind:N",
-        scale=alt.Scale(domain=kinds, range=[KIND_COLOURS[kind] for kind in kinds]),
-        legend=alt.Legend() if len(kinds) > 1 else None,
-    )
-    shape = alt.Shape("kind:N", scale=alt.Scale(domain=kinds, range=[KIND_SHAPES[kind] for kind in kinds]))
-    x = alt.X(
-        "cost:Q",
-        scale=x_scale,
-        title=f"{cost} ({unit})",
-        axis=alt.Axis(grid=False, format=",~g", values=_ticks(*x_domain)),
-    )
-    y = alt.Y("value:Q", scale=y_scale, title=metric)
-    base = alt.Chart(alt.Data(values=rows))
+    across, up = frame.scales()
+    x = alt.X("cost:Q", scale=across, title=f"{cost} ({unit})", axis=frame.cost_axis())
+    y = alt.Y("value:Q", scale=up, title=metric)
+    colour, shape = kind_encoding(outcome.kind for outcome in outcomes)
+    base = alt.Chart(alt.Data(values=[_row(outcome, unit, frame) for outcome in outcomes]))
     whisker = base.mark_rule(strokeWidth=1.5, opacity=0.35).encode(
-        x=x, y=alt.Y("low:Q", scale=y_scale, title=metric), y2="high:Q", color=colour
+        x=x, y=alt.Y("low:Q", scale=up, title=metric), y2="high:Q", color=colour
     )
     dot = base.mark_point(size=75, filled=True, opacity=1).encode(
         x=x, y=y, color=colour, shape=shape, description="text:N"
     )
-    edge = alt.Data(values=[row for row, outcome in zip(rows, outcomes, strict=True) if outcome in best])
     line = (
-        alt.Chart(edge)
+        alt.Chart(alt.Data(values=[_row(outcome, unit, frame) for outcome in best]))
         .mark_line(color=LIGHT.muted, strokeDash=[4, 4], strokeWidth=1.2)
         .encode(x=x, y=y, order=alt.Order("cost:Q"))
     )
-    names = _names(rows, [outcome.label for outcome in best], x_domain, y_domain, width, height)
-    layers = alt.layer(line, whisker, dot, *names)
+    layers = alt.layer(line, whisker, dot, *_names(best, outcomes, frame))
     return styled(layers.properties(width=width, height=height))
 
 
-def _row(outcome: Outcome, unit: str, least: float) -> dict[str, Any]:
+def _row(outcome: Outcome, unit: str, frame: _Frame) -> dict[str, Any]:
     cost = f"{outcome.cost:,.3g} {unit}"
     return {
         "label": outcome.label,
@@ -96,13 +123,13 @@ def _row(outcome: Outcome, unit: str, least: float) -> dict[str, Any]:
         "value": outcome.value,
         "low": outcome.low,
         "high": outcome.high,
-        "cost": max(outcome.cost, least),
+        "cost": frame.drawn_cost(outcome.cost),
         "text": f"{outcome.label}: {outcome.value:.3f} ({outcome.low:.3f}–{outcome.high:.3f}), {cost}",
     }
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Powers of ten, with 2 and 5 between them when fewer than four of those would be seen."""
+def _powers_of_ten(low: float, high: float) -> list[float]:
+    """Ticks of a logarithmic axis: powers of ten, with 2 and 5 between them when fewer than four would be seen."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 2, 5)):
         ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
@@ -111,29 +138,16 @@ def _ticks(low: float, high: float) -> list[float]:
     return ticks
 
 
-def _names(
-    rows: Sequence[dict[str, Any]],
-    named: Sequence[str],
-    x_domain: Sequence[float],
-    y_domain: Sequence[float],
-    width: int,
-    height: int,
-) -> list[Any]:
-    """One text layer for each name on the frontier, beside its point where it covers least of what else is drawn."""
-
-    def pixel(row: dict[str, Any], height_of: str = "value") -> tuple[float, float]:
-        across = math.log(row["cost"] / x_domain[0]) / math.log(x_domain[1] / x_domain[0])
-        down = (y_domain[1] - row[height_of]) / (y_domain[1] - y_domain[0])
-        return width * across, height * down
-
-    points = {row["label"]: pixel(row) for row in rows}
-    whiskers = [[pixel(row, "low"), pixel(row, "high")] for row in rows]
-    frontier_line = [points[label] for label in named]
-    labelled = [(points[label], label) for label in named]
-    places = place(labelled, list(points.values()), [frontier_line, *whiskers], width, height)
+def _names(named: Sequence[Outcome], outcomes: Sequence[Outcome], frame: _Frame) -> list[Any]:
+    """One text layer for each name, beside its point where it covers least of what else is drawn."""
+    points = [frame.pixel(outcome.cost, outcome.value) for outcome in outcomes]
+    corners = [frame.pixel(outcome.cost, outcome.value) for outcome in named]
+    whiskers = [[frame.pixel(item.cost, end) for end in (item.low, item.high)] for item in outcomes]
+    labelled = [(corner, outcome.label) for corner, outcome in zip(corners, named, strict=True)]
+    places = place(labelled, points, [corners, *whiskers], frame.width, frame.height)
     return [
-        alt.Chart(alt.Data(values=[{"text": label}]))
+        alt.Chart(alt.Data(values=[{"text": outcome.label}]))
         .mark_text(fontSize=11, align="left", baseline="middle", color=LIGHT.ink)
         .encode(x=alt.value(left), y=alt.value(middle), text="text:N")
-        for label, (left, middle) in zip(named, places, strict=True)
+        for outcome, (left, middle) in zip(named, places, strict=True)
     ]

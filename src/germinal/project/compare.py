@@ -1,0 +1,175 @@
+"""Two trials side by side: who is right where the other is wrong, whether that could be chance, and where they differ.
+Every example whose answers differ comes with the raw output of both.
+
+The test is the evaluator's, exact McNemar unless rows share sources. It was not declared in the plan, so its p-value is
+not corrected for the other pairs that could have been looked at, and is said to be exploratory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from germinal.errors import LedgerError, SettingError
+from germinal.evaluation import evaluator
+from germinal.evaluation.sample import Sample
+from germinal.ledger import AnswerRecord, Ledger
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What one trial made of one example; `raw` is the text it generated, or the probabilities of the labels."""
+
+    answer: str | None
+    correct: bool
+    raw: str
+    error: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One example to which the two trials gave different answers."""
+
+    row_id: str
+    position: int
+    input: str
+    target: str
+    first: Reply
+    second: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class TrialComparison:
+    """Two trials on the same examples of one split.
+
+    Attributes:
+        both_right: Examples that both got right; `only_first`, `only_second` and `neither` are the other three cells.
+        difference: Accuracy of the first minus that of the second.
+        low: Lower end of the difference's 95% interval; `high` is the upper one.
+        p_value: Of the paired test, uncorrected.
+        test: Its name.
+        differing: The examples whose answers differ, in the split's order; both may be wrong.
+    """
+
+    first: str
+    second: str
+    split: str
+    n: int
+    both_right: int
+    only_first: int
+    only_second: int
+    neither: int
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    test: str
+    differing: list[Difference]
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready values, in a fixed order."""
+        return asdict(self)
+
+    def text(self, width: int = 100) -> str:
+        """As plain text for a page of `width` columns."""
+        from germinal.project.terminal import plain
+
+        return plain(self, width)
+
+    def __rich__(self) -> RenderableType:
+        from germinal.project.compare_view import render
+
+        return render(self)
+
+
+def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id: int | None = None) -> TrialComparison:
+    """Compare two trials of one run.
+
+    Args:
+        ledger: The project's.
+        first: A trial's id, or that of a candidate with a single replicate.
+        second: The same.
+        split: "dev" or "test".
+        run_id: Of the run; the latest finished one by default.
+
+    Raises:
+        LedgerError: no such trial, or it was not measured on that split.
+        SettingError: both are the same trial.
+    """
+    if first == second:
+        raise SettingError(f"'{first}' was given twice.", hint="Name two different trials.")
+    answers = [_answers(ledger, trial, split, run_id) for trial in (first, second)]
+    pairs = _paired(answers[0], answers[1])
+    if not pairs:
+        raise LedgerError(f"'{first}' and '{second}' have no {split} example in common.")
+    cells = [(one.correct, other.correct) for one, other in pairs]
+    tested = evaluator.compare("accuracy", [_sample(one for one, _ in pairs)], [_sample(other for _, other in pairs)])
+    return TrialComparison(
+        first=first,
+        second=second,
+        split=split,
+        n=len(pairs),
+        both_right=cells.count((True, True)),
+        only_first=cells.count((True, False)),
+        only_second=cells.count((False, True)),
+        neither=cells.count((False, False)),
+        difference=tested.difference,
+        low=tested.low,
+        high=tested.high,
+        p_value=tested.p_value,
+        test=tested.test,
+        differing=[_difference(one, other) for one, other in pairs if one.answer != other.answer],
+    )
+
+
+def _answers(ledger: Ledger, trial: str, split: str, run_id: int | None) -> list[AnswerRecord]:
+    candidates = {candidate.id: candidate for candidate in ledger.results(run_id=run_id).candidates}
+    if trial in candidates:
+        replicates = [replicate.id for replicate in candidates[trial].trials]
+        if replicates != [trial] and len(replicates) > 1:
+            raise LedgerError(
+                f"'{trial}' has {len(replicates)} replicates.", hint=f"Name one: {', '.join(replicates)}."
+            )
+        trial = replicates[0]
+    return ledger.answers(trial, split=split, run_id=run_id)
+
+
+def _paired(first: Sequence[AnswerRecord], second: Sequence[AnswerRecord]) -> list[tuple[AnswerRecord, AnswerRecord]]:
+    """Answers to the same row, in the split's order."""
+    others = {answer.row_id: answer for answer in second}
+    return [(answer, others[answer.row_id]) for answer in first if answer.row_id in others]
+
+
+def _sample(answers: Iterable[AnswerRecord]) -> Sample:
+    """Right and wrong answers as the evaluator wants them: only whether an answer is the target counts."""
+    rows = list(answers)
+    grouped = any(row.group is not None for row in rows)
+    return Sample(
+        labels=("right", "wrong"),
+        targets=("right",) * len(rows),
+        predictions=tuple("right" if row.correct else "wrong" for row in rows),
+        clusters=tuple(row.group or row.row_id for row in rows) if grouped else None,
+    )
+
+
+def _difference(first: AnswerRecord, second: AnswerRecord) -> Difference:
+    return Difference(first.row_id, first.position, first.input, first.target, reply(first), reply(second))
+
+
+def reply(answer: AnswerRecord) -> Reply:
+    """An answer with the raw output that it came from."""
+    return Reply(answer.answer, answer.correct, raw_output(answer), answer.error)
+
+
+def raw_output(answer: AnswerRecord) -> str:
+    """The text as it was generated, else the probability of each label, else nothing (the baselines that give none)."""
+    if answer.text is not None:
+        return answer.text
+    if answer.probabilities:
+        ordered = sorted(answer.probabilities.items(), key=lambda item: -item[1])
+        return ", ".join(f"{label} {probability:.3f}" for label, probability in ordered)
+    return ""

@@ -1,0 +1,380 @@
+"""The leaderboard as data: what one run found, in the order in which a reader wants it, from the ledger alone.
+
+Everything outside `run` and `timings` is the same for the same project, data and weights, wherever and however often it
+was run; what depends on the machine or the hour stands in those two fields alone. `leaderboard_view` draws it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any, Literal
+
+from germinal.ledger import (
+    CandidateRecord,
+    ChoiceRecord,
+    ComparisonRecord,
+    Environment,
+    Figure,
+    Ledger,
+    MetricRecord,
+    Results,
+    SplitRecord,
+    Spread,
+    SuccessRecord,
+)
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from rich.console import RenderableType
+
+Kind = Literal["prompted", "tuned", "baseline"]
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """What a candidate's answers to dev took, over all its replicates; a shared prefix counts once."""
+
+    total: int
+    prompt: int
+    generated: int
+    scored: int
+    per_example: float
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One candidate.
+
+    Attributes:
+        label: Its id without the parts that all candidates share.
+        place: 1 for the best value of the primary metric on dev.
+        replicates: How many choices of few-shot examples stand behind its figures.
+        dev: Metric name to figure; means over the replicates.
+        test: The same on test, for the winner and the baselines only.
+        spread: Metric name to spread over the replicates, when there are several.
+        comparisons: The paired tests in which it stands first.
+        tied: It cannot be told apart from the best.
+        winner: It is what the run proposes.
+    """
+
+    id: str
+    label: str
+    kind: Kind
+    place: int
+    model: str | None
+    shots: int | None
+    rule: str | None
+    adapter: str | None
+    precision: str | None
+    parameters: int | None
+    replicates: int
+    dev: dict[str, Figure]
+    test: dict[str, Figure]
+    spread: dict[str, Spread]
+    comparisons: list[ComparisonRecord]
+    tied: bool
+    winner: bool
+    tokens: Tokens
+    work: float
+
+    def against(self, role: str) -> ComparisonRecord | None:
+        """Its paired test against the best "baseline", the untuned "zero-shot" or the observed "best", or None."""
+        return next((comparison for comparison in self.comparisons if comparison.role == role), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Foretold:
+    """What the plan estimated for a candidate, and measured divided by estimated (None until measured)."""
+
+    seconds: float
+    memory_bytes: int
+    tokens: int
+    basis: str
+    seconds_factor: float | None
+    memory_factor: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """What a candidate cost on the machine that ran it: dev only, all replicates; the peak is the highest of them."""
+
+    seconds: float
+    by_step: dict[str, float]
+    peak_memory_bytes: int | None
+    memory_note: str
+    estimate: Foretold | None
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of the scope and what the winner took; `measured` is None where it could not be known."""
+
+    name: Literal["memory_gb", "latency_ms"]
+    allowed: float
+    measured: float | None
+    how: str
+
+    @property
+    def kept(self) -> bool:
+        """Whether the winner stays within it."""
+        return self.measured is not None and self.measured <= self.allowed
+
+
+@dataclass(frozen=True, slots=True)
+class RunInfo:
+    """Which run this is of, where it happened, and what a reader must know before comparing its rows."""
+
+    id: int
+    started_at: datetime
+    finished_at: datetime | None
+    seconds: float | None
+    device: str
+    germinal: str
+    limit: int | None
+    limits: list[Limit]
+    test_looks: int
+    warnings: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Leaderboard:
+    """What one run found, best candidate first."""
+
+    use_case: str
+    metrics: list[MetricRecord]
+    splits: dict[str, SplitRecord]
+    rows: list[Row]
+    choice: ChoiceRecord | None
+    success: list[SuccessRecord]
+    detectable_difference: float | None
+    run: RunInfo
+    timings: dict[str, Timing]
+
+    @property
+    def primary(self) -> str:
+        """The metric by which the winner is chosen."""
+        return self.metrics[0].name
+
+    @property
+    def winner(self) -> Row | None:
+        """The row of the winner, or None when the run chose none."""
+        return next((row for row in self.rows if row.winner), None)
+
+    @property
+    def tested(self) -> list[Row]:
+        """The rows measured on test: the winner, then the baselines."""
+        return sorted((row for row in self.rows if row.test), key=lambda row: not row.winner)
+
+    def row(self, candidate: str) -> Row:
+        """The row of a candidate's id."""
+        return next(row for row in self.rows if row.id == candidate)
+
+    def to_json(self) -> dict[str, Any]:
+        """As JSON-ready values, in a fixed order."""
+        dumped: dict[str, Any] = _adapter().dump_python(self, mode="json")
+        return dumped
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Leaderboard:
+        """The inverse of `to_json`."""
+        return _adapter().validate_python(value)
+
+    def text(self, width: int = 100) -> str:
+        """As plain text for a page of `width` columns."""
+        from germinal.project.terminal import plain
+
+        return plain(self, width)
+
+    def __rich__(self) -> RenderableType:
+        from germinal.project.leaderboard_view import render
+
+        return render(self)
+
+
+@cache
+def _adapter() -> TypeAdapter[Leaderboard]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Leaderboard)
+
+
+def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
+    """The leaderboard of a run, read from the ledger alone.
+
+    Args:
+        ledger: The project's.
+        run_id: Of the run; the latest finished one by default.
+
+    Raises:
+        LedgerError: there is no such run, or none has finished.
+    """
+    results = ledger.results(run_id=run_id)
+    primary = results.metrics[0]
+    labels = short_labels(results.candidates)
+    ordered = sorted(results.candidates, key=lambda candidate: _rank(candidate, primary))
+    rows = [_row(candidate, place, labels, results) for place, candidate in enumerate(ordered, start=1)]
+    return Leaderboard(
+        use_case=str(results.run.config.get("scope", {}).get("use_case", "")),
+        metrics=list(results.metrics),
+        splits=dict(results.splits),
+        rows=rows,
+        choice=results.choice,
+        success=list(results.success),
+        detectable_difference=results.detectable_difference,
+        run=_run_info(results, ledger),
+        timings={candidate.id: _timing(candidate) for candidate in ordered},
+    )
+
+
+def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
+    """Candidate id to a name without the parts that all language models of the table have in common."""
+    parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.kind != "baseline"}
+    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    short = {id_: " ".join(part for part in split if part not in common) for id_, split in parts.items()}
+    if len(set(short.values())) < len(short) or "" in short.values():
+        short = {}
+    return {candidate.id: short.get(candidate.id, candidate.id) for candidate in candidates}
+
+
+def kind_of(candidate: CandidateRecord) -> Kind:
+    """Prompted, tuned or baseline."""
+    if candidate.kind == "baseline":
+        return "baseline"
+    return "tuned" if candidate.adapter else "prompted"
+
+
+def _rank(candidate: CandidateRecord, primary: MetricRecord) -> tuple[float, float, str]:
+    figure = candidate.figures.get("dev", {}).get(primary.name)
+    if figure is None:
+        return (float("inf"), candidate.work, candidate.id)
+    return (-figure.value if primary.higher_is_better else figure.value, candidate.work, candidate.id)
+
+
+def _row(candidate: CandidateRecord, place: int, labels: Mapping[str, str], results: Results) -> Row:
+    choice = results.choice
+    cost = candidate.cost
+    return Row(
+        id=candidate.id,
+        label=labels[candidate.id],
+        kind=kind_of(candidate),
+        place=place,
+        model=candidate.model,
+        shots=candidate.shots,
+        rule=candidate.rule,
+        adapter=candidate.adapter,
+        precision=candidate.precision,
+        parameters=candidate.parameters,
+        replicates=len(candidate.trials),
+        dev=_ordered(candidate.figures.get("dev", {}), results),
+        test=_ordered(candidate.figures.get("test", {}), results),
+        spread={
+            metric.name: candidate.spread[metric.name] for metric in results.metrics if metric.name in candidate.spread
+        },
+        comparisons=[comparison for comparison in results.comparisons if comparison.first == candidate.id],
+        tied=choice is not None and candidate.id in choice.tied,
+        winner=choice is not None and candidate.id == choice.winner,
+        tokens=Tokens(
+            cost.tokens, cost.prompt_tokens, cost.generated_tokens, cost.scored_tokens, candidate.tokens_per_example
+        ),
+        work=candidate.work,
+    )
+
+
+def _ordered(figures: Mapping[str, Figure], results: Results) -> dict[str, Figure]:
+    """Figures in the order in which the project names its metrics."""
+    return {metric.name: figures[metric.name] for metric in results.metrics if metric.name in figures}
+
+
+def _timing(candidate: CandidateRecord) -> Timing:
+    cost = candidate.cost
+    return Timing(cost.seconds, dict(cost.by_step), cost.peak_memory_bytes, cost.memory_note, _foretold(candidate))
+
+
+def _foretold(candidate: CandidateRecord) -> Foretold | None:
+    """The estimates of the replicates: seconds and tokens add up, memory is the highest."""
+    estimates = [trial.estimate for trial in candidate.trials if trial.estimate is not None]
+    if not estimates or len(estimates) < len(candidate.trials):
+        return None
+    seconds = sum(estimate.seconds for estimate in estimates)
+    highest = max(estimates, key=lambda estimate: estimate.memory_bytes)
+    measured = [
+        estimate.seconds * estimate.seconds_factor for estimate in estimates if estimate.seconds_factor is not None
+    ]
+    complete = len(measured) == len(estimates) and seconds > 0
+    return Foretold(
+        seconds=seconds,
+        memory_bytes=highest.memory_bytes,
+        tokens=sum(estimate.tokens for estimate in estimates),
+        basis=highest.basis,
+        seconds_factor=sum(measured) / seconds if complete else None,
+        memory_factor=highest.memory_factor,
+    )
+
+
+def _run_info(results: Results, ledger: Ledger) -> RunInfo:
+    run = results.run
+    return RunInfo(
+        id=run.id,
+        started_at=run.started_at,
+        finished_at=run.finished_at,
+        seconds=run.seconds,
+        device=run.environment.device,
+        germinal=run.environment.germinal,
+        limit=run.limit,
+        limits=_limits(results),
+        test_looks=results.test_looks,
+        warnings=_warnings(results, ledger),
+    )
+
+
+def _limits(results: Results) -> list[Limit]:
+    """What the scope allows, beside what the winner took."""
+    allowed = results.run.config.get("scope", {}).get("limits") or {}
+    if results.choice is None:
+        return []
+    cost = results.trial(results.choice.winner_trial).cost
+    rows = results.splits["dev"].rows if results.run.limit is None else results.run.limit
+    predicted = cost.by_step.get("predict")
+    measured = {
+        "memory_gb": (None if cost.peak_memory_bytes is None else cost.peak_memory_bytes / 1e9, ""),
+        "latency_ms": (
+            None if predicted is None else 1000 * predicted / rows,
+            ", as the mean over dev, answered in batches",
+        ),
+    }
+    return [Limit(name, allowed[name], *measured[name]) for name in ("memory_gb", "latency_ms") if allowed.get(name)]
+
+
+def _warnings(results: Results, ledger: Ledger) -> list[str]:
+    warnings = []
+    if results.run.limit is not None:
+        warnings.append(
+            f"Only the first {results.run.limit} rows of dev and test were answered (--limit): a trial run."
+        )
+    keys = {trial.id: set(trial.steps.values()) for trial in results.trials}
+    environments = {key: ledger.step(key).environment for key in sorted(set().union(*keys.values()))}
+    by_trial = {trial: [environments[key] for key in found] for trial, found in keys.items()}
+    return warnings + mixed_environments(by_trial)
+
+
+def mixed_environments(by_trial: Mapping[str, Iterable[Environment]]) -> list[str]:
+    """One sentence for each thing (device, germinal, a library) that was not the same for everything compared."""
+    seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for trial, environments in by_trial.items():
+        for environment in environments:
+            values = {"device": environment.device, "germinal": environment.germinal, **environment.versions}
+            for name, value in values.items():
+                seen[name][value].add(trial)
+    sentences = []
+    for name, trials_of in sorted(seen.items()):
+        if len(trials_of) > 1:
+            counts = (
+                f"{value} ({len(trials)} of {len(by_trial)} trials)" for value, trials in sorted(trials_of.items())
+            )
+            what = "devices" if name == "device" else f"versions of {name}"
+            sentences.append(f"Different {what} took part in what is compared here: {', '.join(counts)}.")
+    return sentences

@@ -1,0 +1,151 @@
+"""The leaderboard on a terminal: readable at 100 columns, colour only for what the text says too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Group
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from germinal.project import wording
+from germinal.project.terminal import table
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from germinal.ledger import ComparisonRecord, Figure, MetricRecord
+    from germinal.project.leaderboard import Leaderboard, Row
+
+WINNER, TIED = "★", "≈"
+_VERDICT_STYLES = {"reached": "bold green", "not shown": "bold yellow", "missed": "bold red"}
+_INTERVALS_SHOWN = 2  # metrics; more than these would not fit 100 columns with their intervals
+
+
+def render(board: Leaderboard) -> RenderableType:
+    """All of it: quality on dev, what it cost, the choice, the winner on test, what was shown."""
+    parts: list[RenderableType] = [Text(board.use_case, style="bold"), _heading("Quality on dev", board, "dev")]
+    parts += [_quality(board), _legend(board), _heading("What it took to answer dev"), _costs(board), _cost_legend()]
+    if board.tested:
+        parts += [_heading("The winner and the baselines on test", board, "test"), _tested(board)]
+    parts.append(_conclusion(board))
+    return Group(*parts)
+
+
+def _heading(title: str, board: Leaderboard | None = None, split: str = "") -> RenderableType:
+    text = Text(title, style="bold")
+    if board is not None and split in board.splits:
+        text.append(f"  {board.splits[split].rows:,} examples", style="dim")
+    return Padding(text, (1, 0, 0, 0))
+
+
+def _quality(board: Leaderboard) -> Table:
+    roles = [role for role in ("baseline", "zero-shot") if any(row.against(role) for row in board.rows)]
+    drawn = table("", "candidate", *_metric_heads(board), *(_opponent(board, role) for role in roles), left=2)
+    for row in board.rows:
+        mark = WINNER if row.winner else TIED if row.tied else ""
+        tests = (_paired(row.against(role)) for role in roles)
+        style = "bold" if row.winner else "dim" if row.kind == "baseline" else ""
+        drawn.add_row(mark, row.label, *_metric_cells(board, row.dev), *tests, style=style)
+    return drawn
+
+
+def _opponent(board: Leaderboard, role: str) -> str:
+    """The name of what a column compares with, where it is the same for every row."""
+    opponents = {comparison.second for row in board.rows if (comparison := row.against(role))}
+    name = board.row(opponents.pop()).label if role == "baseline" and len(opponents) == 1 else role
+    return f"vs {name}"
+
+
+def _metric_heads(board: Leaderboard) -> list[str]:
+    return [f"{metric.name} 95%" if _with_interval(board, metric) else metric.name for metric in board.metrics]
+
+
+def _with_interval(board: Leaderboard, metric: MetricRecord) -> bool:
+    return metric is board.metrics[0] or len(board.metrics) <= _INTERVALS_SHOWN
+
+
+def _metric_cells(board: Leaderboard, figures: dict[str, Figure]) -> list[str]:
+    cells = []
+    for metric in board.metrics:
+        figure = figures.get(metric.name)
+        text = "–" if figure is None else wording.value(figure.value)
+        if figure is not None and _with_interval(board, metric) and figure.low is not None:
+            text += f" {wording.interval(figure, places=2)}"
+        cells.append(text)
+    return cells
+
+
+def _paired(comparison: ComparisonRecord | None) -> str:
+    if comparison is None:
+        return ""
+    return f"{wording.difference(comparison.difference)} {wording.p_value(wording.adjusted(comparison)):>5}"
+
+
+def _legend(board: Leaderboard) -> RenderableType:
+    sentences = [f"{WINNER} winner"]
+    if sum(row.tied for row in board.rows) > 1:
+        sentences.append(f"{TIED} cannot be told apart from the best")
+    if any(row.comparisons for row in board.rows):
+        sentences.append("vs: paired difference and p, Holm-corrected")
+    return Text("   ".join(sentences), style="dim")
+
+
+def _cost_legend() -> RenderableType:
+    return Text("×: measured / estimated   rules on the same prompts share the time of one pass over them", style="dim")
+
+
+def _costs(board: Leaderboard) -> Table:
+    spread = any(row.spread for row in board.rows)
+    heads = ["candidate", *(["over shot seeds"] if spread else []), "tokens", "time", "×", "peak memory", "×"]
+    drawn = table(*heads)
+    for row in board.rows:
+        timing = board.timings[row.id]
+        estimate = timing.estimate
+        drawn.add_row(
+            row.label,
+            *([_spread(row, board.primary)] if spread else []),
+            wording.count(row.tokens.total),
+            wording.duration(timing.seconds),
+            _off(estimate.seconds_factor if estimate else None),
+            wording.memory(timing.peak_memory_bytes),
+            _off(estimate.memory_factor if estimate else None),
+            style="bold" if row.winner else "dim" if row.kind == "baseline" else "",
+        )
+    return drawn
+
+
+def _off(factor: float | None) -> str:
+    return wording.factor(factor).removeprefix("×")
+
+
+def _spread(row: Row, metric: str) -> str:
+    spread = row.spread.get(metric)
+    return "" if spread is None else f"{spread.low:.3f}–{spread.high:.3f} (n={spread.n})"
+
+
+def _tested(board: Leaderboard) -> Table:
+    drawn = table("", "candidate", *_metric_heads(board), left=2)
+    for row in board.tested:
+        cells = _metric_cells(board, row.test)
+        drawn.add_row(WINNER if row.winner else "", row.label, *cells, style="bold" if row.winner else "dim")
+    return drawn
+
+
+def _conclusion(board: Leaderboard) -> RenderableType:
+    text = Text("\n")
+    for sentence in (wording.choice(board), wording.against_baseline(board)):
+        if sentence:
+            text.append(f"{sentence}\n")
+    for record in board.success:
+        text.append(f"{wording.success(record, board)}\n", style=_VERDICT_STYLES[record.verdict])
+    for limit in board.run.limits:
+        text.append(f"{wording.limit(limit)}\n", style="green" if limit.kept else "yellow")
+    if board.detectable_difference is not None:
+        text.append(f"Dev can detect a difference of about {board.detectable_difference:.3f}. ", style="dim")
+    if board.tested:
+        text.append(wording.looks(board), style="dim")
+    for warning in board.run.warnings:
+        text.append(f"\nNote: {warning}", style="yellow")
+    return text

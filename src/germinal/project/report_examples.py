@@ -1,0 +1,147 @@
+"""The report's examples and prompts: every answer of every trial, small enough to be put in the page, and prompts whose
+white space can be seen without changing what is copied from them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from germinal.ledger import AnswerRecord, Ledger, PromptRecord, Results
+from germinal.project.compare import raw_output
+from germinal.project.leaderboard import Leaderboard
+
+MOST_EXAMPLES = 1000  # of one split in one page; the ledger has them all
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleTable:
+    """The examples of one split, and what every trial measured there answered.
+
+    Attributes:
+        total: Rows of the split; `rows` may hold fewer.
+        trials: Of each trial its id, its label, and its replies in the order of `rows`: [answer, right, raw output].
+        first: The trial shown at first; `second` is the one beside it.
+    """
+
+    split: str
+    total: int
+    rows: list[dict[str, Any]]
+    trials: list[dict[str, Any]]
+    first: int
+    second: int
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """What the page's script needs to show another trial."""
+        return {"trials": [{"replies": trial["replies"]} for trial in self.trials]}
+
+
+@dataclass(frozen=True, slots=True)
+class PromptGroup:
+    """Prompts that several trials share, and who shares them."""
+
+    trials: list[str]
+    prompts: list[PromptRecord]
+    winner: bool
+    cut: bool
+
+
+def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: str) -> ExampleTable | None:
+    """The examples of a split; None when nothing was measured there."""
+    order = {row.id: place for place, row in enumerate(board.rows)}
+    trials = [trial for trial in results.trials if trial.figures.get(split)]
+    trials.sort(key=lambda trial: (order[trial.candidate], trial.position))
+    if not trials:
+        return None
+    answers = {trial.id: ledger.answers(trial.id, split=split, run_id=results.run.id) for trial in trials}
+    shown = answers[trials[0].id][:MOST_EXAMPLES]
+    ids = [trial.id for trial in trials]
+    first = ids.index(results.choice.winner_trial) if results.choice and results.choice.winner_trial in ids else 0
+    baselines = {row.id for row in board.rows if row.kind == "baseline"}
+    others = [index for index in range(len(ids)) if index != first]
+    second = next((index for index in others if trials[index].candidate in baselines), (others or [first])[0])
+    return ExampleTable(
+        split=split,
+        total=len(answers[trials[0].id]),
+        rows=[{"row_id": row.row_id, "input": row.input, "target": row.target} for row in shown],
+        trials=[
+            {
+                "id": trial.id,
+                "label": _trial_label(trial.id, trial.shot_seed, board.row(trial.candidate).label),
+                "replies": _replies(answers[trial.id], shown),
+            }
+            for trial in trials
+        ],
+        first=first,
+        second=second,
+    )
+
+
+def _trial_label(trial: str, seed: int | None, candidate: str) -> str:
+    return candidate if seed is None else f"{candidate}, shot seed {seed}"
+
+
+def _replies(answers: Sequence[AnswerRecord], shown: Sequence[AnswerRecord]) -> list[list[Any] | None]:
+    """[answer or None, 1 when right, raw output] for each shown row; None where the trial has no answer to it."""
+    by_row = {answer.row_id: answer for answer in answers}
+    found = (by_row.get(row.row_id) for row in shown)
+    return [None if answer is None else [answer.answer, int(answer.correct), raw_output(answer)] for answer in found]
+
+
+def prompt_groups(board: Leaderboard, results: Results, ledger: Ledger) -> list[PromptGroup]:
+    """The first prompts of every language model trial on dev, the winner's on top; equal prompts are shown once."""
+    groups: dict[tuple[str, ...], list[str]] = {}
+    prompts: dict[tuple[str, ...], list[PromptRecord]] = {}
+    winner = results.choice.winner_trial if results.choice else None
+    labels = {
+        trial.id: _trial_label(trial.id, trial.shot_seed, board.row(trial.candidate).label) for trial in results.trials
+    }
+    chosen: set[tuple[str, ...]] = set()
+    for trial in results.trials:
+        if "predict/dev" not in trial.steps:
+            continue
+        found = ledger.prompts(trial.id, run_id=results.run.id)
+        if not found:
+            continue
+        key = tuple(prompt.text for prompt in found)
+        prompts[key] = found
+        groups.setdefault(key, []).append(labels[trial.id])
+        if trial.id == winner:
+            chosen.add(key)
+    made = [
+        PromptGroup(
+            trials=groups[key],
+            prompts=prompts[key],
+            winner=key in chosen,
+            cut=any(prompt.dropped_examples or prompt.truncated_tokens for prompt in prompts[key]),
+        )
+        for key in groups
+    ]
+    return sorted(made, key=lambda group: not group.winner)
+
+
+_SEEN = re.compile(
+    r"\n|\t|[\r\f\v\x1c-\x1f\x85\xa0\u2000-\u200f\u2028\u2029\u202f\u3000\ufeff]|^ +| +$|  +", re.MULTILINE
+)
+_NAMED = {"\n": "newline", "\t": "tab"}
+
+
+def visible(text: str) -> Iterator[tuple[str, str]]:
+    """A text as (kind, piece) pairs: "text" to show as it is, and white space that the page marks.
+
+    The kinds are "newline", "tab", "space" (one at the edge of a line or beside another) and the code point of any
+    other white space or invisible character. Joined, the pieces are the text.
+    """
+    end = 0
+    for match in _SEEN.finditer(text):
+        if match.start() > end:
+            yield "text", text[end : match.start()]
+        piece = match.group()
+        for character in piece:
+            yield _NAMED.get(character, "space" if character == " " else f"U+{ord(character):04X}"), character
+        end = match.end()
+    if end < len(text):
+        yield "text", text[end:]

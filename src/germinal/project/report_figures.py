@@ -1,0 +1,187 @@
+"""The pictures of the report: which figures are drawn of a leaderboard, and the sentence that says how to read each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from germinal import figures
+from germinal.ledger import AnswerRecord, Ledger, Results
+from germinal.project.leaderboard import Leaderboard, Row
+
+_WIDTH = 340  # pixels of a plotting area: two pictures stand side by side on a laptop
+MANY_LABELS = 20  # more than these make a confusion matrix unreadable
+
+
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """One picture as inline SVG, its title, and how to read it."""
+
+    title: str
+    caption: str
+    svg: Markup
+
+
+def drawings(board: Leaderboard, results: Results, ledger: Ledger) -> dict[str, list[Drawing]]:
+    """The pictures by section of the report; a section without data has an empty list."""
+    return {
+        "certainty": [*_intervals(board), *_spread(board, results)],
+        "cost": [*_against_time(board), *_against_memory(board)],
+        "winner": _winner(board, results, ledger),
+        "tuning": _tuning(results, ledger),
+    }
+
+
+def _drawing(title: str, caption: str, chart: Any) -> Drawing:
+    # Vega escapes all text that it draws, and to_svg the title and caption, so that the SVG is safe as it is.
+    return Drawing(title, caption, Markup(figures.to_svg(chart, title=title, description=caption, inline=True)))
+
+
+def _intervals(board: Leaderboard) -> list[Drawing]:
+    metric = board.primary
+    estimates = [
+        figures.Estimate(row.label, row.kind, figure.value, figure.low, figure.high, row.tied or row.winner)
+        for row in board.rows
+        if (figure := row.dev.get(metric)) and figure.low is not None and figure.high is not None
+    ]
+    if not estimates:
+        return []
+    baselines = [estimate.value for estimate in estimates if estimate.kind == "baseline"]
+    best = max if board.metrics[0].higher_is_better else min
+    criterion = next((record.threshold for record in board.success if record.metric == metric), None)
+    chart = figures.intervals(
+        estimates,
+        metric=f"{metric} on dev",
+        criterion=criterion,
+        reference=best(baselines, default=None),
+        width=_WIDTH,
+    )
+    caption = (
+        f"{metric} on dev with its 95% interval. Filled marks cannot be told apart from the best. Whether two "
+        "candidates differ is for the paired tests to say: their intervals may overlap and they still differ."
+    )
+    return [_drawing("How good, and how sure", caption, chart)]
+
+
+def _spread(board: Leaderboard, results: Results) -> list[Drawing]:
+    replicates = [
+        figures.Replicate(row.label, trial.shot_seed or 0, figure.value)
+        for row in board.rows
+        if row.replicates > 1
+        for trial in results.candidate(row.id).trials
+        if (figure := trial.figures.get("dev", {}).get(board.primary))
+    ]
+    if not replicates:
+        return []
+    caption = (
+        "One dot for each choice of few-shot examples, a tick for their mean. A candidate whose dots lie far apart "
+        "owes its result to the choice."
+    )
+    return [
+        _drawing(
+            "Spread over the choice of shots",
+            caption,
+            figures.spread(replicates, metric=f"{board.primary} on dev", width=_WIDTH),
+        )
+    ]
+
+
+def _against_time(board: Leaderboard) -> list[Drawing]:
+    caption = (
+        "Seconds to answer dev once, tuning and calibration included, mean over replicates. The dashed line joins the "
+        "candidates that nothing cheaper beats."
+    )
+    return _against(board, "Quality against time", "time for dev", "s", caption, _seconds)
+
+
+def _against_memory(board: Leaderboard) -> list[Drawing]:
+    caption = "Peak memory of the process that ran the trial. The dashed line joins what nothing smaller beats."
+    return _against(board, "Quality against memory", "peak memory", "MiB", caption, _mebibytes)
+
+
+def _seconds(board: Leaderboard, row: Row) -> float | None:
+    return board.timings[row.id].seconds / row.replicates
+
+
+def _mebibytes(board: Leaderboard, row: Row) -> float | None:
+    peak = board.timings[row.id].peak_memory_bytes
+    return None if peak is None else peak / 2**20
+
+
+def _against(
+    board: Leaderboard,
+    title: str,
+    cost: str,
+    unit: str,
+    caption: str,
+    cost_of: Callable[[Leaderboard, Row], float | None],
+) -> list[Drawing]:
+    outcomes = []
+    for row in board.rows:
+        figure, spent = row.dev.get(board.primary), cost_of(board, row)
+        if figure is not None and figure.low is not None and figure.high is not None and spent is not None:
+            outcomes.append(figures.Outcome(row.label, row.kind, figure.value, figure.low, figure.high, spent))
+    if len(outcomes) < 2 or not board.metrics[0].higher_is_better:
+        return []
+    chart = figures.tradeoff(outcomes, metric=f"{board.primary} on dev", cost=cost, unit=unit, width=_WIDTH + 60)
+    return [_drawing(title, caption, chart)]
+
+
+def _winner(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawing]:
+    """Confusion and reliability of the winner, on test where it was measured there."""
+    if results.choice is None or board.winner is None:
+        return []
+    split = "test" if board.winner.test else "dev"
+    answers = ledger.answers(results.choice.winner_trial, split=split, run_id=results.run.id)
+    drawn = []
+    labels = sorted({label for record in results.splits.values() for label in record.labels})
+    targets = {answer.target for answer in answers}
+    if targets and len(labels) <= MANY_LABELS and targets <= set(labels):
+        pairs = [(answer.target, answer.answer if answer.answer in labels else None) for answer in answers]
+        chart = figures.confusion(pairs, labels=labels, cell=max(40, min(104, 480 // len(labels))))
+        caption = f"The winner's answers to the {len(answers):,} examples of {split}, with the share of each target."
+        drawn.append(_drawing(f"What it takes for what, on {split}", caption, chart))
+    return drawn + _reliability(answers, split)
+
+
+def _reliability(answers: Sequence[AnswerRecord], split: str) -> list[Drawing]:
+    sure = [(max(answer.probabilities.values()), answer.correct) for answer in answers if answer.probabilities]
+    if not sure:
+        return []
+    found = figures.bins([confidence for confidence, _ in sure], [correct for _, correct in sure])
+    caption = (
+        "How often answers of each confidence were right; the dot's area is how many there are. On the dashed line, "
+        "confidence can be taken at its word; below it, the model is surer than it should be."
+    )
+    return [_drawing(f"Can its probabilities be believed, on {split}", caption, figures.reliability(found))]
+
+
+def _tuning(results: Results, ledger: Ledger) -> list[Drawing]:
+    """One loss curve for each adapter that was tuned."""
+    drawn: dict[str, Drawing] = {}
+    for trial in results.trials:
+        key = trial.steps.get("tune")
+        if key is None or key in drawn:
+            continue
+        points = _loss_points(ledger.history(trial.id, run_id=results.run.id))
+        if points:
+            step = ledger.step(key)
+            best = step.values.get("best_step")
+            chart = figures.loss_curve(points, best_step=best if isinstance(best, int) else None, width=_WIDTH + 60)
+            caption = (
+                "The loss on the answers alone. The held-out part is a part of the training split, never dev or test."
+            )
+            drawn[key] = _drawing(f"Loss: {step.name}", caption, chart)
+    return list(drawn.values())
+
+
+def _loss_points(history: Sequence[dict[str, Any]]) -> list[figures.LossPoint]:
+    points = []
+    for entry in history:
+        for key, held_out in (("loss", False), ("validation_loss", True)):
+            if entry.get(key) is not None:
+                points.append(figures.LossPoint(int(entry["step"]), float(entry[key]), held_out))
+    return points
