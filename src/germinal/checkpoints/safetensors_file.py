@@ -1,0 +1,167 @@
+"""Weights files of a Hugging Face folder: safetensors, single and sharded, memory-mapped; else old pickles.
+
+A tensor read from safetensors is a view of the mapped file: its pages are read when they are first used and never
+copied, and several processes share them.
+"""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from germinal import storage
+from germinal.checkpoints.checkpoint import Stored
+from germinal.errors import CheckpointError, UnsafeFileError, UnsupportedError
+
+MAX_SHARD_BYTES = 5_000_000_000
+
+_PRECISIONS = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+}
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+
+
+def weights_files(folder: Path) -> list[Path]:
+    """The files that hold a folder's weights, safetensors before pickles.
+
+    Raises:
+        CheckpointError: there are none, or one that the index names is missing.
+        UnsafeFileError: the index names a file outside the folder.
+    """
+    for single, index in ((_SINGLE, _INDEX), (_PICKLE, _PICKLE_INDEX)):
+        if (folder / index).is_file():
+            return _shards(folder, folder / index)
+        if (folder / single).is_file():
+            return [folder / single]
+    raise CheckpointError(
+        f"has no weights: neither {_SINGLE} nor {_INDEX} (nor {_PICKLE}) is there.", where=str(folder)
+    )
+
+
+def read_weights(folder: Path) -> dict[str, Stored]:
+    """Every tensor of a folder's weights files, under its published name.
+
+    Raises:
+        CheckpointError: a file is truncated, malformed or missing, or a tensor stands in two files.
+        UnsafeFileError: a pickle holds more than tensors, or the index names a file outside the folder.
+    """
+    tensors: dict[str, Stored] = {}
+    for file in weights_files(folder):
+        for name, tensor in read_file(file).items():
+            if name in tensors:
+                raise CheckpointError(f"tensor '{name}' stands in another shard too.", where=str(file))
+            tensors[name] = tensor
+    return tensors
+
+
+def read_file(path: Path) -> dict[str, Stored]:
+    """The tensors of one file."""
+    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    try:
+        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
+        names = sorted({str(name) for name in weight_map.values()})
+    except (ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError("is no index of shards: it has no 'weight_map'.", where=str(index)) from error
+    for name in names:
+        # Compared as text: in the hub's cache the files themselves are links to another folder.
+        path = PurePosixPath(name.replace("\\", "/"))
+        if path.is_absolute() or ".." in path.parts or ":" in name:
+            raise UnsafeFileError(f"shard '{name}' lies outside the folder.", where=str(index))
+        if not (folder / name).is_file():
+            raise CheckpointError(f"shard '{name}' is missing.", where=str(index), hint="Fetch the model again.")
+    return [folder / name for name in names]
+
+
+def _read_safetensors(path: Path) -> dict[str, Stored]:
+    try:
+        file: Any = safe_open(path, framework="pt", device="cpu")
+        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        return {
+            name: Stored(
+                tuple(each.get_shape()),
+                _PRECISIONS.get(each.get_dtype(), each.get_dtype()),
+                partial(_load, file, name),
+            )
+            for name, each in slices.items()
+        }
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"is truncated or malformed: {error}.", where=str(path), hint="Fetch the file again."
+        ) from error
+
+
+def _load(file: Any, name: str, dtype: torch.dtype) -> Tensor:
+    tensor: Tensor = file.get_tensor(name)
+    return tensor.to(dtype)  # the mapped tensor itself when it is stored so
+
+
+def _read_pickle(path: Path) -> dict[str, Stored]:
+    try:
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        except RuntimeError as error:
+            if "mmap can only be used" not in str(error):
+                raise
+            state = torch.load(path, map_location="cpu", weights_only=True)  # the format before torch 1.6
+    except pickle.UnpicklingError as error:
+        raise UnsafeFileError(
+            "is a pickle that holds more than tensors and could run code; it was not read.",
+            where=str(path),
+            hint="Use a checkpoint in safetensors.",
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise CheckpointError(f"is truncated or malformed: {error}.", where=str(path)) from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UnsupportedError("is no mapping of names to tensors.", where=str(path))
+    return {
+        name: Stored(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.to)
+        for name, tensor in state.items()
+    }
+
+
+def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
+    """Write model.safetensors, or numbered shards with their index when one file would pass `max_shard_bytes`."""
+    shards = list(_by_size(tensors, max_shard_bytes))
+    if len(shards) <= 1:
+        _write(dict(tensors), folder / _SINGLE)
+        return
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(shards, start=1):
+        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
+        _write(shard, folder / file)
+        weight_map |= dict.fromkeys(shard, file)
+    total = sum(tensor.nbytes for tensor in tensors.values())
+    storage.write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+
+
+def _write(tensors: dict[str, Tensor], path: Path) -> None:
+    save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"format": "pt"})
+    path.chmod(0o644)  # the library makes it readable by its owner alone
+
+
+def _by_size(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
+    shard: dict[str, Tensor] = {}
+    size = 0
+    for name, tensor in tensors.items():
+        if shard and size + tensor.nbytes > limit:
+            yield shard
+            shard, size = {}, 0
+        shard[name] = tensor
+        size += tensor.nbytes
+    yield shard
