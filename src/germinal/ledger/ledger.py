@@ -219,13 +219,14 @@ class Ledger:
         seconds: float,
         peak_memory_bytes: int | None,
         memory_note: str,
+        complete: bool = True,
     ) -> StepRecord:
-        """Record that a step is done; from now on it is cached."""
+        """Record what came of a step. From now on it is cached, unless it is not complete: some of its rows failed."""
         with self._session.begin() as session:
             row = session.get_one(Step, key)
             row.outputs, row.values, row.seconds = dict(outputs), dict(values), seconds
             row.peak_memory_bytes, row.memory_note = peak_memory_bytes, memory_note
-            row.status, row.finished_at = "done", _now()
+            row.status, row.finished_at = "done" if complete else "incomplete", _now()
             return results.step_record(row)
 
     def fail_step(self, key: str, error: str) -> None:

@@ -1,0 +1,250 @@
+"""germinal.toml as typed, validated data: one source for the file, the command line's --set, and the published schema.
+
+What a key means stands in the docstring under it and becomes the schema's description, which editors show.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from germinal.predictors.answers import Rule
+from germinal.text.context_window import Policy, Side
+
+if TYPE_CHECKING:
+    from germinal.training.config import LoRAConfig, TrainingConfig
+
+Task = Literal[
+    "classification",
+    "summarization",
+    "translation",
+    "extraction",
+    "question-answering",
+    "code",
+    "chat",
+    "generation",
+]
+Baseline = Literal["majority", "tfidf"]
+Precision = Literal["float32", "bfloat16"]
+Calibration = Literal["batch", "content-free"]
+SplitSize = Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
+
+
+class _Table(BaseModel):
+    """A table of germinal.toml: unknown keys are errors, values are not coerced from other types."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+
+
+class SplitSizes(_Table):
+    """How many rows are held out. The rest trains."""
+
+    dev: SplitSize
+    """Rows on which every trial is measured and the winner is chosen: a count, or a share of all rows."""
+    test: SplitSize
+    """Rows on which only the winner and the baselines are measured: a count, or a share of all rows."""
+
+
+class Limits(_Table):
+    """What the winner may take. The run says whether it does."""
+
+    memory_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """Peak memory, in GB of 10^9 bytes."""
+    latency_ms: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """Time of one answer, in milliseconds."""
+
+
+class Scope(_Table):
+    """What the use case is, and how "good" is measured."""
+
+    use_case: str = ""
+    """One sentence that says what the model is for."""
+    task: Task = "classification"
+    """The kind of answer that is wanted."""
+    data: Annotated[str, Field(min_length=1)]
+    """A csv, tsv, jsonl or parquet file; a relative path starts at germinal.toml."""
+    input: Annotated[str, Field(min_length=1)]
+    """The column that holds the input."""
+    target: Annotated[str, Field(min_length=1)]
+    """The column that holds the right answer."""
+    group: str | None = None
+    """A column that names the source of a row; rows of one source stay in one split."""
+    labels: dict[str, str] = {}
+    """Other words for labels, as the model shall see and say them: labels = { pos = "Positive" }."""
+    duplicates: Literal["error", "drop"] = "error"
+    """What to do when a row stands there twice."""
+    split: SplitSizes
+    """Rows go to splits by a hash of their content, or of their group, never by their place in the file."""
+    metrics: Annotated[list[str], Field(min_length=1)] = ["accuracy"]
+    """What is measured. The first decides the winner."""
+    success: dict[str, Annotated[float, Field(strict=False)]] = {}
+    """What each of these metrics must reach on test for the use case to be served: success = { accuracy = 0.8 }."""
+    limits: Limits = Limits()
+    """What the winner may take."""
+
+
+class Select(_Table):
+    """Which models are tried, and beside which plain baselines."""
+
+    models: list[Annotated[str, Field(min_length=1)]] = []
+    """Aliases (`germinal models` lists them), folders, .gguf files, hf:org/name[@revision] or pypi:package/file."""
+    baselines: list[Baseline] = ["majority", "tfidf"]
+    """Plain methods that a language model must beat."""
+
+
+class PromptSettings(_Table):
+    """How an input becomes a prompt, and a model's output an answer."""
+
+    instruction: str = ""
+    """The first line of the prompt."""
+    answer: str = ""
+    """The last line, after which the answer starts."""
+    chat: bool = False
+    """Whether the prompt goes through the model's chat template."""
+    separator: str = "\n\n"
+    """What stands between worked examples."""
+    shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
+    """How many worked examples from the training split to show; each number is a candidate."""
+    shot_seeds: Annotated[list[int], Field(min_length=1)] = [0]
+    """Which choices of examples to try: replicates of a candidate, not candidates of their own."""
+    rules: Annotated[list[Rule], Field(min_length=1)] = ["generate", "likelihood", "calibrated"]
+    """How an answer is read: from the text, from each label's likelihood, or with each label's prior divided out."""
+    calibration: Calibration = "batch"
+    """Where priors come from: training inputs (arXiv 2309.17249) or inputs without content (arXiv 2102.09690)."""
+    overflow: Policy = "error"
+    """What happens to a prompt that does not fit the model's context window."""
+    truncate_side: Side = "right"
+    """The end at which truncate_input cuts the input."""
+
+
+class LoRASettings(_Table):
+    """Low-rank adaptation on the zero-shot prompt, the loss on the answers only.
+
+    Names and defaults are those of `germinal.layers.linear.LoRAConfig` and `germinal.training.config.TrainingConfig`.
+    """
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    """Inner width of the update."""
+    alpha: Annotated[float, Field(gt=0, strict=False)] = 16.0
+    """The update is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
+    """Probability of dropping an input of the update while training."""
+    target_modules: Annotated[list[str], Field(min_length=1)] = ["q_proj", "v_proj"]
+    """Names of the adapted linear layers, or ["all-linear"]."""
+    layers: list[Annotated[int, Field(ge=0)]] | None = None
+    """Indices of the adapted blocks; all of them when absent. Upper blocks alone train faster."""
+    epochs: Annotated[int, Field(ge=1)] = 1
+    """Times that every training example is seen."""
+    max_examples: Annotated[int, Field(ge=2)] | None = None
+    """Tune on at most this many rows of the training split, those that rank first by hash."""
+    micro_batch_size: Annotated[int, Field(ge=1)] = 8
+    """Examples that go through the network at once."""
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
+    """Micro-batches to one update."""
+    learning_rate: Annotated[float, Field(gt=0, strict=False)] = 1e-3
+    """Highest learning rate of AdamW."""
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    """How the learning rate falls."""
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
+    """Updates in which it rises; 5% of all when absent."""
+    weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.0
+    """Decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0, strict=False)] | None = 1.0
+    """The gradient is shortened to this length."""
+    validation_fraction: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.1
+    """Part of the training rows that only chooses the best checkpoint."""
+
+    def lora_config(self) -> LoRAConfig:
+        """Size and place of the adapter."""
+        from germinal.training.config import LoRAConfig
+
+        return LoRAConfig(
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            target_modules=tuple(self.target_modules),
+            layers=None if self.layers is None else tuple(self.layers),
+        )
+
+    def training_config(self, seed: int, save_every: int) -> TrainingConfig:
+        """How it is trained."""
+        from germinal.training.config import TrainingConfig
+
+        return TrainingConfig(
+            epochs=self.epochs,
+            micro_batch_size=self.micro_batch_size,
+            gradient_accumulation_steps=self.gradient_accumulation_steps,
+            learning_rate=self.learning_rate,
+            schedule=self.schedule,
+            warmup_steps=self.warmup_steps,
+            weight_decay=self.weight_decay,
+            max_grad_norm=self.max_grad_norm,
+            seed=seed,
+            validation_fraction=self.validation_fraction,
+            save_every=save_every,
+        )
+
+
+class Adapt(_Table):
+    """How models are adapted to the use case."""
+
+    prompt: PromptSettings = PromptSettings()
+    """In-context: instruction, worked examples, answer rules."""
+    lora: LoRASettings | None = None
+    """Fine-tuning of a small adapter; no table, no tuning."""
+
+
+class Apply(_Table):
+    """How models run."""
+
+    precisions: Annotated[list[Precision], Field(min_length=1)] = ["float32"]
+    """Number formats of the weights; each is a candidate."""
+    generation: dict[str, Any] = {}
+    """Generation settings of the rule "generate", such as max_new_tokens; greedy by default."""
+
+    @field_validator("generation")
+    @classmethod
+    def _generation_is_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
+        from germinal.errors import GerminalError
+        from germinal.generation.config import GenerationConfig
+
+        try:
+            GenerationConfig.from_settings(value)
+        except GerminalError as error:
+            raise ValueError(f"{error.what} {error.hint or ''}".strip()) from error
+        return value
+
+
+class ProjectConfig(_Table):
+    """A use case, from its data to the model that is served."""
+
+    seed: int = 0
+    """The seed of everything that draws at random."""
+    scope: Scope
+    """What is it for, and how is "good" measured?"""
+    select: Select = Select()
+    """Which models?"""
+    adapt: Adapt = Adapt()
+    """Prompt, fine-tune."""
+    apply: Apply = Apply()
+    """Run."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        lists: dict[str, Sequence[object]] = {
+            "select.models": self.select.models,
+            "select.baselines": self.select.baselines,
+            "scope.metrics": self.scope.metrics,
+            "adapt.prompt.shots": self.adapt.prompt.shots,
+            "adapt.prompt.shot_seeds": self.adapt.prompt.shot_seeds,
+            "adapt.prompt.rules": self.adapt.prompt.rules,
+            "apply.precisions": self.apply.precisions,
+        }
+        for key, values in lists.items():
+            if len({str(value) for value in values}) < len(values):
+                raise ValueError(f"{key} names something twice.")
+        if not self.select.models and not self.select.baselines:
+            raise ValueError("select.models and select.baselines are both empty: there is nothing to try.")
+        return self

@@ -1,0 +1,143 @@
+"""`Project`: a germinal.toml and what came of it. The door for the command line, the studio, the server and Python.
+
+project = Project("examples/reviews")
+project.plan()                     # what a run would do, and what it would cost
+project.run()                      # do it; killed at any moment, the next run goes on
+project.leaderboard()              # what came of it
+project.winner().predict(["..."])  # use it
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from germinal.ledger import Ledger
+from germinal.progress import Reporter, silent
+from germinal.project.config import ProjectConfig
+from germinal.project.project_file import find_project_file, read_project_file
+
+if TYPE_CHECKING:
+    from germinal.predictors import Predictor
+    from germinal.project.leaderboard import Leaderboard
+    from germinal.project.plan import Plan
+    from germinal.project.runner import RunSummary
+    from germinal.project.why import Why
+
+STATE_FOLDER = ".germinal"
+
+
+class Project:
+    """A use case, from its project file to its winner.
+
+    Args:
+        path: A germinal.toml, or its folder.
+        ledger: Another place for the ledger, a file or a database URL.
+
+    Attributes:
+        file: The project file.
+        folder: Its folder, where relative paths start.
+        state: The folder with ledger, artifacts and lock.
+
+    Raises:
+        ProjectFileError: there is no such file, or something in it is wrong.
+    """
+
+    def __init__(self, path: str | Path = ".", ledger: str | Path | None = None) -> None:
+        self.file = find_project_file(path)
+        self.folder = self.file.absolute().parent
+        self.state = self.folder / STATE_FOLDER
+        self._ledger_location = ledger or self.state / "ledger.sqlite"
+        self.config  # noqa: B018 (what is wrong with the file is said at once)
+
+    @cached_property
+    def config(self) -> ProjectConfig:
+        """What the project file says."""
+        return read_project_file(self.file)
+
+    @cached_property
+    def ledger(self) -> Ledger:
+        """What happened in this project."""
+        self._ignore_state()
+        return Ledger.open(self._ledger_location)
+
+    @property
+    def artifacts(self) -> Path:
+        """Where steps keep their files."""
+        return self.state / "artifacts"
+
+    def plan(self, limit: int | None = None, overrides: Sequence[str] = ()) -> Plan:
+        """What a run would do now, and what it would cost.
+
+        Args:
+            limit: Take the first rows of dev and of test only, as many as this.
+            overrides: `key.path=value`, the value in TOML.
+        """
+        from germinal.project.plan import make_plan
+
+        return make_plan(self._config(overrides), self.ledger, self.folder, self.artifacts, limit)
+
+    def run(self, limit: int | None = None, overrides: Sequence[str] = (), reporter: Reporter = silent) -> RunSummary:
+        """Do what the plan says, as far as it is not done yet. See `plan` for the arguments.
+
+        Raises:
+            ProjectBusyError: another process is running this project.
+            GerminalError: what is wrong with the file, the data, a model or the disk. What was done is kept.
+        """
+        from germinal.project.runner import Runner
+        from germinal.project.wiring import Wiring
+
+        wiring = Wiring(self._config(overrides), limit)
+        return Runner(wiring, self.ledger, self.folder, self.state, limit, tuple(overrides), reporter).run()
+
+    def leaderboard(self, run_id: int | None = None) -> Leaderboard:
+        """What the latest finished run found, or another one.
+
+        Raises:
+            LedgerError: no run is finished.
+        """
+        from germinal.project.leaderboard import leaderboard
+
+        return leaderboard(self.ledger, run_id)
+
+    def winner(self) -> Predictor:
+        """What the latest finished run chose, ready to answer.
+
+        Raises:
+            LedgerError: no run is finished.
+        """
+        from germinal.project.shipping import winner
+
+        return winner(self.ledger, self.folder, self.artifacts)
+
+    def predictor(self, trial_id: str) -> Predictor:
+        """Any trial of the latest finished run, ready to answer.
+
+        Raises:
+            LedgerError: no run is finished, or it had no such trial.
+        """
+        from germinal.project.shipping import predictor
+
+        return predictor(self.ledger, self.folder, self.artifacts, trial_id)
+
+    def why(self, trial_id: str, overrides: Sequence[str] = ()) -> Why:
+        """Which parts of the keys of a trial's steps changed since the last run.
+
+        Raises:
+            LedgerError: there is no such trial.
+        """
+        from germinal.project.why import why
+
+        return why(self._config(overrides), self.ledger, self.folder, self.artifacts, trial_id)
+
+    def _config(self, overrides: Sequence[str]) -> ProjectConfig:
+        return read_project_file(self.file, overrides) if overrides else self.config
+
+    def _ignore_state(self) -> None:
+        """The state folder is no part of a repository, whatever its owner's .gitignore says."""
+        from germinal.storage import write_text
+
+        if not (self.state / ".gitignore").exists():
+            write_text(self.state / ".gitignore", "*\n")

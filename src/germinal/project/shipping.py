@@ -1,0 +1,70 @@
+"""From a trial in the ledger to a predictor: the same model, prompt, examples, adapter, rule and priors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from germinal.errors import LedgerError
+from germinal.ledger import Ledger, Results, StepRecord
+from germinal.predictors import Predictor, load_predictor
+from germinal.predictors.answers import Labels
+from germinal.progress import Reporter, silent
+from germinal.project.config import ProjectConfig
+from germinal.project.models import ModelShelf
+from germinal.project.steps.prompted import Reading, adapter_folder, make_predictor
+
+
+def winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporter = silent) -> Predictor:
+    """What the latest finished run chose.
+
+    Raises:
+        LedgerError: no run is finished.
+    """
+    choice = ledger.results().choice
+    if choice is None:
+        raise LedgerError("the last run chose nothing.", where=ledger.location, hint="Run the project again.")
+    return predictor(ledger, folder, artifacts, choice.winner_trial, reporter)
+
+
+def predictor(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, reporter: Reporter = silent) -> Predictor:
+    """Any trial of the latest finished run.
+
+    Raises:
+        LedgerError: no run is finished, it had no such trial, or somebody removed the files that it left.
+    """
+    results = ledger.results()
+    steps = {role: ledger.step(key) for role, key in results.trial(trial_id).steps.items()}
+    for step in steps.values():
+        if step.artifact is not None and not (artifacts / step.artifact).is_dir():
+            what = f"the files of the step '{step.name}' are gone."
+            raise LedgerError(what, where=str(artifacts / step.artifact), hint="`germinal run` makes them again.")
+    if "fit" in steps:
+        fitted = steps["fit"].artifact
+        assert fitted is not None
+        return load_predictor(artifacts / fitted)
+    return _language_model(results, trial_id, steps, ModelShelf(folder, reporter), artifacts)
+
+
+def _language_model(
+    results: Results, trial_id: str, steps: dict[str, StepRecord], models: ModelShelf, artifacts: Path
+) -> Predictor:
+    config = ProjectConfig.model_validate(results.run.config)
+    candidate = results.candidate(results.trial(trial_id).candidate)
+    assert candidate.model is not None
+    assert candidate.precision is not None
+    lm = models.get(candidate.model, candidate.precision)
+    if lm.fingerprint != steps["model"].outputs["weights"]:
+        raise LedgerError(
+            f"the model '{candidate.model}' is not the one that was measured: its weights differ.",
+            hint="`germinal run` measures the present one.",
+        )
+    return make_predictor(
+        lm,
+        Reading(config.adapt.prompt, config.scope.labels),
+        Labels.of(steps["data"].values["labels"], config.scope.labels),
+        pairs=steps["examples"].values["examples"] if "examples" in steps else (),
+        adapter=adapter_folder(steps["tune"], artifacts) if "tune" in steps else None,
+        generation=config.apply.generation,
+        rule=candidate.rule or "likelihood",  # type: ignore[arg-type]
+        priors=steps["calibrate"].values["priors"] if "calibrate" in steps else None,
+    )

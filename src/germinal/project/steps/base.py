@@ -1,0 +1,118 @@
+"""What every step of the life cycle has in common: an identity, what it stands on, and how it is done.
+
+A step is a frozen dataclass in a file of its own. Its fields say what to do; `settings` names those that bear on the
+result; `sources` names what lies outside the ledger (a data file, a model), which counts by content, found by
+`identify`. Bump `version` whenever the results of a step change: a test with golden outputs reminds you.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from germinal.ledger.records import StepRecord
+from germinal.progress import Reporter
+
+if TYPE_CHECKING:
+    from germinal.ledger import Ledger
+    from germinal.project.models import ModelShelf
+
+
+@dataclass(frozen=True)
+class Dependency:
+    """One named output of another step."""
+
+    step: Step
+    output: str
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What came out of a step.
+
+    Attributes:
+        outputs: Name -> digest of its content: what later steps stand on.
+        values: What later steps and readers need of it, as plain JSON.
+        seconds: The time it took, where that is not the time it ran (rows that were computed before); None otherwise.
+        peak_memory_bytes: The same for memory.
+        complete: False when some rows failed: what is measured counts them as wrong, and the next run tries again.
+    """
+
+    outputs: Mapping[str, str]
+    values: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
+    peak_memory_bytes: int | None = None
+    complete: bool = True
+
+
+@dataclass
+class RowCount:
+    """How many rows a run computed, and how many it found."""
+
+    predicted: int = 0
+    reused: int = 0
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """What a step is given when it runs.
+
+    Attributes:
+        key: Its resolved key.
+        inputs: The finished steps that it stands on, by the names in `dependencies`.
+        artifact: A folder of its own. It may hold what an interrupted attempt left.
+        folder: The folder of germinal.toml, where relative paths start.
+        models: Loaded models, each once.
+        rows: Counts rows that were computed and reused.
+        report: Tells the progress of this step.
+        peak_memory: The process's peak since it was last asked, or None where the system cannot say.
+    """
+
+    key: str
+    inputs: Mapping[str, StepRecord]
+    artifact: Path
+    folder: Path
+    ledger: Ledger
+    run_id: int
+    models: ModelShelf
+    rows: RowCount
+    report: Reporter
+    peak_memory: Callable[[], int | None]
+
+
+@dataclass(frozen=True)
+class Step(ABC):
+    """One step. Steps that differ in `name` only are the same step."""
+
+    kind: ClassVar[str]
+    version: ClassVar[int]
+    keeps_files: ClassVar[bool] = False
+    """Whether it leaves an artifact folder, without which it counts as not done."""
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What it does, for a reader of the plan."""
+
+    @abstractmethod
+    def settings(self) -> Mapping[str, Any]:
+        """What bears on the result, defaults filled in."""
+
+    def dependencies(self) -> Mapping[str, Dependency]:
+        """What it stands on, by name."""
+        return {}
+
+    def sources(self) -> Mapping[str, str]:
+        """What it reads that no step made, by name or path."""
+        return {}
+
+    def identify(self, folder: Path, *, fetch: bool) -> Mapping[str, str] | None:
+        """Digests of the sources' contents, or None when one would have to be fetched first and `fetch` is False."""
+        return {}
+
+    @abstractmethod
+    def run(self, context: StepContext) -> StepResult:
+        """Do it."""

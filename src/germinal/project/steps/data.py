@@ -1,0 +1,101 @@
+"""The data step: a file becomes three splits, each with a digest of its own.
+
+A row that lands in dev changes the digest of dev alone, so that nothing that stands on the training split runs again.
+The file counts by content: its name and place do not matter.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from germinal.data import Row, check_labels, read_dataset, read_table, split
+from germinal.data.dataset import DuplicatePolicy
+from germinal.ledger.records import StepRecord
+from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS
+from germinal.project.steps.base import Step, StepContext, StepResult
+from germinal.storage import digest, file_digest, write_text
+
+ROWS_FILE = "rows.json"
+
+
+@dataclass(frozen=True)
+class DataStep(Step):
+    """Read, check and split the rows.
+
+    Outputs: `train`, `dev`, `test`; `calibration`, the training rows that rank first; `labels`, their names.
+    """
+
+    kind: ClassVar[str] = "data"
+    version: ClassVar[int] = 1
+    keeps_files: ClassVar[bool] = True
+
+    path: str
+    input: str
+    target: str
+    group: str | None
+    duplicates: DuplicatePolicy
+    dev: int | float
+    test: int | float
+    limit: int | None
+
+    @property
+    def name(self) -> str:
+        return f"read {Path(self.path).name}"
+
+    def settings(self) -> Mapping[str, Any]:
+        return {key: value for key, value in asdict(self).items() if key != "path"}
+
+    def sources(self) -> Mapping[str, str]:
+        return {"file": self.path}
+
+    def identify(self, folder: Path, *, fetch: bool) -> Mapping[str, str] | None:
+        path = folder / self.path
+        if not path.is_file():
+            read_table(path)  # says what is wrong, and what stands beside it
+        return {"file": file_digest(path), "format": path.suffix.lower()}
+
+    def run(self, context: StepContext) -> StepResult:
+        dataset = read_dataset(
+            context.folder / self.path,
+            input=self.input,
+            target=self.target,
+            group=self.group,
+            duplicates=self.duplicates,
+        )
+        whole = split(dataset.rows, dev=self.dev, test=self.test)
+        check_labels(whole)
+        splits = {"train": whole.train, "dev": whole.dev[: self.limit], "test": whole.test[: self.limit]}
+        context.ledger.store_examples(
+            {"row_id": row.id, "input": row.input, "target": row.target, "group": row.group}
+            for rows in splits.values()
+            for row in rows
+        )
+        plain = {name: [asdict(row) for row in rows] for name, rows in splits.items()}
+        write_text(context.artifact / ROWS_FILE, json.dumps(plain, ensure_ascii=False))
+        outputs = {name: _rows_digest(rows) for name, rows in splits.items()}
+        outputs["calibration"] = _rows_digest(whole.train[:BATCH_CALIBRATION_INPUTS])
+        outputs["labels"] = digest(list(whole.labels))
+        counts = {
+            name: {"rows": len(rows), "labels": dict(sorted(Counter(row.target for row in rows).items()))}
+            for name, rows in splits.items()
+        }
+        values = {"splits": counts, "labels": list(whole.labels), "dropped": len(dataset.dropped)}
+        return StepResult(outputs, values)
+
+
+def rows_of(data: StepRecord, split_name: str, artifacts: Path) -> list[Row]:
+    """The rows of a split, as a finished data step kept them."""
+    assert data.artifact is not None
+    plain = json.loads((artifacts / data.artifact / ROWS_FILE).read_text(encoding="utf-8"))
+    if split_name == "calibration":
+        return [Row(**row) for row in plain["train"][:BATCH_CALIBRATION_INPUTS]]
+    return [Row(**row) for row in plain[split_name]]
+
+
+def _rows_digest(rows: Sequence[Row]) -> str:
+    return digest([[row.id, row.input] for row in rows])  # an id forgives spaces that a prompt would show

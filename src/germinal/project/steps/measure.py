@@ -1,0 +1,167 @@
+"""The measure step: outputs become answers by a rule, and answers become figures. No model is asked.
+
+It measures a candidate: each of its replicates, and all of them together. The versions of the libraries that compute
+metrics bear on the result and are part of its key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from germinal.data import Row
+from germinal.evaluation.evaluator import Estimate, estimate
+from germinal.evaluation.metrics import METRICS
+from germinal.evaluation.sample import Sample
+from germinal.ledger.records import Figure, StepRecord
+from germinal.ledger.tables import CANDIDATE
+from germinal.predictors.answers import Answer, Labels, Output, Rule, decide
+from germinal.project.environment import versions
+from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
+from germinal.project.steps.calibrate import CalibrateStep
+from germinal.project.steps.data import DataStep, rows_of
+from germinal.project.steps.predict import BaselinePredictStep, PredictStep
+from germinal.project.steps.rows import outputs_of
+from germinal.storage import digest
+
+METRIC_LIBRARIES = ("numpy", "scikit-learn", "scipy")
+
+
+@dataclass(frozen=True)
+class Replicate:
+    """The steps of one replicate that a measurement stands on."""
+
+    predict: PredictStep | BaselinePredictStep
+    calibrate: CalibrateStep | None = None
+
+
+@dataclass(frozen=True)
+class MeasureStep(Step):
+    """Answers and figures of a candidate on one split. Output: `figures`."""
+
+    kind: ClassVar[str] = "measure"
+    version: ClassVar[int] = 1
+
+    title: str
+    data: DataStep
+    split: str
+    replicates: tuple[Replicate, ...]
+    rule: Rule | None
+    words: Mapping[str, str]
+    metrics: tuple[str, ...]
+    seed: int
+    level: float = 0.95
+
+    @property
+    def name(self) -> str:
+        return f"measure {self.title} on {self.split}"
+
+    def settings(self) -> Mapping[str, Any]:
+        return {
+            "rule": self.rule,
+            "words": dict(self.words),
+            "metrics": list(self.metrics),
+            "level": self.level,
+            "seed": self.seed,
+            "libraries": versions(METRIC_LIBRARIES),
+        }
+
+    def dependencies(self) -> Mapping[str, Dependency]:
+        found = {"rows": Dependency(self.data, self.split), "labels": Dependency(self.data, "labels")}
+        for number, replicate in enumerate(self.replicates):
+            found[f"outputs {number}"] = Dependency(replicate.predict, "outputs")
+            if replicate.calibrate is not None:
+                found[f"priors {number}"] = Dependency(replicate.calibrate, "priors")
+        return found
+
+    def run(self, context: StepContext) -> StepResult:
+        rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
+        labels = Labels.of(context.inputs["labels"].values["labels"], self.words)
+        samples: list[Sample] = []
+        tokens: list[dict[str, int]] = []
+        for number in range(len(self.replicates)):
+            predict = context.inputs[f"outputs {number}"]
+            answers = self._answers(context, number, predict, labels)
+            context.ledger.store_answers(context.key, number, _plain(rows, answers))
+            samples.append(sample_of(rows, answers, labels.names))
+            tokens.append(_tokens(predict, self.rule))
+        estimates = self._store_figures(context, samples)
+        parameters = context.inputs["outputs 0"].values.get("parameters")
+        per_example = sum(sum(used.values()) for used in tokens) / (len(tokens) * len(rows))
+        values = {
+            "replicates": tokens,
+            "parameters": parameters,
+            "tokens_per_example": per_example,
+            "work": per_example * (parameters or 0),
+            "spread": {item.metric: _spread(item) for item in estimates if item.spread is not None},
+        }
+        said = [[sample.predictions, sample.probabilities, sample.targets, sample.clusters] for sample in samples]
+        return StepResult({"figures": digest([said, values["work"]])}, values)
+
+    def _answers(self, context: StepContext, number: int, predict: StepRecord, labels: Labels) -> list[Answer]:
+        outputs = outputs_of(context.ledger, predict)
+        if self.rule is None:  # a baseline's outputs are answers
+            return [Answer(**output) for output in outputs]
+        calibrated = context.inputs.get(f"priors {number}")
+        priors = calibrated.values["priors"] if calibrated else None
+        return [decide(self.rule, Output.from_json(output), labels, priors) for output in outputs]
+
+    def _store_figures(self, context: StepContext, samples: Sequence[Sample]) -> list[Estimate]:
+        whole: list[Estimate] = []
+        usable = [name for name in self.metrics if not METRICS[name].needs_probabilities or samples[0].probabilities]
+        for number, sample in enumerate(samples):
+            each = [estimate(name, [sample], level=self.level, seed=self.seed) for name in usable]
+            context.ledger.store_measurements(context.key, number, {item.metric: _figure(item) for item in each})
+            whole = each
+        if len(samples) > 1:
+            whole = [estimate(name, samples, level=self.level, seed=self.seed) for name in usable]
+        context.ledger.store_measurements(context.key, CANDIDATE, {item.metric: _figure(item) for item in whole})
+        return whole
+
+
+def sample_of(rows: Sequence[Row], answers: Sequence[Answer], labels: Sequence[str]) -> Sample:
+    """Answers beside the truth, rows of one source held together."""
+    grouped = any(row.group is not None for row in rows)
+    clusters = [row.group or row.id for row in rows] if grouped else None
+    return Sample.from_answers([row.target for row in rows], answers, labels, clusters)
+
+
+def _plain(rows: Sequence[Row], answers: Sequence[Answer]) -> list[dict[str, Any]]:
+    return [
+        {
+            "row_id": row.id,
+            "position": position,
+            "answer": answer.label,
+            "text": answer.text,
+            "probabilities": dict(answer.probabilities) if answer.probabilities is not None else None,
+            "error": answer.error,
+            "correct": answer.label == row.target,
+        }
+        for position, (row, answer) in enumerate(zip(rows, answers, strict=True))
+    ]
+
+
+def _tokens(predict: StepRecord, rule: Rule | None) -> dict[str, int]:
+    """What answering a split takes under a rule: prompts, their shared start once, and what the rule adds to them."""
+    counted = predict.values["tokens"]
+    return {
+        "prompt_tokens": counted["prompt"],
+        "generated_tokens": counted["generated"] if rule == "generate" else 0,
+        "scored_tokens": counted["scored"] if rule in ("likelihood", "calibrated") else 0,
+    }
+
+
+def _figure(item: Estimate) -> Figure:
+    return Figure(item.value, item.low, item.high, item.n, item.method, item.level)
+
+
+def _spread(item: Estimate) -> dict[str, float | int]:
+    return {
+        "low": min(item.replicates),
+        "high": max(item.replicates),
+        "deviation": float(np.std(item.replicates, ddof=1)),
+        "n": len(item.replicates),
+    }

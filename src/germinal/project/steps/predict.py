@@ -1,0 +1,165 @@
+"""The predict step: outputs for every row of a split, of a language model or of a baseline.
+
+One step computes what all answer rules of a prompt need at once, generated text and labels' likelihoods from the same
+prompt; rules are applied when measuring.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from germinal.data import Row
+from germinal.ledger.records import Prediction, PredictionLink
+from germinal.predictors import load_predictor
+from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
+from germinal.project.steps.data import DataStep, rows_of
+from germinal.project.steps.fit import FitStep
+from germinal.project.steps.prompted import PromptedStep
+from germinal.project.steps.rows import Answered, Want, answer_rows
+from germinal.storage import digest
+
+SHOWN_PROMPTS = 5
+
+
+@dataclass(frozen=True)
+class PredictStep(PromptedStep):
+    """A language model's outputs for a split. Output: `outputs`."""
+
+    kind: ClassVar[str] = "predict"
+    version: ClassVar[int] = 1
+
+    split: str
+    wants: tuple[Want, ...]
+    generation: Mapping[str, Any]
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"predict {self.split}: {self.title}"
+
+    def settings(self) -> Mapping[str, Any]:
+        generation = dict(self.generation) if "generate" in self.wants else None
+        return {
+            "prompt": self.reading.key_parts(),
+            "wants": list(self.wants),
+            "generation": generation,
+            "precision": self.model.precision,
+            "seed": self.seed if generation and generation.get("temperature", 0) else None,
+        }
+
+    def dependencies(self) -> Mapping[str, Dependency]:
+        return {**super().dependencies(), "rows": Dependency(self.data, self.split)}
+
+    def run(self, context: StepContext) -> StepResult:
+        rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
+        predictor = self.predictor(context, self.generation)
+        answered = answer_rows(context, predictor, self.identity(context, self.seed), rows, self.wants, self.name)
+        context.ledger.link_predictions(context.key, answered.links)
+        failed = {
+            row.id: output.to_json()
+            for row, output in zip(rows, answered.outputs, strict=True)
+            if output.error is not None
+        }
+        scored = sum(len(ids) for ids in predictor.continuation_ids.values()) if "score" in self.wants else 0
+        tokens = {
+            "prompt": shared_tokens([prompt.ids for prompt in answered.prompts]),
+            "generated": sum(len(output.token_ids) for output in answered.outputs),
+            "scored": scored * len(rows),
+        }
+        values = {
+            "parameters": context.inputs["weights"].values["parameters"],
+            "tokens": tokens,
+            "prompts": _shown(rows, answered),
+            "dropped_examples": sum(prompt.dropped_examples for prompt in answered.prompts),
+            "truncated_tokens": sum(prompt.truncated_tokens for prompt in answered.prompts),
+            "failed": failed,
+        }
+        outputs = {"outputs": digest([_essence(rows, answered), tokens, values["parameters"]])}
+        return StepResult(
+            outputs,
+            values,
+            seconds=answered.seconds,
+            peak_memory_bytes=answered.peak_memory_bytes,
+            complete=not failed,
+        )
+
+
+@dataclass(frozen=True)
+class BaselinePredictStep(Step):
+    """A baseline's answers for a split. Output: `outputs`."""
+
+    kind: ClassVar[str] = "predict"
+    version: ClassVar[int] = 1
+
+    data: DataStep
+    fit: FitStep
+    split: str
+
+    @property
+    def name(self) -> str:
+        return f"predict {self.split}: {self.fit.baseline}"
+
+    def settings(self) -> Mapping[str, Any]:
+        return {"baseline": self.fit.baseline}
+
+    def dependencies(self) -> Mapping[str, Dependency]:
+        return {"predictor": Dependency(self.fit, "predictor"), "rows": Dependency(self.data, self.split)}
+
+    def run(self, context: StepContext) -> StepResult:
+        fitted = context.inputs["predictor"]
+        rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
+        keys = [digest(["baseline", fitted.outputs["predictor"], row.input]) for row in rows]
+        stored = context.ledger.predictions(keys)
+        missing = [place for place, key in enumerate(keys) if key not in stored]
+        context.rows.predicted += len(missing)
+        context.rows.reused += len(rows) - len(missing)
+        if missing:
+            assert fitted.artifact is not None
+            predictor = load_predictor(context.artifact.parent / fitted.artifact)
+            answers = predictor.predict([rows[place].input for place in missing])
+            context.ledger.store_predictions(
+                (
+                    Prediction(keys[place], "baseline", answer.to_json(), 0.0, None)
+                    for place, answer in zip(missing, answers, strict=True)
+                ),
+                context.run_id,
+            )
+        context.ledger.link_predictions(
+            context.key, [PredictionLink(row.id, place, keys[place], None) for place, row in enumerate(rows)]
+        )
+        tokens = {"prompt": 0, "generated": 0, "scored": 0}
+        said = context.ledger.predictions(keys)
+        outputs = {"outputs": digest([[row.id, said[key].output] for row, key in zip(rows, keys, strict=True)])}
+        return StepResult(outputs, {"parameters": fitted.values.get("parameters"), "tokens": tokens})
+
+
+def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
+    """Tokens of all prompts, the start that they share counted once."""
+    first, last = min(prompts), max(prompts)  # of a sorted list, these two differ the earliest
+    shared = next(
+        (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
+    )
+    return shared + sum(len(prompt) - shared for prompt in prompts)
+
+
+def _essence(rows: Sequence[Row], answered: Answered) -> list[list[Any]]:
+    """What of the outputs later steps stand on. How many tokens were computed depends on the company: left out."""
+    return [
+        [row.id, output.text, list(output.token_ids), output.label_logprobs, output.error]
+        for row, output in zip(rows, answered.outputs, strict=True)
+    ]
+
+
+def _shown(rows: Sequence[Row], answered: Answered) -> list[dict[str, Any]]:
+    return [
+        {
+            "row_id": row.id,
+            "text": prompt.text,
+            "tokens": len(prompt.ids),
+            "dropped_examples": prompt.dropped_examples,
+            "truncated_tokens": prompt.truncated_tokens,
+        }
+        for row, prompt in list(zip(rows, answered.prompts, strict=True))[:SHOWN_PROMPTS]
+    ]

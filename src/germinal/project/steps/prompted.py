@@ -1,0 +1,141 @@
+"""What steps that ask a language model have in common: the prompt, the words for labels, and whose answers they are."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from germinal.language_model import LanguageModel
+from germinal.ledger.records import StepRecord
+from germinal.predictors.answers import Labels, Rule
+from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.project.config import PromptSettings
+from germinal.project.steps.base import Dependency, Step, StepContext
+from germinal.project.steps.data import DataStep
+from germinal.project.steps.examples import ExamplesStep
+from germinal.project.steps.model import ModelStep
+from germinal.project.steps.rows import Identity
+from germinal.text.context_window import ContextWindow
+from germinal.text.prompt import Example, Prompt
+
+ADAPTER = "adapter"
+"""Where in its folder a tune step leaves the PEFT folder."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How an input becomes a prompt.
+
+    Attributes:
+        settings: [adapt.prompt].
+        words: Label -> word, where it is another.
+    """
+
+    settings: PromptSettings
+    words: Mapping[str, str]
+
+    @property
+    def prompt(self) -> Prompt:
+        kept = self.settings
+        return Prompt(kept.instruction, kept.answer, kept.chat, kept.separator)
+
+    def key_parts(self) -> dict[str, Any]:
+        """What of it bears on a prompt's text."""
+        kept = self.settings
+        side = kept.truncate_side if kept.overflow == "truncate_input" else None
+        return {
+            "instruction": kept.instruction,
+            "answer": kept.answer,
+            "chat": kept.chat,
+            "separator": kept.separator,
+            "words": dict(self.words),
+            "overflow": kept.overflow,
+            "truncate_side": side,
+        }
+
+
+@dataclass(frozen=True)
+class PromptedStep(Step):
+    """A step that asks a model with a prompt, perhaps with worked examples and an adapter."""
+
+    data: DataStep
+    model: ModelStep
+    reading: Reading
+    examples: ExamplesStep | None
+    tune: Step | None
+
+    def dependencies(self) -> Mapping[str, Dependency]:
+        found = {
+            "labels": Dependency(self.data, "labels"),
+            "weights": Dependency(self.model, "weights"),
+            "tokenizer": Dependency(self.model, "tokenizer"),
+        }
+        if self.examples is not None:
+            found["examples"] = Dependency(self.examples, "examples")
+        if self.tune is not None:
+            found["adapter"] = Dependency(self.tune, "adapter")
+        return found
+
+    @property
+    def title(self) -> str:
+        """Whose answers these are."""
+        shots = f"{self.examples.shots} shots, seed {self.examples.seed}" if self.examples else "zero-shot"
+        return f"{self.model.reference}{', tuned' if self.tune else ''}, {shots}"
+
+    def predictor(self, context: StepContext, generation: Mapping[str, Any]) -> LanguageModelPredictor:
+        """The model with this prompt; its rule does not matter, as only its outputs are taken."""
+        tuned = context.inputs["adapter"] if self.tune else None
+        return make_predictor(
+            context.models.get(self.model.reference, self.model.precision),
+            self.reading,
+            Labels.of(context.inputs["labels"].values["labels"], self.reading.words),
+            pairs=context.inputs["examples"].values["examples"] if self.examples else (),
+            adapter=adapter_folder(tuned, context.artifact.parent) if tuned else None,
+            generation=generation,
+        )
+
+    def identity(self, context: StepContext, seed: int) -> Identity:
+        """What the answers depend on beside the prompt."""
+        adapter = context.inputs["adapter"].outputs["adapter"] if self.tune else None
+        return Identity(context.inputs["weights"].outputs["weights"], adapter, self.model.precision, seed)
+
+
+def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:
+    """The PEFT folder that a finished tune step left."""
+    assert tuned.artifact is not None
+    return artifacts / tuned.artifact / ADAPTER
+
+
+def make_predictor(
+    lm: LanguageModel,
+    reading: Reading,
+    labels: Labels,
+    *,
+    pairs: Sequence[Sequence[str]] = (),
+    adapter: Path | None = None,
+    generation: Mapping[str, Any] | None = None,
+    rule: Rule = "likelihood",
+    priors: Mapping[str, float] | None = None,
+) -> LanguageModelPredictor:
+    """A model with a project's prompt.
+
+    Args:
+        pairs: Worked examples as (input, label).
+        generation: Settings of [apply.generation], over the predictor's own.
+    """
+    settings = reading.settings
+    predictor = LanguageModelPredictor(
+        lm,
+        reading.prompt,
+        labels,
+        rule,
+        examples=[Example(text, labels.words[label]) for text, label in pairs],
+        priors=priors,
+        window=ContextWindow(lm.config.max_position_embeddings, settings.overflow, settings.truncate_side),
+        adapter=adapter,
+    )
+    if generation:
+        predictor.generation = predictor.generation.override(**generation)
+    return predictor

@@ -1,0 +1,80 @@
+"""Why a trial's steps run again: the parts of their keys that differ from the last run that had this trial."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from germinal.errors import LedgerError, nearest
+from germinal.ledger import Ledger, StepRecord
+from germinal.project.config import ProjectConfig
+from germinal.project.keys import changed_parts
+from germinal.project.plan import Resolver, State
+from germinal.project.steps.base import Step
+from germinal.project.wiring import Wiring
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedPart:
+    """A part of a step's key, before and now, by its dotted path ("settings.prompt.instruction")."""
+
+    part: str
+    before: Any
+    now: Any
+
+
+@dataclass(frozen=True, slots=True)
+class WhyStep:
+    """One step of the trial.
+
+    Attributes:
+        state: As in the plan.
+        parts: The parts of its key now: the resolved key's where it is known, else the recipe's.
+        changed: What differs from the last run; empty when it is cached, or never ran.
+    """
+
+    role: str
+    kind: str
+    name: str
+    state: State
+    parts: dict[str, Any]
+    changed: list[ChangedPart]
+
+
+@dataclass(frozen=True, slots=True)
+class Why:
+    """A trial and its steps, what is needed first first."""
+
+    trial: str
+    steps: list[WhyStep]
+
+
+def why(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Path, trial_id: str) -> Why:
+    """Compare the keys of a trial's steps with those of the last run.
+
+    Raises:
+        LedgerError: the project has no such trial; names the nearest.
+    """
+    wiring = Wiring(config)
+    by_id = {trial.id: trial for trial in wiring.trials}
+    if trial_id not in by_id:
+        raise LedgerError(f"the project has no trial '{trial_id}'.", hint=nearest(trial_id, list(by_id)))
+    resolver = Resolver(ledger, folder, artifacts)
+    before = ledger.last_steps(trial_id)
+    steps = wiring.steps(by_id[trial_id], "dev")
+    return Why(trial_id, [_why(role, step, resolver, before.get(role)) for role, step in steps.items()])
+
+
+def _why(role: str, step: Step, resolver: Resolver, before: StepRecord | None) -> WhyStep:
+    resolved = resolver.look(step)
+    recipe = resolver.recipes.parts(step)
+    if resolved is None:
+        # What it stands on is not known yet; the recipe tells what its owner changed.
+        state: State = "depends" if step.dependencies() else "run"
+        now, was = recipe, before.recipe_parts if before else None
+    else:
+        state = "run" if resolved.record is None else "cached"
+        now, was = resolved.key.parts, before.parts if before else None
+    changed = [] if state == "cached" or was is None else [ChangedPart(*part) for part in changed_parts(was, now)]
+    return WhyStep(role, step.kind, step.name, state, now, changed)

@@ -1,0 +1,174 @@
+"""From trials to the graph of steps: which step plays which role in a trial.
+
+The same step may be built more than once; equal recipe keys (`germinal.project.keys`) make it one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cached_property
+
+from germinal.errors import UnsupportedError
+from germinal.ledger.records import StepRecord
+from germinal.project.config import ProjectConfig
+from germinal.project.steps.base import Step
+from germinal.project.steps.calibrate import CalibrateStep
+from germinal.project.steps.choose import BEST_BASELINE, ChooseStep, DeclaredTest
+from germinal.project.steps.data import DataStep
+from germinal.project.steps.examples import ExamplesStep
+from germinal.project.steps.fit import FitStep
+from germinal.project.steps.measure import MeasureStep, Replicate
+from germinal.project.steps.model import ModelStep
+from germinal.project.steps.predict import BaselinePredictStep, PredictStep
+from germinal.project.steps.prompted import Reading
+from germinal.project.steps.rows import Want
+from germinal.project.steps.tune import TuneStep
+from germinal.project.trials import Candidate, Trial, candidates_of, comparisons_of, trials_of
+
+
+class Wiring:
+    """The steps of a project."""
+
+    def __init__(self, config: ProjectConfig, limit: int | None = None) -> None:
+        if config.scope.task != "classification":
+            raise UnsupportedError(
+                f"the task '{config.scope.task}' is not supported yet.",
+                where="scope.task",
+                hint='Only "classification" is.',
+            )
+        self.config = config
+        self.trials = trials_of(config)
+        self.candidates = candidates_of(self.trials)
+        self.comparisons = comparisons_of(self.candidates)
+        scope = config.scope
+        self.data = DataStep(
+            path=scope.data,
+            input=scope.input,
+            target=scope.target,
+            group=scope.group,
+            duplicates=scope.duplicates,
+            dev=scope.split.dev,
+            test=scope.split.test,
+            limit=limit,
+        )
+        self.reading = Reading(config.adapt.prompt, scope.labels)
+
+    @cached_property
+    def choose(self) -> ChooseStep:
+        """The end of everything that is done on dev."""
+        places = {candidate.id: place for place, candidate in enumerate(self.candidates)}
+        return ChooseStep(
+            measures=tuple(self.measure(candidate, "dev") for candidate in self.candidates),
+            baselines=tuple(places[candidate.id] for candidate in self.candidates if candidate.first.baseline),
+            tests=tuple(
+                DeclaredTest(
+                    places[test.first], BEST_BASELINE if test.second is None else places[test.second], test.role
+                )
+                for test in self.comparisons
+            ),
+            metric=self.config.scope.metrics[0],
+            seed=self.config.seed,
+        )
+
+    def steps(self, trial: Trial, split: str) -> dict[str, Step]:
+        """The steps of a trial by role, up to its measurement on one split."""
+        found: dict[str, Step] = {"data": self.data}
+        if trial.baseline:
+            found["fit"] = FitStep(self.data, trial.baseline)
+        else:
+            found["model"] = self._model(trial)
+            for role, step in (("examples", self._examples(trial)), ("tune", self._tune(trial))):
+                if step is not None:
+                    found[role] = step
+            if trial.rule == "calibrated":
+                found["calibrate"] = self._calibrate(trial)
+        found[f"predict/{split}"] = self._predict(trial, split)
+        alone = Candidate(trial.candidate, (trial,)) if split == "test" else self._candidate(trial)
+        found[f"measure/{split}"] = self.measure(alone, split)
+        return found
+
+    def measure(self, candidate: Candidate, split: str) -> MeasureStep:
+        """The measurement of a candidate: all its replicates on dev, the one that was chosen on test."""
+        scope = self.config.scope
+        return MeasureStep(
+            title=candidate.id,
+            data=self.data,
+            split=split,
+            replicates=tuple(
+                Replicate(self._predict(trial, split), self._calibrate(trial) if trial.rule == "calibrated" else None)
+                for trial in candidate.trials
+            ),
+            rule=candidate.first.rule,
+            words=scope.labels,
+            metrics=tuple(scope.metrics),
+            seed=self.config.seed,
+        )
+
+    def tested_trials(self, choice: StepRecord | None) -> list[Trial]:
+        """What is measured on test: the baselines, and the winner once there is one."""
+        tested = [trial for trial in self.trials if trial.baseline]
+        if choice is not None and (winner := self.winner(choice)) not in tested:
+            tested.append(winner)
+        return tested
+
+    def winner(self, choice: StepRecord) -> Trial:
+        """The replicate that a finished choose step says to ship."""
+        winner: int = choice.values["winner"]
+        replicate: int = choice.values["winner_replicate"]
+        return self.candidates[winner].trials[replicate]
+
+    def _candidate(self, trial: Trial) -> Candidate:
+        return next(candidate for candidate in self.candidates if candidate.id == trial.candidate)
+
+    def _model(self, trial: Trial) -> ModelStep:
+        assert trial.model is not None
+        assert trial.precision is not None
+        return ModelStep(trial.model, trial.precision)
+
+    def _examples(self, trial: Trial) -> ExamplesStep | None:
+        return ExamplesStep(self.data, trial.shots, trial.shot_seed or 0) if trial.shots else None
+
+    def _tune(self, trial: Trial) -> TuneStep | None:
+        if trial.adapter is None:
+            return None
+        assert self.config.adapt.lora is not None
+        return TuneStep(
+            self.data,
+            self._model(trial),
+            self.reading,
+            examples=None,
+            tune=None,
+            lora=self.config.adapt.lora,
+            seed=self.config.seed,
+        )
+
+    def _calibrate(self, trial: Trial) -> CalibrateStep:
+        return CalibrateStep(
+            self.data,
+            self._model(trial),
+            self.reading,
+            self._examples(trial),
+            self._tune(trial),
+            method=self.config.adapt.prompt.calibration,
+        )
+
+    def _predict(self, trial: Trial, split: str) -> PredictStep | BaselinePredictStep:
+        if trial.baseline:
+            return BaselinePredictStep(self.data, FitStep(self.data, trial.baseline), split)
+        return PredictStep(
+            self.data,
+            self._model(trial),
+            self.reading,
+            self._examples(trial),
+            self._tune(trial),
+            split=split,
+            wants=self._wants(trial, split),
+            generation=self.config.apply.generation,
+            seed=self.config.seed,
+        )
+
+    def _wants(self, trial: Trial, split: str) -> tuple[Want, ...]:
+        """What a prompt is asked for: on dev what all rules need at once, on test what the winner's does."""
+        rules = [trial.rule] if split == "test" else self.config.adapt.prompt.rules
+        wants: Mapping[str, Want] = {"generate": "generate", "likelihood": "score", "calibrated": "score"}
+        return tuple(sorted({wants[rule] for rule in rules if rule is not None}))
