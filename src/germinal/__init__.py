@@ -1,3 +1,55 @@
-"""germinal: from a narrow use case to a measured, tuned and served language model."""
+"""germinal: from a narrow use case to a measured, tuned and served language model.
+
+The names below are looked up when they are first used, so that `import germinal` stays quick and pulls in no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from germinal.generation.config import GenerationConfig as GenerationConfig
+    from germinal.language_model import Completion as Completion
+    from germinal.language_model import LanguageModel as LanguageModel
+    from germinal.language_model import load as load
+    from germinal.models import families as families
+    from germinal.predictors import load_predictor as load_predictor
+    from germinal.project import Project as Project
 
 __version__ = "0.1.0"
+
+_HOMES = {
+    "Completion": "germinal.language_model",
+    "GenerationConfig": "germinal.generation.config",
+    "LanguageModel": "germinal.language_model",
+    "Project": "germinal.project",
+    "families": "germinal.models",
+    "load": "germinal.language_model",
+    "load_predictor": "germinal.predictors",
+}
+
+__all__ = [
+    "Completion",
+    "GenerationConfig",
+    "LanguageModel",
+    "Project",
+    "__version__",
+    "families",
+    "load",
+    "load_predictor",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'germinal' has no attribute '{name}'")
+    home = _HOMES[name]
+    # `families` is a module of its own, the others are names in a module.
+    value = import_module(f"{home}.families") if name == "families" else getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

@@ -1,0 +1,83 @@
+"""`germinal init`: a commented germinal.toml, from flags or a few questions."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from germinal.project.init import Proposal, Question
+
+
+def init(
+    data: Annotated[
+        Path | None, typer.Argument(metavar="[DATA]", help="A csv, tsv, jsonl or parquet file with examples.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="PROJECT", help="The file to write, or its folder.")
+    ] = Path("germinal.toml"),
+    use_case: Annotated[str | None, typer.Option(metavar="TEXT", help="One sentence: what is the model for?")] = None,
+    task: Annotated[str | None, typer.Option(help="The kind of answer.", show_default="classification")] = None,
+    input: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the texts.")] = None,
+    target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the right answers.")] = None,
+    group: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that names a row's source.")] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(metavar="MODEL", help="A model to try.", show_default="smollm2-135m-instruct")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take what the data suggests.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", "-f", help="Replace a project file that is there.")] = False,
+) -> None:
+    """Write a germinal.toml from your data, its scope as narrow as it can be made.
+
+    What no flag says and the data does not tell is asked for on a terminal.
+    """
+    from germinal.cli.console import stderr, stdout
+    from germinal.project.init import propose, write_project
+
+    asking = sys.stdin.isatty() and not yes
+    if data is None:
+        if not asking:
+            raise typer.BadParameter("name the file with your examples.", param_hint="DATA")
+        data = Path(typer.prompt("Which file holds your examples?", err=True))
+    chosen: dict[str, Any] = {"use_case": use_case, "task": task, "input": input, "target": target, "group": group}
+    if model:
+        chosen["models"] = tuple(model)
+    proposal = propose(data, **chosen)
+    if asking and proposal.questions:
+        answers = {str(question.key): _ask(question) for question in proposal.questions}
+        proposal = propose(data, **{**chosen, **answers})
+    file = write_project(proposal, output, overwrite=overwrite)
+    stderr.print(_summary(proposal), soft_wrap=True)
+    stdout.print(f"{file}", soft_wrap=True)
+    stderr.print(f"Next: germinal plan {_named(file)}".rstrip(), soft_wrap=True)
+
+
+def _ask(question: Question) -> str:
+    from germinal.cli.console import stderr
+
+    if question.options:
+        stderr.print(f"Columns: {', '.join(question.options)}", style="dim")
+    while True:
+        answer: str = typer.prompt(question.text, default=question.default, err=True)
+        if not question.options or answer in question.options:
+            return answer
+        stderr.print(f"There is no column '{answer}' that could be it.")
+
+
+def _summary(proposal: Proposal) -> str:
+    labels = ", ".join(f"{label} {count:,}" for label, count in proposal.labels.items())
+    lines = [proposal.use_case, f"{proposal.rows:,} rows ({labels}): {proposal.train:,} train, {proposal.dev} dev"]
+    lines[-1] += f", {proposal.test} test."
+    if proposal.dropped:
+        lines.append(f"{proposal.dropped:,} rows stand there twice; they are dropped.")
+    if proposal.detectable is not None:
+        lines.append(f"Dev can show differences of {100 * proposal.detectable:.0f} points or more.")
+    return "\n".join(lines)
+
+
+def _named(file: Path) -> str:
+    """The project as an argument: nothing when it stands in this folder."""
+    return "" if file.resolve().parent == Path.cwd() and file.name == "germinal.toml" else str(file)

@@ -1,0 +1,30 @@
+"""`germinal leaderboard`: what the last run found, from the ledger alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from germinal.cli.options import JsonOption, ProjectArgument
+
+RunOption = Annotated[
+    int | None, typer.Option("--run", metavar="ID", help="An earlier run.", show_default="the last one")
+]
+
+
+def leaderboard(project: ProjectArgument = Path(), run: RunOption = None, as_json: JsonOption = False) -> None:
+    """Show the leaderboard again.
+
+    In the JSON, everything outside `run` and `timings` is the same wherever and however often the project was run.
+    """
+    from germinal.cli.console import stdout
+    from germinal.project import Project
+
+    board = Project(project).leaderboard(run)
+    if as_json:
+        typer.echo(json.dumps(board.to_json(), indent=2, ensure_ascii=False))
+    else:
+        stdout.print(board)

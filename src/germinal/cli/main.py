@@ -1,0 +1,108 @@
+"""The program `germinal`: its commands, and what becomes of an error.
+
+A `GerminalError` is printed in one or two lines and its class's exit code returned; wrong usage exits with 2, Ctrl-C
+with 130. Anything else is a bug of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from germinal import __version__
+from germinal.cli import (
+    chat,
+    compare,
+    convert,
+    generate,
+    init,
+    leaderboard,
+    models,
+    plan,
+    predict,
+    report,
+    run,
+    serve,
+    tokenize,
+    tune,
+    why,
+)
+from germinal.errors import GerminalError
+
+app = typer.Typer(
+    name="germinal",
+    help="From a narrow use case to a measured, tuned and served language model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# In the order of the life cycle, which is the order of `germinal --help`.
+_PANELS = {
+    "A project: scope, select, adapt, measure": (init.init, plan.plan, run.run),
+    "What came of it": (leaderboard.leaderboard, compare.compare, why.why, report.report),
+    "Put the winner to work": (predict.predict, serve.serve),
+    "A model by itself": (
+        models.models,
+        generate.generate,
+        chat.chat,
+        tokenize.tokenize,
+        tune.tune,
+        convert.convert,
+    ),
+}
+for _panel, _commands in _PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"germinal {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _program(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """From a narrow use case to a measured, tuned and served language model."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command and exit with its code."""
+    try:
+        app(args=arguments, prog_name="germinal")
+    except GerminalError as error:
+        _print_error(error)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        _flush()
+
+
+def _print_error(error: GerminalError) -> None:
+    from germinal.cli.console import stderr
+
+    place = f"{error.where}: " if error.where else ""
+    stderr.print("error:", style="bold red", end=" ")
+    stderr.print(f"{place}{error.what}", soft_wrap=True)
+    if error.hint:
+        stderr.print(error.hint, soft_wrap=True)
+
+
+def _flush() -> None:
+    """Write out what is left; a reader that has gone (`germinal models | head -1`) is no error."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            # Python flushes once more when it ends: let it write to nowhere then.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

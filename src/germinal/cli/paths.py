@@ -1,0 +1,20 @@
+"""Where a command may write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from germinal.errors import StorageError
+
+
+def refuse_existing(path: Path, *, force: bool) -> None:
+    """Replace nothing unless told to.
+
+    Raises:
+        StorageError: there is a file, or a folder with something in it.
+    """
+    if force or not path.exists():
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    raise StorageError("exists already.", where=str(path), hint="Name another place, or replace it with --force.")

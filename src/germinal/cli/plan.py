@@ -1,0 +1,87 @@
+"""`germinal plan`: what a run would do and cost, before it starts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from germinal.cli.options import JsonOption, LimitOption, ProjectArgument, SetOption
+from germinal.cli.tables import duration, megabytes, millions, table
+
+if TYPE_CHECKING:
+    from germinal.project.plan import Plan
+
+_STATES = {"cached": "cached", "run": "to run", "depends": "depends"}
+
+
+def plan(
+    project: ProjectArgument = Path(),
+    overrides: SetOption = None,
+    limit: LimitOption = None,
+    steps: Annotated[bool, typer.Option("--steps/--no-steps", help="List the steps one by one.")] = True,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the steps and trials of a run, what each will cost, and what the data can tell.
+
+    A step is cached, to run, or depends on what a step before it gives.
+    """
+    from germinal.cli.console import stdout
+    from germinal.project import Project
+
+    made = Project(project).plan(limit=limit, overrides=tuple(overrides or ()))
+    if as_json:
+        typer.echo(json.dumps(_as_json(made), indent=2, ensure_ascii=False))
+        return
+    if steps:
+        rows = ((step.name, step.kind, _STATES[step.state], _trials(step.trials)) for step in made.steps)
+        stdout.print(table(("step", "kind", "state", "for"), rows))
+        stdout.print()
+    stdout.print(_trial_table(made))
+    stdout.print()
+    states = Counter(_STATES[step.state] for step in made.steps)
+    counted = ", ".join(f"{states[words]} {words}" for words in _STATES.values() if states[words])
+    stdout.print(f"{len(made.trials)} trials of {len(made.candidates)} candidates; {len(made.steps)} steps: {counted}.")
+    if made.detectable_difference is not None:
+        points = 100 * made.detectable_difference
+        stdout.print(f"Dev can tell candidates apart that differ by {points:.1f} points or more (80% power, 5% level).")
+
+
+def _trials(trials: tuple[str, ...]) -> str:
+    if len(trials) > 1:
+        return f"{len(trials)} trials"
+    return trials[0] if trials else ""
+
+
+def _trial_table(made: Plan) -> Any:
+    columns = ("trial", "parameters", "weights", "cache", "activations", "memory", "time")
+    rows: list[tuple[str, ...]] = []
+    for trial in made.trials:
+        estimate = made.estimates.get(trial.id)
+        if estimate is None:
+            rows.append((trial.id, *("",) * 6))
+            continue
+        sizes = (estimate.weight_bytes, estimate.cache_bytes, estimate.activation_bytes, estimate.memory_bytes)
+        rows.append((trial.id, millions(estimate.parameters), *map(megabytes, sizes), duration(estimate.seconds)))
+    return table(columns, rows, right=columns[1:])
+
+
+def _as_json(made: Plan) -> dict[str, Any]:
+    from dataclasses import asdict
+
+    return {
+        "trials": [{**asdict(trial), "estimate": _estimate(made, trial.id)} for trial in made.trials],
+        "steps": [asdict(step) for step in made.steps],
+        "comparisons": [asdict(comparison) for comparison in made.comparisons],
+        "detectable_difference": made.detectable_difference,
+    }
+
+
+def _estimate(made: Plan, trial: str) -> dict[str, Any] | None:
+    from dataclasses import asdict
+
+    estimate = made.estimates.get(trial)
+    return asdict(estimate) if estimate is not None else None

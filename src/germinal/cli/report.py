@@ -1,0 +1,30 @@
+"""`germinal report`: one HTML file that stands alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from germinal.cli.leaderboard import RunOption
+from germinal.cli.options import ProjectArgument
+
+
+def report(
+    project: ProjectArgument = Path(),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", "-o", metavar="FILE", help="Where to write it.", show_default="report.html in the project"
+        ),
+    ] = None,
+    run: RunOption = None,
+) -> None:
+    """Write leaderboard, figures, predictions and prompts as one HTML file."""
+    from germinal.project import Project
+    from germinal.project.report import write_report
+
+    opened = Project(project)
+    written = write_report(opened.ledger, output or opened.folder / "report.html", run_id=run)
+    typer.echo(written)

@@ -1,0 +1,41 @@
+"""`germinal run`: the main job, from germinal.toml to a leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from germinal.cli.options import LimitOption, ProjectArgument, QuietOption, SetOption
+
+
+def run(
+    project: ProjectArgument = Path(),
+    overrides: SetOption = None,
+    limit: LimitOption = None,
+    report: Annotated[bool, typer.Option("--report/--no-report", help="Write the HTML report at the end.")] = True,
+    quiet: QuietOption = False,
+) -> None:
+    """Run the trials of a project and print the leaderboard.
+
+    Stop it whenever you like, even with kill -9: the same command goes on where it was and repeats nothing.
+    """
+    from germinal.cli.console import stderr, stdout
+    from germinal.cli.reporter import reporter
+    from germinal.project import Project
+
+    opened = Project(project)
+    try:
+        with reporter(quiet=quiet) as progress:
+            summary = opened.run(limit=limit, overrides=tuple(overrides or ()), reporter=progress)
+    except KeyboardInterrupt:
+        stderr.print("Stopped. What is done is kept: the same command goes on from here.")
+        raise typer.Exit(130) from None
+    stdout.print(opened.leaderboard(summary.run_id))
+    stderr.print(f"\n{summary}", soft_wrap=True)
+    if report:
+        from germinal.project.report import write_report
+
+        written = write_report(opened.ledger, opened.folder / "report.html", run_id=summary.run_id)
+        stdout.print(f"Report: {written}", soft_wrap=True)

@@ -1,0 +1,51 @@
+"""`germinal tokenize`: what a model makes of a text before it reads it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated
+
+import typer
+
+from germinal.cli.options import JsonOption, ModelArgument, QuietOption
+from germinal.cli.tables import table
+
+
+def tokenize(
+    model: ModelArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text; - reads standard input.")],
+    special: Annotated[
+        bool, typer.Option("--special/--no-special", help="Add the tokens that the model starts or ends a text with.")
+    ] = True,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Show the pieces of a text, their ids, and whether they give the text back."""
+    from germinal.checkpoints import read_tokenizer
+    from germinal.cli.console import stdout
+    from germinal.cli.reporter import reporter
+
+    source = sys.stdin.read() if text == "-" else text
+    with reporter(quiet=quiet) as report:
+        tokenizer = read_tokenizer(model, reporter=report)
+    ids = tokenizer.encode(source, add_special_tokens=special)
+    pieces = tokenizer.pieces(ids)
+    decoded = tokenizer.decode(ids)
+    if as_json:
+        found = {"ids": ids, "pieces": pieces, "decoded": decoded, "round_trip": decoded == source}
+        typer.echo(json.dumps(found, ensure_ascii=False))
+        return
+    texts = (_shown(tokenizer.token_bytes(id)) for id in ids)
+    rows = ((piece, str(id), text) for piece, id, text in zip(pieces, ids, texts, strict=True))
+    stdout.print(table(("piece", "id", "text"), rows, right=("id",)))
+    verdict = "give the text back" if decoded == source else f"do not give the text back, but {decoded!r}"
+    stdout.print(f"\n{len(ids)} tokens, {len(source)} characters; the tokens {verdict}.", soft_wrap=True)
+
+
+def _shown(token: bytes) -> str:
+    """A token's text in quotes, so that its spaces can be seen; the bytes of a part of a character."""
+    try:
+        return repr(token.decode())
+    except UnicodeDecodeError:
+        return token.hex(" ")

@@ -1,0 +1,116 @@
+"""Files of new inputs and of the answers to them: what `germinal predict` reads and writes.
+
+The answers keep every column of the inputs and add `predicted`, the probabilities, and `error` where there is none.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from germinal.data.readers import Record, Table, read_table
+from germinal.errors import DataError, UnsupportedError
+from germinal.predictors.answers import Answer
+from germinal.storage import write_text
+
+PREDICTED, ERROR = "predicted", "error"
+
+
+def read_inputs(path: Path, column: str) -> tuple[Table, list[str]]:
+    """A table of new inputs and the texts of its input column.
+
+    A .txt file has one input a line and no column names; blank lines are no inputs.
+
+    Raises:
+        DataError: the file is missing, empty or malformed, lacks the column, or has a row without text.
+        UnsupportedError: the file is of another kind.
+    """
+    table = _read_lines(path, column) if path.suffix.lower() == ".txt" else read_table(path)
+    table.require_column(column)
+    texts = []
+    for record in table.records:
+        text = record.values.get(column)
+        if not isinstance(text, str) or not text.strip():
+            raise DataError(f"the input '{column}' is empty or no text.", where=record.where)
+        texts.append(text)
+    return table, texts
+
+
+def render_answers(table: Table, answers: Sequence[Answer], suffix: str) -> str:
+    """The answers beside their inputs, as the text of a .csv or .jsonl file.
+
+    Raises:
+        UnsupportedError: another suffix.
+        DataError: a column of the inputs has the name of one that is added.
+    """
+    if suffix not in (".csv", ".jsonl"):
+        raise UnsupportedError(f"'{suffix}' is not a kind of answer file.", where="output", hint="Known: .csv, .jsonl.")
+    rows = zip(table.records, answers, strict=True)
+    if suffix == ".jsonl":
+        added = (PREDICTED, "probabilities", ERROR)
+        _refuse_taken(table, added)
+        return "".join(json.dumps(_object(*row), ensure_ascii=False, default=str) + "\n" for row in rows)
+    labels = sorted({label for answer in answers for label in answer.probabilities or {}})
+    columns = (PREDICTED, *(f"probability_{label}" for label in labels), ERROR)
+    _refuse_taken(table, columns)
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow((*table.columns, *columns))
+    for record, answer in rows:
+        probabilities = answer.probabilities or {}
+        figures = (f"{probabilities[label]:.6f}" if label in probabilities else "" for label in labels)
+        kept = (record.values.get(column, "") for column in table.columns)
+        writer.writerow((*kept, _said(answer), *figures, answer.error or ""))
+    return text.getvalue()
+
+
+def write_answers(path: Path, table: Table, answers: Sequence[Answer]) -> None:
+    """Write a .csv or .jsonl file, whole or not at all."""
+    write_text(path, render_answers(table, answers, path.suffix.lower()))
+
+
+def check_output(path: Path) -> None:
+    """Refuse an output file of an unknown kind before anything is answered."""
+    render_answers(Table(path, (), ()), (), path.suffix.lower())
+
+
+def _read_lines(path: Path, column: str) -> Table:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")
+    except FileNotFoundError:
+        raise DataError("no such data file.", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise DataError("is not UTF-8 text.", where=str(path), hint="Save the file in UTF-8 and run again.") from error
+    records = tuple(
+        Record({column: line.rstrip("\r")}, f"{path}:{number}")
+        for number, line in enumerate(lines, start=1)
+        if line.strip()
+    )
+    if not records:
+        raise DataError("the data file has no rows.", where=str(path), hint="Give it at least one input.")
+    return Table(path, (column,), records)
+
+
+def _refuse_taken(table: Table, added: Sequence[str]) -> None:
+    for name in added:
+        if name in table.columns:
+            raise DataError(
+                f"has a column '{name}', and the answers need that name.", where=str(table.path), hint="Rename it."
+            )
+
+
+def _said(answer: Answer) -> str:
+    """The label, or the text where the task has no labels; nothing where it failed."""
+    if answer.error is not None:
+        return ""
+    return answer.label if answer.label is not None else answer.text
+
+
+def _object(record: Record, answer: Answer) -> dict[str, Any]:
+    probabilities = None if answer.probabilities is None else dict(answer.probabilities)
+    said = _said(answer) if answer.error is None else None
+    return {**record.values, PREDICTED: said, "probabilities": probabilities, ERROR: answer.error}
