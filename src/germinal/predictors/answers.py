@@ -143,11 +143,7 @@ def decide(rule: Rule, output: Output, labels: Labels, priors: Mapping[str, floa
         SettingError: no such rule, or priors are missing or superfluous.
         ValueError: the output lacks what the rule stands on.
     """
-    if rule not in RULES:
-        raise SettingError(f"there is no answer rule '{rule}'.", where="rule", hint=nearest(rule, list(RULES)))
-    if (priors is not None) != (rule == "calibrated"):
-        what = f"the rule '{rule}' {'needs' if priors is None else 'takes no'} priors."
-        raise SettingError(what, where="priors", hint="Only 'calibrated' divides by priors.")
+    check_rule(rule, priors, labels)
     if output.error is not None:
         return Answer(label=None, text=output.text or "", error=output.error)
     if rule == "generate":
@@ -161,6 +157,18 @@ def decide(rule: Rule, output: Output, labels: Labels, priors: Mapping[str, floa
     probabilities = label_probabilities(output.label_logprobs, labels, priors)
     label = max(labels.names, key=lambda name: probabilities[name])
     return Answer(label, labels.words[label], probabilities)
+
+
+def check_rule(rule: str, priors: Mapping[str, float] | None, labels: Labels) -> None:
+    """Raise SettingError unless there is such a rule, and priors of all labels exactly where it needs them."""
+    if rule not in RULES:
+        raise SettingError(f"there is no answer rule '{rule}'.", where="rule", hint=nearest(rule, list(RULES)))
+    if (priors is not None) != (rule == "calibrated"):
+        what = f"the rule '{rule}' {'needs' if priors is None else 'takes no'} priors."
+        raise SettingError(what, where="priors", hint="Only 'calibrated' divides by priors.")
+    lacking = [name for name in labels.names if priors is not None and not priors.get(name, 0) > 0]
+    if lacking:
+        raise SettingError(f"label '{lacking[0]}' has no prior above 0.", where="priors", hint="Give every label one.")
 
 
 def label_probabilities(

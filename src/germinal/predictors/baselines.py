@@ -1,0 +1,175 @@
+"""Plain baselines: is a language model needed at all?
+
+- `majority` always says the most frequent label of the training split, with the labels' shares as probabilities.
+- `tfidf` is logistic regression on TF-IDF of words and pairs of words, by scikit-learn. It is meant to be hard to beat.
+
+A fitted baseline is saved as JSON and safetensors, never as a pickle, and loads to the same probabilities bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from germinal.errors import DataError
+from germinal.predictors.answers import Answer
+from germinal.predictors.folder import damaged, write_content
+from germinal.progress import Progress, Reporter, silent
+from germinal.storage import atomic_folder
+
+_TENSORS = "model.safetensors"
+_BATCH = 1024
+
+
+class MajorityPredictor:
+    """Always the most frequent label.
+
+    Attributes:
+        shares: Label -> its share of the training rows, labels sorted.
+    """
+
+    kind: ClassVar[str] = "majority"
+
+    def __init__(self, shares: Mapping[str, float]) -> None:
+        self.shares = dict(shares)
+
+    @classmethod
+    def fit(cls, inputs: Sequence[str], targets: Sequence[str]) -> Self:
+        """Count the labels; the inputs do not matter."""
+        _check(inputs, targets)
+        counts = Counter(targets)
+        return cls({label: counts[label] / len(targets) for label in sorted(counts)})
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        return len(self.shares)
+
+    def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
+        label = max(self.shares, key=lambda name: self.shares[name])  # of equal shares the first
+        return [Answer(label, label, self.shares) for _ in inputs]
+
+    def save(self, folder: Path) -> None:
+        with atomic_folder(Path(folder)) as temporary:
+            write_content(temporary, self.kind, {"shares": self.shares})
+
+    @classmethod
+    def load(cls, folder: Path, content: Mapping[str, Any]) -> Self:
+        return cls({str(label): float(share) for label, share in content["shares"].items()})
+
+
+class TfidfPredictor:
+    """Logistic regression on TF-IDF of words and word pairs.
+
+    Attributes:
+        labels: In the order of the probabilities.
+        vocabulary: Words and pairs, in the order of the columns.
+        idf: Inverse document frequency of each, [F].
+        coefficients: [1, F] for two labels (of the second), else [L, F].
+        intercepts: [1] or [L].
+    """
+
+    kind: ClassVar[str] = "tfidf"
+    # Single characters count as words, as scripts without spaces need. scikit-learn's default strength, 1, leaves
+    # short texts under-fitted, whose rows are unit vectors.
+    settings: ClassVar[dict[str, Any]] = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b"}
+    strength: ClassVar[float] = 10.0
+
+    def __init__(
+        self,
+        labels: Sequence[str],
+        vocabulary: Sequence[str],
+        idf: np.ndarray[Any, np.dtype[np.float64]],
+        coefficients: np.ndarray[Any, np.dtype[np.float64]],
+        intercepts: np.ndarray[Any, np.dtype[np.float64]],
+    ) -> None:
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
+        self.labels, self.vocabulary = tuple(labels), tuple(vocabulary)
+        self.idf, self.coefficients, self.intercepts = idf, coefficients, intercepts
+        columns = {term: column for column, term in enumerate(self.vocabulary)}
+        self._vectorizer = TfidfVectorizer(vocabulary=columns, **self.settings)
+        self._vectorizer.idf_ = idf
+        self._regression = LogisticRegression()
+        self._regression.classes_ = np.array(self.labels, dtype=object)
+        self._regression.coef_, self._regression.intercept_ = coefficients, intercepts
+
+    @classmethod
+    def fit(cls, inputs: Sequence[str], targets: Sequence[str]) -> Self:
+        """Learn from labelled rows.
+
+        Raises:
+            DataError: there is one label only, or no word in any input.
+        """
+        from sklearn.feature_extraction.text import TfidfVectorizer
+        from sklearn.linear_model import LogisticRegression
+
+        _check(inputs, targets)
+        if len(set(targets)) < 2:
+            raise DataError(f"all training rows have the label '{targets[0]}'.", hint="Two labels are needed.")
+        vectorizer = TfidfVectorizer(**cls.settings)
+        try:
+            features = vectorizer.fit_transform(inputs)  # [N, F], sparse
+        except ValueError as error:
+            raise DataError("there is not one word in the training inputs.", hint="Is it the right column?") from error
+        regression = LogisticRegression(C=cls.strength, max_iter=1000).fit(features, list(targets))
+        vocabulary = [str(term) for term in vectorizer.get_feature_names_out()]
+        labels = [str(label) for label in regression.classes_]
+        return cls(labels, vocabulary, vectorizer.idf_, regression.coef_, regression.intercept_)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        return int(self.idf.size + self.coefficients.size + self.intercepts.size)
+
+    def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
+        answers: list[Answer] = []
+        for start in range(0, len(inputs), _BATCH):
+            batch = list(inputs[start : start + _BATCH])
+            for row in self._regression.predict_proba(self._vectorizer.transform(batch)):
+                probabilities = {label: float(value) for label, value in zip(self.labels, row, strict=True)}
+                label = max(probabilities, key=lambda name: probabilities[name])
+                answers.append(Answer(label, label, probabilities))
+            reporter(Progress("answer", len(answers), len(inputs), "examples"))
+        return answers
+
+    def save(self, folder: Path) -> None:
+        tensors = {"idf": self.idf, "coefficients": self.coefficients, "intercepts": self.intercepts}
+        with atomic_folder(Path(folder)) as temporary:
+            write_content(temporary, self.kind, {"labels": self.labels, "vocabulary": self.vocabulary})
+            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary / _TENSORS)
+
+    @classmethod
+    def load(cls, folder: Path, content: Mapping[str, Any]) -> Self:
+        try:
+            tensors = load_file(folder / _TENSORS)
+        except (OSError, SafetensorError) as error:
+            raise damaged(folder, error) from error
+        loaded = (tensors[name] for name in ("idf", "coefficients", "intercepts"))
+        predictor = cls(content["labels"], content["vocabulary"], *loaded)
+        rows = 1 if len(predictor.labels) == 2 else len(predictor.labels)
+        shapes = [tensors[name].shape for name in ("idf", "coefficients", "intercepts")]
+        width = len(predictor.vocabulary)
+        if shapes != [(width,), (rows, width), (rows,)]:
+            raise ValueError(f"shapes {shapes} for {width} terms and {len(predictor.labels)} labels")
+        return predictor
+
+
+BASELINES: dict[str, type[MajorityPredictor] | type[TfidfPredictor]] = {
+    "majority": MajorityPredictor,
+    "tfidf": TfidfPredictor,
+}
+
+
+def _check(inputs: Sequence[str], targets: Sequence[str]) -> None:
+    if not targets:
+        raise DataError("there are no training rows to learn from.", where="train")
+    if len(inputs) != len(targets):
+        raise ValueError("as many inputs as targets are needed")

@@ -1,0 +1,251 @@
+"""A language model as a predictor: prompt, worked examples, adapter, window policy, answer rule and priors around it.
+
+What the model computes for an input is an `Output`, and does not depend on the rule; what the rule makes of it is an
+`Answer`. Generated text and the labels' likelihoods come from one pass over the prompt, and prompts that begin alike
+(instruction, examples) share that pass too: both are the engine's work.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from germinal.checkpoints.peft import adapter_digest
+from germinal.errors import CheckpointError, ContextWindowError
+from germinal.generation.config import GenerationConfig
+from germinal.language_model import LanguageModel, Request, Response, load
+from germinal.layers.linear import network_adapters
+from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
+from germinal.predictors.folder import damaged, write_content
+from germinal.progress import Reporter, silent
+from germinal.storage import atomic_folder
+from germinal.text.context_window import ContextWindow, FittedPrompt
+from germinal.text.prompt import Example, Prompt
+
+Want = Literal["generate", "score"]
+
+WANTED: Mapping[Rule, Want] = {"generate": "generate", "likelihood": "score", "calibrated": "score"}
+"""What each answer rule needs of the model."""
+
+_ROOM_FOR_PUNCTUATION = 3
+_ADAPTER, _MODEL = "adapter", "model"
+
+
+class LanguageModelPredictor:
+    """A language model that answers a classification.
+
+    Args:
+        lm: The base model.
+        prompt: How an input is asked.
+        labels: The labels and the words that stand for them.
+        rule: How an output becomes an answer.
+        examples: Worked examples; their targets are the labels' words.
+        priors: Label -> prior, for the rule "calibrated".
+        window: Size of the context window and what to do when a prompt does not fit; by default the model's size, and
+            an error.
+        generation: Settings for generated answers; by default greedy, long enough for any label and no longer.
+        adapter: A PEFT folder to go through. It is loaded into `lm` under a name made of its content, beside others.
+
+    Raises:
+        SettingError: rule and priors do not belong together.
+    """
+
+    def __init__(
+        self,
+        lm: LanguageModel,
+        prompt: Prompt,
+        labels: Labels,
+        rule: Rule = "likelihood",
+        *,
+        examples: Sequence[Example] = (),
+        priors: Mapping[str, float] | None = None,
+        window: ContextWindow | None = None,
+        generation: GenerationConfig | None = None,
+        adapter: Path | None = None,
+    ) -> None:
+        check_rule(rule, priors, labels)
+        self.lm = lm
+        self.prompt = prompt
+        self.labels = labels
+        self.rule: Rule = rule
+        self.examples = tuple(examples)
+        self.priors = None if priors is None else dict(priors)
+        self.window = window or ContextWindow(lm.config.max_position_embeddings)
+        self.generation = generation or self._short_and_greedy()
+        self.adapter = adapter
+        self.adapter_name = None if adapter is None else _loaded(lm, adapter)
+
+    @cached_property
+    def continuation_ids(self) -> dict[str, tuple[int, ...]]:
+        """Token ids with which a prompt goes on when the answer is this label: the whole word, after the space if any.
+
+        They are encoded together with a prompt and cut off behind it, so that they are what the tokenizer makes of
+        the two as one text. Prompts end alike (in the answer cue), so one stands for all.
+        """
+        tokenizer = self.lm.tokenizer
+        whole = ContextWindow(2**31)
+        fitted = whole.fit(self.prompt, "x", tokenizer=tokenizer, chat_template=self.lm.chat_template)
+        found: dict[str, tuple[int, ...]] = {}
+        for label, word in self.labels.words.items():
+            continuation = self.prompt.continuation(word)
+            joint = tuple(tokenizer.encode(fitted.text + continuation, add_special_tokens=not self.prompt.chat))
+            if joint[: len(fitted.ids)] == fitted.ids:
+                found[label] = joint[len(fitted.ids) :]
+            else:  # a token would span the border; the prompt stays as it is, for generating from it
+                found[label] = tuple(tokenizer.encode(continuation, add_special_tokens=False))
+        return found
+
+    def prompts_for(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """The prompts exactly as the model sees them.
+
+        Raises:
+            ContextWindowError: one does not fit, and the policy does not make it; the error names the input's place.
+        """
+        return [self._fit(input, f"input {place}") for place, input in enumerate(inputs, start=1)]
+
+    def outputs(
+        self,
+        inputs: Sequence[str],
+        wanted: Collection[Want] | None = None,
+        reporter: Reporter = silent,
+        task: str = "answer",
+    ) -> Iterator[tuple[int, Output]]:
+        """Outputs, each with its input's place, as they finish.
+
+        Args:
+            wanted: "generate", "score" (the labels' log-probabilities) or both; by default what the rule needs.
+        """
+        wants = {WANTED[self.rule]} if wanted is None else set(wanted)
+        prompts = self.prompts_for(inputs)
+        requests = [self._request(fitted, wants) for fitted in prompts]
+        for index, response in self.lm.respond(requests, reporter, task):
+            yield index, self.output(response, prompts[index])
+
+    def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
+        """An answer to each input, in their order."""
+        found = dict(self.outputs(inputs, reporter=reporter))
+        return [self.answer(found[index]) for index in range(len(inputs))]
+
+    def request(self, input: str) -> tuple[Request, FittedPrompt]:
+        """What `outputs` asks of the model for one input under this rule, for callers with an engine of their own."""
+        fitted = self._fit(input)
+        return self._request(fitted, {WANTED[self.rule]}), fitted
+
+    def output(self, response: Response, fitted: FittedPrompt) -> Output:
+        """The output that a response to `request` is."""
+        completion = response.completion
+        scores = dict(zip(self.labels.names, response.scores, strict=True)) if response.scores else None
+        return Output(
+            text=completion.text if completion else None,
+            finish_reason=completion.finish_reason if completion else None,
+            token_ids=completion.token_ids if completion else (),
+            label_logprobs=scores,
+            prompt_tokens=response.prompt_tokens,
+            computed_tokens=response.computed_tokens,
+            dropped_examples=fitted.dropped_examples,
+            truncated_tokens=fitted.truncated_tokens,
+        )
+
+    def answer(self, output: Output) -> Answer:
+        """What this predictor's rule makes of an output."""
+        return decide(self.rule, output, self.labels, self.priors)
+
+    def save(self, folder: Path, *, with_weights: bool = False) -> None:
+        """Write the predictor as a folder, in the place of what stood there.
+
+        The base model is kept as a reference and a fingerprint, which is checked when the predictor is loaded; with
+        `with_weights` the folder holds a copy of it and needs nothing else.
+        """
+        network = self.lm.network
+        base = {
+            "reference": None if with_weights else self.lm.card.source,
+            "precision": str(network.dtype).removeprefix("torch."),
+            "fingerprint": self.lm.fingerprint,
+        }
+        content = {
+            "base": base,
+            "prompt": asdict(self.prompt),
+            "examples": [asdict(example) for example in self.examples],
+            "labels": dict(self.labels.words),
+            "rule": self.rule,
+            "priors": self.priors,
+            "window": asdict(self.window),
+            "generation": self.generation.to_dict(),
+            "adapter": self.adapter is not None,
+        }
+        with atomic_folder(Path(folder)) as temporary:
+            write_content(temporary, "language-model", content)
+            if self.adapter is not None:
+                shutil.copytree(self.adapter, temporary / _ADAPTER)
+            if with_weights:
+                self.lm.save(temporary / _MODEL)
+
+    @classmethod
+    def load(
+        cls, folder: Path, content: Mapping[str, Any], lm: LanguageModel | None = None, reporter: Reporter = silent
+    ) -> Self:
+        """Make the predictor that a folder keeps; use `load_predictor`."""
+        try:
+            base = content["base"]
+            reference = base["reference"] or folder / _MODEL
+            settings = {**content["generation"]}
+            if settings.get("logit_bias") is not None:
+                settings["logit_bias"] = tuple((int(token), float(bias)) for token, bias in settings["logit_bias"])
+            parts = {
+                "prompt": Prompt(**content["prompt"]),
+                "labels": Labels(dict(content["labels"])),
+                "rule": content["rule"],
+                "examples": [Example(**example) for example in content["examples"]],
+                "priors": content["priors"],
+                "window": ContextWindow(**content["window"]),
+                "generation": GenerationConfig.from_settings(settings),
+                "adapter": folder / _ADAPTER if content["adapter"] else None,
+            }
+            precision, fingerprint = base["precision"], base["fingerprint"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(folder, error) from error
+        model = lm or load(reference, precision, reporter=reporter)
+        if model.fingerprint != fingerprint:
+            what = f"its base model '{model.card.name}' is not the one that it was made with: its weights differ."
+            hint = "Use the model, revision and precision that it was made with."
+            raise CheckpointError(what, where=str(folder), hint=hint)
+        return cls(model, **parts)
+
+    def _short_and_greedy(self) -> GenerationConfig:
+        longest = max(len(ids) for ids in self.continuation_ids.values())
+        eos_ids = self.lm.generation_defaults.eos_ids
+        return GenerationConfig(max_new_tokens=longest + _ROOM_FOR_PUNCTUATION, eos_ids=eos_ids)
+
+    def _fit(self, input: str, where: str = "input") -> FittedPrompt:
+        answer = max(self.generation.max_new_tokens, *(len(ids) for ids in self.continuation_ids.values()))
+        try:
+            return self.window.fit(
+                self.prompt,
+                input,
+                self.examples,
+                tokenizer=self.lm.tokenizer,
+                chat_template=self.lm.chat_template,
+                reserve=answer,
+            )
+        except ContextWindowError as error:
+            raise ContextWindowError(error.what, where=where, hint=error.hint) from error
+
+    def _request(self, fitted: FittedPrompt, wants: Collection[Want]) -> Request:
+        return Request(
+            prompt_ids=fitted.ids,
+            generation=self.generation if "generate" in wants else None,
+            continuations=tuple(self.continuation_ids.values()) if "score" in wants else (),
+            adapter=self.adapter_name,
+        )
+
+
+def _loaded(lm: LanguageModel, adapter: Path) -> str:
+    """The name of an adapter in the model, loaded once for all predictors that go through it."""
+    name = f"adapter-{adapter_digest(adapter)[:16]}"
+    if name not in network_adapters(lm.network):
+        lm.add_adapter(adapter, name)
+    return name
