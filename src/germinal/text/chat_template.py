@@ -146,9 +146,13 @@ def _environment() -> jinja2.Environment:
             _refuse_private(name)
             super().__setitem__(name, value)
 
-    environment = jinja2.sandbox.ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols]
-    )
+    class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
+        """jinja's sandbox, which prints nothing where an attribute is forbidden; here that is an error."""
+
+        def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
+            raise jinja2.exceptions.SecurityError(f"attribute {attribute!r} of a {type(obj).__name__} is forbidden")
+
+    environment = Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, jinja2.ext.loopcontrols])
     environment.filters["tojson"] = _to_json
     environment.globals.update(
         raise_exception=_raise, strftime_now=_strftime_now, dict=_DictMaker(), namespace=PublicNamespace
