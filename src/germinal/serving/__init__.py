@@ -1,0 +1,7 @@
+"""Serving: OpenAI's chat completions over a model, or over a project's winner."""
+
+from germinal.serving.app import create_app
+from germinal.serving.model_service import ModelService
+from germinal.serving.server import serve
+
+__all__ = ["ModelService", "create_app", "serve"]

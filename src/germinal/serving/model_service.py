@@ -1,0 +1,128 @@
+"""A plain model behind the interface: messages through its chat template, tokens through the shared engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from germinal.errors import TemplateError
+from germinal.generation.backends.torch_backend import TorchBackend
+from germinal.generation.config import GenerationConfig
+from germinal.generation.engine import Engine
+from germinal.generation.sampler import SampledToken
+from germinal.generation.sequence import Sequence
+from germinal.language_model import LanguageModel, TextStream
+from germinal.serving.engine_thread import EngineThread, Job, Piece
+from germinal.serving.requests import ChatRequest
+from germinal.serving.service import Delta, Usage
+from germinal.text.tokenizer import Tokenizer
+
+NUM_SLOTS = 16
+"""Sequences that run at once; further ones wait."""
+
+MAX_NEW_TOKENS = 1024
+"""Longest answer when neither client nor checkpoint says how long; OpenAI's interface has no default of its own."""
+
+
+class ModelService:
+    """Serves a language model's chat.
+
+    Args:
+        lm: The model. From here on it belongs to the engine's thread.
+        name: Under which clients ask for it; the model's own when None.
+        num_slots: Sequences that run at once.
+        max_sequences: Sequences that may wait and run at once.
+
+    Raises:
+        TemplateError: the model has no chat template.
+    """
+
+    def __init__(
+        self, lm: LanguageModel, name: str | None = None, *, num_slots: int = NUM_SLOTS, max_sequences: int = 256
+    ) -> None:
+        if lm.tokenizer.chat_template is None:
+            raise TemplateError(
+                "the model has no chat template, so it cannot answer messages.",
+                where=lm.card.name,
+                hint="Serve a model that was tuned for chat, or a project that uses this one.",
+            )
+        self.model_id = name or lm.card.name
+        self._lm = lm
+        self._defaults = lm.generation_defaults
+        if "max_new_tokens" not in lm.hf_generation_config:
+            self._defaults = self._defaults.override(max_new_tokens=MAX_NEW_TOKENS)
+        self.engine_thread = EngineThread(engine_maker(lm, num_slots), max_sequences)
+
+    def start(self) -> None:
+        """See `Service.start`."""
+        self.engine_thread.start()
+
+    def stop(self) -> None:
+        """See `Service.stop`."""
+        self.engine_thread.stop()
+
+    def health(self) -> dict[str, Any] | None:
+        """See `Service.health`."""
+        return {"open_sequences": self.engine_thread.open_sequences} if self.engine_thread.alive else None
+
+    async def answer(self, request: ChatRequest) -> ModelReply:
+        """See `Service.answer`."""
+        lead, streams = await asyncio.to_thread(self._sequences, request)
+        job = Job(lead, streams)
+        self.engine_thread.submit(job)
+        return ModelReply(job, self.engine_thread, self._lm.tokenizer)
+
+    def _sequences(self, request: ChatRequest) -> tuple[Sequence, list[TextStream]]:
+        """One sequence for each of the n answers, the first in the lead; the prompt is computed once."""
+        prompt_ids = self._lm.encode_prompt([message.for_template() for message in request.messages])
+        config = self._config(request, len(prompt_ids))
+        followers = [Sequence(prompt_ids, config, adapter=self._lm.adapter, index=i) for i in range(1, request.n)]
+        lead = Sequence(prompt_ids, config, adapter=self._lm.adapter, followers=followers)
+        lead.check_fits(self._lm.config.max_position_embeddings)
+        return lead, [TextStream(each, self._lm.tokenizer) for each in (lead, *followers)]
+
+    def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
+        room = max(1, self._lm.config.max_position_embeddings - prompt_tokens)
+        config = request.generation_config(self._defaults, room)
+        config.check_vocabulary(self._lm.config.vocab_size)
+        return config
+
+
+class ModelReply:
+    """The answers of a job, as they come."""
+
+    def __init__(self, job: Job, engine_thread: EngineThread, tokenizer: Tokenizer) -> None:
+        self.usage = Usage(prompt_tokens=len(job.lead.prompt_ids))
+        self._job = job
+        self._engine_thread = engine_thread
+        self._tokenizer = tokenizer
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """See `Reply.deltas`."""
+        async for piece in self._job.pieces():
+            self.usage.completion_tokens += len(piece.tokens)
+            yield Delta(piece.index, piece.text, self._logprobs(piece), piece.finish_reason)
+        self.usage.cached_tokens = self._job.lead.cached_tokens
+
+    def cancel(self) -> None:
+        """See `Reply.cancel`."""
+        self._engine_thread.cancel(self._job)
+
+    def _logprobs(self, piece: Piece) -> list[dict[str, Any]]:
+        return [self._token_logprobs(token) for token in piece.tokens if token.logprob is not None]
+
+    def _token_logprobs(self, token: SampledToken) -> dict[str, Any]:
+        assert token.logprob is not None
+        likeliest = [self._logprob(id, logprob) for id, logprob in token.top_logprobs]
+        return self._logprob(token.id, token.logprob) | {"top_logprobs": likeliest}
+
+    def _logprob(self, token_id: int, logprob: float) -> dict[str, Any]:
+        spelt = token_id < self._tokenizer.vocab_size  # an embedding table may have rows that no token uses
+        as_bytes = self._tokenizer.token_bytes(token_id) if spelt else b""
+        return {"token": as_bytes.decode(errors="replace"), "logprob": logprob, "bytes": list(as_bytes)}
+
+
+def engine_maker(lm: LanguageModel, num_slots: int) -> Callable[[], Engine]:
+    """What makes an engine of a server's own for a model."""
+    return lambda: Engine(TorchBackend(lm.network, num_slots))

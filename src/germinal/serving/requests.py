@@ -1,0 +1,248 @@
+"""What a client may ask for: OpenAI's chat completion request, checked field by field, translated once into settings.
+
+A field that we do not support is refused by its name, unless its value asks for nothing (`tools: []`, `n: null`).
+Beside OpenAI's fields `top_k`, `min_p` and `repetition_penalty` are taken, as other servers of open models do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, Literal
+
+from fastapi import Request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError
+
+from germinal.errors import nearest
+from germinal.generation.config import GenerationConfig
+from germinal.serving.errors import APIError
+
+MAX_BODY_BYTES = 4 << 20
+
+
+def _text(content: Any) -> Any:
+    """Content given as parts, joined; parts other than text are refused by name."""
+    if not isinstance(content, list):
+        return content
+    texts = []
+    for part in content:
+        kind = part.get("type") if isinstance(part, dict) else None
+        if kind != "text" or not isinstance(part.get("text"), str):
+            raise PydanticCustomError("part", "parts must be text; '{kind}' is not supported", {"kind": str(kind)})
+        texts.append(part["text"])
+    return "".join(texts)
+
+
+def _texts(stop: Any) -> Any:
+    return [stop] if isinstance(stop, str) else stop
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
+
+
+class ChatMessage(_Wire):
+    """One turn."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Annotated[str, BeforeValidator(_text)]
+    name: str | None = None
+
+    def for_template(self) -> dict[str, str]:
+        """The turn as chat templates know it."""
+        role = "system" if self.role == "developer" else self.role
+        turn = {"role": role, "content": self.content}
+        return turn if self.name is None else {**turn, "name": self.name}
+
+
+class StreamOptions(_Wire):
+    """How to stream."""
+
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class ChatRequest(_Wire):
+    """A chat completion request; ranges that `GenerationConfig` knows are checked there."""
+
+    model: str
+    messages: Annotated[list[ChatMessage], Field(min_length=1)]
+    stream: bool = False
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Field(ge=1, le=128)] = 1
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    min_p: float | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stop: Annotated[list[str], BeforeValidator(_texts)] | None = None
+    seed: int | None = None
+    logprobs: bool = False
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    repetition_penalty: float | None = None
+    logit_bias: dict[str, float] | None = None
+
+    @property
+    def wants_usage(self) -> bool:
+        """Whether a stream ends with the usage."""
+        return self.stream_options is not None and self.stream_options.include_usage
+
+    def generation_config(self, defaults: GenerationConfig, room: int) -> GenerationConfig:
+        """The settings of each answer.
+
+        Where the client names no temperature, the model's own defaults hold; if it asks for what only sampling gives
+        (several answers, a seed, `top_p`, ...), OpenAI's default of 1 does.
+
+        Args:
+            defaults: The model's own settings.
+            room: Tokens that the context window leaves for the answer.
+
+        Raises:
+            SettingError: a value is out of range.
+        """
+        settings = defaults.to_dict() | {
+            name: value for name in _SAME_NAME if (value := getattr(self, name)) is not None
+        }
+        if self.logit_bias is not None:
+            settings["logit_bias"] = _bias_by_id(self.logit_bias)
+        if self.logprobs:
+            settings["logprobs"] = self.top_logprobs or 0
+        asks_to_sample = (
+            self.n > 1
+            or self.seed is not None
+            or any(value not in (None, off) for value, off in ((self.top_p, 1), (self.top_k, 0), (self.min_p, 0)))
+        )
+        if self.temperature is None and asks_to_sample and defaults.greedy:
+            settings["temperature"] = 1.0
+        wanted = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        settings["max_new_tokens"] = min(room, defaults.max_new_tokens) if wanted is None else wanted
+        config = GenerationConfig.lenient(**{**settings, "n": 1})
+        return config if wanted is None or wanted <= room else config.override(max_new_tokens=room)
+
+
+_SAME_NAME = (
+    "temperature",
+    "top_p",
+    "top_k",
+    "min_p",
+    "stop",
+    "seed",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+)
+
+# Fields that say nothing about the answer, and fields that we do not support with the values that ask for nothing.
+_IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
+_UNSUPPORTED: dict[str, Callable[[Any], bool]] = {
+    "tools": lambda value: value == [],
+    "tool_choice": lambda value: value in ("none", "auto"),
+    "functions": lambda value: value == [],
+    "function_call": lambda value: value in ("none", "auto"),
+    "response_format": lambda value: value == {"type": "text"},
+    "modalities": lambda value: value == ["text"],
+    "service_tier": lambda value: value in ("auto", "default"),
+    "store": lambda value: value is False,
+    "audio": lambda value: False,
+    "prediction": lambda value: False,
+    "reasoning_effort": lambda value: False,
+    "verbosity": lambda value: False,
+    "web_search_options": lambda value: False,
+    "tool_calls": lambda value: value == [],
+    "refusal": lambda value: False,
+    "annotations": lambda value: value == [],
+}
+
+
+async def read_chat_request(request: Request) -> ChatRequest:
+    """Read and check a request's body.
+
+    Raises:
+        APIError: it is too large, no JSON, or has a field that is unknown, unsupported or of the wrong kind.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
+        # Also keeps web pages from posting here unasked: a browser asks first before it sends this type elsewhere.
+        raise APIError("The Content-Type must be application/json.", status=415, code="unsupported_media_type")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            message = f"The request is larger than {MAX_BODY_BYTES >> 20} MB."
+            raise APIError(message, status=413, code="request_too_large", headers={"Connection": "close"})
+    try:
+        fields = json.loads(bytes(body))
+    except (ValueError, RecursionError) as error:
+        raise APIError(f"The body is not valid JSON: {error}.", code="invalid_json") from None
+    if not isinstance(fields, dict):
+        raise APIError("The body must be a JSON object.", code="invalid_json")
+    return parse_chat_request(fields)
+
+
+def parse_chat_request(fields: Mapping[str, Any]) -> ChatRequest:
+    """A checked request; a field that is null counts as absent, as clients send them.
+
+    Raises:
+        APIError: names the field at fault.
+    """
+    cleaned = _without_extras(fields, ChatRequest, "")
+    if isinstance(options := cleaned.get("stream_options"), dict):
+        cleaned["stream_options"] = _without_extras(options, StreamOptions, "stream_options.")
+    if isinstance(messages := cleaned.get("messages"), list):
+        cleaned["messages"] = [
+            _without_extras(message, ChatMessage, f"messages[{place}].") if isinstance(message, dict) else message
+            for place, message in enumerate(messages)
+        ]
+    try:
+        parsed = ChatRequest.model_validate(cleaned)
+    except ValidationError as error:
+        raise _first_problem(error) from None
+    if parsed.top_logprobs is not None and not parsed.logprobs:
+        raise APIError("'top_logprobs' needs 'logprobs' to be true.", param="top_logprobs", code="invalid_value")
+    if parsed.stream_options is not None and not parsed.stream:
+        raise APIError("'stream_options' needs 'stream' to be true.", param="stream_options", code="invalid_value")
+    if parsed.max_tokens is not None and parsed.max_completion_tokens is not None:
+        message = "Give 'max_tokens' or 'max_completion_tokens', not both."
+        raise APIError(message, param="max_tokens", code="invalid_value")
+    return parsed
+
+
+def _without_extras(fields: Mapping[str, Any], kind: type[_Wire], prefix: str) -> dict[str, Any]:
+    """The fields that the model knows; those that ask for nothing are dropped, all others refused by name."""
+    kept = {}
+    for name, value in fields.items():
+        param = prefix + name
+        if value is None or name in _IGNORED:
+            continue
+        if name in kind.model_fields:
+            kept[name] = value
+        elif name not in _UNSUPPORTED:
+            known = [*kind.model_fields, *_IGNORED]
+            message = f"Unrecognized request argument supplied: {param}. {nearest(name, known)}"
+            raise APIError(message, param=param, code="unknown_parameter")
+        elif not _UNSUPPORTED[name](value):
+            raise APIError(f"'{param}' is not supported here.", param=param, code="unsupported_parameter")
+    return kept
+
+
+def _first_problem(error: ValidationError) -> APIError:
+    problem = error.errors(include_url=False)[0]
+    param = ""
+    for part in problem["loc"]:
+        param += f"[{part}]" if isinstance(part, int) else f".{part}" if param else str(part)
+    if problem["type"] == "missing":
+        return APIError(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
+    message = problem["msg"][0].lower() + problem["msg"][1:]
+    return APIError(f"Invalid value for '{param}': {message}.", param=param, code="invalid_value")
+
+
+def _bias_by_id(biases: Mapping[str, float]) -> dict[int, float]:
+    try:
+        return {int(token): bias for token, bias in biases.items()}
+    except ValueError:
+        raise APIError(
+            "'logit_bias' must map token ids to numbers.", param="logit_bias", code="invalid_value"
+        ) from None

@@ -1,0 +1,78 @@
+"""Real servers in threads of this process, clients to talk to them, and an engine that steps only when it may."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import openai
+import uvicorn
+
+from germinal.generation.backends.torch_backend import TorchBackend
+from germinal.generation.engine import Engine
+from germinal.generation.sequence import Sequence
+from germinal.language_model import LanguageModel
+from germinal.serving import create_app
+from germinal.serving.server import listen, url_of
+from germinal.serving.service import Service
+
+HELLO = [{"role": "user", "content": "Classify this review: I loved this movie!"}]
+
+
+@contextmanager
+def running(service: Service, api_keys: tuple[str, ...] = (), send_buffer: int | None = None) -> Iterator[str]:
+    """Serve in a thread; the base URL."""
+    listener = listen("127.0.0.1", 0)
+    if send_buffer is not None:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
+    server = uvicorn.Server(
+        uvicorn.Config(create_app(service, api_keys), log_level="error", timeout_graceful_shutdown=5)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    try:
+        yield url_of(listener)
+    finally:
+        server.should_exit = True
+        thread.join(timeout=30)
+        listener.close()
+        assert not thread.is_alive()
+
+
+def client_of(url: str, **settings: Any) -> openai.OpenAI:
+    """OpenAI's own client."""
+    return openai.OpenAI(base_url=url, **{"api_key": "none", "max_retries": 0, "timeout": 60, **settings})
+
+
+def streamed_text(chunks: Any, index: int = 0) -> str:
+    """The text of one choice of a stream."""
+    choices = [choice for chunk in chunks for choice in chunk.choices if choice.index == index]
+    return "".join(choice.delta.content or "" for choice in choices)
+
+
+def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
+    """Whether something comes to hold in time."""
+    end = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
+class GatedEngine(Engine):
+    """An engine whose steps wait for permission."""
+
+    def __init__(self, lm: LanguageModel, permits: threading.Semaphore) -> None:
+        super().__init__(TorchBackend(lm.network, num_slots=4))
+        self.permits = permits
+        self.steps = 0
+
+    def step(self) -> list[Sequence]:
+        self.permits.acquire()
+        self.steps += 1
+        return super().step()
