@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
@@ -13,7 +14,14 @@ import torch
 from torch import Tensor
 
 from germinal.checkpoints.cards import ModelCard
-from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError
+from germinal.errors import (
+    CheckpointError,
+    GerminalError,
+    ModelNotFoundError,
+    SettingError,
+    UnsafeFileError,
+    UnsupportedError,
+)
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.models.transformer import Transformer
@@ -67,20 +75,46 @@ def read(path: Path, dtype: torch.dtype | None = None, name: str | None = None) 
         UnsafeFileError: the weights are a pickle that would run code.
         UnsupportedError: a family or format that is not handled.
     """
-    if path.is_dir():
-        from germinal.checkpoints.hf_folder import read_folder
-
-        checkpoint = read_folder(path, dtype, name)
-    elif not path.exists():
+    if not path.exists():
         raise ModelNotFoundError("no such file or folder.", where=str(path))
-    elif path.suffix == ".gguf":
-        from germinal.checkpoints.gguf_file import read_gguf
+    with naming(path):
+        if path.is_dir():
+            from germinal.checkpoints.hf_folder import read_folder
 
-        checkpoint = read_gguf(path, dtype, name)
-    else:
-        raise _unreadable(path)
-    checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
+            checkpoint = read_folder(path, dtype, name)
+        elif path.suffix == ".gguf":
+            from germinal.checkpoints.gguf_file import read_gguf
+
+            checkpoint = read_gguf(path, dtype, name)
+        else:
+            raise _unreadable(path)
+        checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
     return checkpoint
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Make every error that comes from reading a checkpoint name it, also where only a config's key was at hand."""
+    try:
+        yield
+    except GerminalError as error:
+        if str(path) not in (error.where or ""):
+            error.where = f"{path}: {error.where}" if error.where else str(path)
+        raise
+
+
+def read_config(make: Callable[[], TransformerConfig]) -> TransformerConfig:
+    """The config that a family makes of published values; values of the wrong kind are the file's fault.
+
+    Raises:
+        CheckpointError: a value is of the wrong kind or impossible.
+    """
+    try:
+        return make()
+    except SettingError as error:
+        raise CheckpointError(error.what, where=error.where) from error
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
+        raise CheckpointError(f"its config holds a value of the wrong kind: {error}.") from error
 
 
 def _unreadable(path: Path) -> CheckpointError | UnsafeFileError | UnsupportedError:

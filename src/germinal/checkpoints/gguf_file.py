@@ -14,7 +14,7 @@ from torch import Tensor
 
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.catalogue import known_file
-from germinal.checkpoints.checkpoint import Checkpoint, Stored, assemble, main_precision, preferred_dtype
+from germinal.checkpoints.checkpoint import Checkpoint, Stored, assemble, main_precision, preferred_dtype, read_config
 from germinal.checkpoints.dequantize import dequantize
 from germinal.checkpoints.gguf_header import GgufHeader, StoredTensor, read_header
 from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
@@ -36,7 +36,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
     family = families.for_gguf(architecture)
     if family.config_from_gguf is None or family.gguf_rules is None:
         raise UnsupportedError(f"family '{family.name}' is not read from GGUF.", where=str(path))
-    config = family.config_from_gguf(metadata, _config_tensors(header))
+    config = read_config(partial(family.config_from_gguf, metadata, _config_tensors(header)))
     stored = {
         tensor.name: Stored(
             tensor.shape, _PLAIN_NAMES.get(tensor.kind.name, tensor.kind.name), partial(_load, header, tensor)

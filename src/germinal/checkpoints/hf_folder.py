@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from germinal import storage
 from germinal.checkpoints.cards import ModelCard, read_licence, write_card
-from germinal.checkpoints.checkpoint import Checkpoint, assemble, main_precision, preferred_dtype
+from germinal.checkpoints.checkpoint import Checkpoint, assemble, main_precision, preferred_dtype, read_config
 from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
@@ -30,7 +31,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     if published.get("quantization_config"):
         method = published["quantization_config"].get("quant_method", "unknown")
         raise UnsupportedError(f"weights quantised by '{method}' cannot be read.", where=str(folder / "config.json"))
-    config = family.config_from_hf(published)
+    config = read_config(partial(family.config_from_hf, published))
     stored = read_weights(folder)
     state = assemble(
         stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)

@@ -1,0 +1,178 @@
+"""GGUF files: the same model as the one that was packed, and a clear error for every way to spoil one."""
+
+from __future__ import annotations
+
+import struct
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import random_llama, small_tokenizer
+from gguf import GGMLQuantizationType, GGUFReader
+from gguf.quants import dequantize as by_package
+from gguf_writing import gguf_name, permuted, write_gguf
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from germinal.checkpoints.checkpoint import read
+from germinal.checkpoints.gguf_header import read_header
+from germinal.errors import CheckpointError, GerminalError, ModelNotFoundError, UnsupportedError
+from germinal.models.transformer import Transformer
+
+SIZES: dict[str, Any] = {"hidden_size": 64, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 96}
+
+
+@pytest.fixture(scope="module")
+def peer() -> Any:
+    tokenizer = small_tokenizer()
+    return random_llama(vocab_size=len(tokenizer), bos_token_id=1, eos_token_id=2, pad_token_id=0, **SIZES), tokenizer
+
+
+@pytest.fixture(scope="module")
+def plain(peer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path: Path = tmp_path_factory.mktemp("gguf") / "tiny.gguf"
+    write_gguf(path, *peer)
+    return path
+
+
+def test_the_header_is_the_packages(plain: Path) -> None:
+    header, theirs = read_header(plain), GGUFReader(plain)
+    metadata = {key: field.contents() for key, field in theirs.fields.items() if not key.startswith("GGUF.")}
+    assert metadata.keys() == header.metadata.keys()
+    for key, value in metadata.items():
+        assert header.metadata[key] == (pytest.approx(value) if isinstance(value, float) else value)
+    assert header.metadata["llama.attention.layer_norm_rms_epsilon"] == 1e-5  # as written, not as float32 prints it
+    for tensor in theirs.tensors:
+        ours = header.tensors[tensor.name]
+        assert ours.shape == tuple(int(size) for size in reversed(tensor.shape))
+        assert (ours.offset, ours.size, ours.kind) == (tensor.data_offset, tensor.n_bytes, tensor.tensor_type)
+
+
+def test_logits_are_those_of_the_model_that_was_packed(peer: Any, plain: Path) -> None:
+    model, tokenizer = peer
+    checkpoint = read(plain)
+    network = Transformer(checkpoint.config, device="meta")
+    network.load_state_dict(checkpoint.state_dict, assign=True)
+    ids = torch.tensor([tokenizer.encode("Classify this review: A film that is warm.\nSentiment:")])
+    assert ids.tolist() == [checkpoint.tokenizer.encode("Classify this review: A film that is warm.\nSentiment:")]
+    with torch.no_grad():
+        torch.testing.assert_close(network.logits(network(ids)), model(ids).logits, atol=1e-4, rtol=1e-4)
+    assert checkpoint.tokenizer.chat_template == tokenizer.chat_template
+    assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    assert (checkpoint.card.name, checkpoint.card.licence) == ("tiny", "mit")
+    assert checkpoint.stored_precision == "float32"
+
+
+@pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_are_the_packages_floats(peer: Any, tmp_path: Path, kind: str, dtype: torch.dtype) -> None:
+    packing = GGMLQuantizationType[kind]
+    packed = write_gguf(tmp_path / "packed.gguf", *peer, kind=packing)
+    checkpoint = read(tmp_path / "packed.gguf", dtype)
+    rules = checkpoint.family.gguf_rules(checkpoint.config)  # type: ignore[misc]
+    for name, blocks in packed.items():
+        ours, transform = rules.ours(name) or ("", None)
+        expected = torch.from_numpy(np.asarray(by_package(blocks, packing), np.float32).copy()).to(dtype)
+        assert torch.equal(checkpoint.state_dict[ours], transform.to_ours(expected))  # type: ignore[union-attr]
+    assert checkpoint.stored_precision == {"F16": "float16", "BF16": "bfloat16"}.get(kind, kind)
+    assert read(tmp_path / "packed.gguf").state_dict["embed_tokens.weight"].dtype == (
+        torch.bfloat16 if kind == "BF16" else torch.float32
+    )
+
+
+def test_rotary_rows_come_back_in_their_order() -> None:
+    weight = torch.randn(12, 5).numpy()
+    from germinal.models.weight_rules import PermuteRotary
+
+    assert torch.equal(PermuteRotary(3).to_ours(torch.from_numpy(permuted(weight, 3))), torch.from_numpy(weight))
+
+
+def spoilt(plain: Path, folder: Path, change: Any) -> Path:
+    data = bytearray(plain.read_bytes())
+    path = folder / "spoilt.gguf"
+    path.write_bytes(change(data) or data)
+    return path
+
+
+def replaced(data: bytearray, old: bytes, new: bytes) -> bytearray:
+    assert old in data
+    return data.replace(old, new, 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda data: data[:10], CheckpointError, "too short"),
+        (lambda data: data[:2000], CheckpointError, "truncated"),
+        (lambda data: data[:-1000], CheckpointError, "truncated: tensor"),
+        (lambda data: b"GGML" + data[4:], CheckpointError, "does not start with 'GGUF'"),
+        (lambda data: data[:4] + struct.pack("<I", 1) + data[8:], UnsupportedError, "version 1"),
+        (lambda data: data[:4] + struct.pack(">I", 3) + data[8:], UnsupportedError, "big-endian"),
+        (lambda data: data[:8] + struct.pack("<Q", 2**60) + data[16:], CheckpointError, "truncated or malformed"),
+        (lambda data: data[:16] + struct.pack("<Q", 2**60) + data[24:], CheckpointError, "malformed"),
+        (lambda data: data[:24] + struct.pack("<Q", 2**63) + data[32:], CheckpointError, "truncated or malformed"),
+        (lambda d: replaced(d, b"blk.0.attn_q", b"blk.9.attn_q"), CheckpointError, r"missing: blk\.0\.attn_q\.weight"),
+        (
+            lambda d: replaced(d, b"blk.0.attn_q", b"blk.0.attn_x"),
+            CheckpointError,
+            r"not part of the model: blk\.0\.attn_x",
+        ),
+        (lambda d: replaced(d, b"blk.0.attn_q", b"blk.0.attn_k"), CheckpointError, "stands there twice"),
+        (lambda d: replaced(d, b"llama.context_length", b"llama.context_lengtX"), CheckpointError, "context_length"),
+        (lambda d: replaced(d, b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"), UnsupportedError, "mamba"),
+        (lambda d: replaced(d, b"\x05\0\0\0\0\0\0\0gpt-2", b"\x05\0\0\0\0\0\0\0gpt-9"), UnsupportedError, "gpt-9"),
+        (lambda d: replaced(d, b"\x04\0\0\0\0\0\0\0gpt2", b"\x04\0\0\0\0\0\0\0bert"), UnsupportedError, "bert"),
+    ],
+)
+def test_a_spoilt_file_is_named_with_what_is_wrong(
+    plain: Path, tmp_path: Path, change: Any, error: type[GerminalError], message: str
+) -> None:
+    path = spoilt(plain, tmp_path, change)
+    with pytest.raises(error, match=message) as caught:
+        read(path)
+    assert str(path) in str(caught.value)
+
+
+def test_misshapen_tensors_are_listed_with_both_shapes(peer: Any, tmp_path: Path) -> None:
+    model, tokenizer = peer
+    path = tmp_path / "tiny.gguf"
+    model.model.layers[0].mlp.up_proj.weight.data = torch.zeros(32, 64)
+    try:
+        write_gguf(path, model, tokenizer)
+    finally:
+        model.model.layers[0].mlp.up_proj.weight.data = torch.randn(96, 64)
+    with pytest.raises(CheckpointError, match=r"blk\.0\.ffn_up\.weight \[32, 64\] where \[96, 64\] is expected"):
+        read(path)
+
+
+@given(place=st.floats(0, 1), value=st.integers(0, 255))
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_flipped_byte_of_the_header_escapes_as_another_exception(
+    plain: Path, tmp_path: Path, place: float, value: int
+) -> None:
+    end = min(tensor.offset for tensor in read_header(plain).tensors.values())
+
+    def flip(data: bytearray) -> None:
+        data[int(place * (end - 1))] = value
+
+    with suppress(GerminalError):  # anything else fails the test
+        read(spoilt(plain, tmp_path, flip))
+
+
+@pytest.mark.parametrize("keep", [30, 500, 3000, 9000])
+def test_a_file_cut_anywhere_is_an_error(plain: Path, tmp_path: Path, keep: int) -> None:
+    with pytest.raises(CheckpointError):
+        read(spoilt(plain, tmp_path, lambda data: data[:keep]))
+
+
+def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(ModelNotFoundError):
+        read(tmp_path / "absent.gguf")
+
+
+def test_the_names_cover_every_tensor(peer: Any, plain: Path) -> None:
+    expected = {gguf_name(name) for name in peer[0].state_dict()}
+    assert set(read_header(plain).tensors) == expected
