@@ -37,12 +37,15 @@ def _head(comparison: TrialComparison) -> RenderableType:
 
 
 def _cells(comparison: TrialComparison) -> RenderableType:
-    cells = table(f"{comparison.n:,} {comparison.split} examples", "B right", "B wrong", "")
     right = comparison.both_right + comparison.only_first
-    cells.add_row("A right", str(comparison.both_right), str(comparison.only_first), str(right))
-    cells.add_row("A wrong", str(comparison.only_second), str(comparison.neither), str(comparison.n - right))
     both = comparison.both_right + comparison.only_second
-    cells.add_row("", str(both), str(comparison.n - both), str(comparison.n), style="dim")
+    counts = [
+        ("A right", comparison.both_right, comparison.only_first, right),
+        ("A wrong", comparison.only_second, comparison.neither, comparison.n - right),
+        ("", both, comparison.n - both, comparison.n),
+    ]
+    heads = [f"{comparison.n:,} {comparison.split} examples", "B right", "B wrong", ""]
+    cells = table(heads, [[name, *map(str, row)] for name, *row in counts], styles=["", "", "dim"])
     return Padding(cells, (1, 0))
 
 

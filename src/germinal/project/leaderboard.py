@@ -233,11 +233,15 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
 def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
     """Candidate id to a name without the parts that all language models of the table have in common."""
     parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.kind != "baseline"}
-    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else set()
+    common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else _model_parts(candidates)
     short = {id_: " ".join(part for part in split if part not in common) for id_, split in parts.items()}
     if len(set(short.values())) < len(short) or "" in short.values():
         short = {}
     return {candidate.id: short.get(candidate.id, candidate.id) for candidate in candidates}
+
+
+def _model_parts(candidates: Sequence[CandidateRecord]) -> set[str]:
+    return {part for candidate in candidates if candidate.model for part in candidate.model.split("/")}
 
 
 def kind_of(candidate: CandidateRecord) -> Kind:

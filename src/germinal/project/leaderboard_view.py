@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 WINNER, TIED = "★", "≈"
 _VERDICT_STYLES = {"reached": "bold green", "not shown": "bold yellow", "missed": "bold red"}
+_LONGEST_OPPONENT = 10
 _INTERVALS_SHOWN = 2  # metrics; more than these would not fit 100 columns with their intervals
 
 
@@ -42,20 +43,27 @@ def _heading(title: str, board: Leaderboard | None = None, split: str = "") -> R
 
 def _quality(board: Leaderboard) -> Table:
     roles = [role for role in ("baseline", "zero-shot") if any(row.against(role) for row in board.rows)]
-    drawn = table("", "candidate", *_metric_heads(board), *(_opponent(board, role) for role in roles), left=2)
-    for row in board.rows:
-        mark = WINNER if row.winner else TIED if row.tied else ""
-        tests = (_paired(row.against(role)) for role in roles)
-        style = "bold" if row.winner else "dim" if row.kind == "baseline" else ""
-        drawn.add_row(mark, row.label, *_metric_cells(board, row.dev), *tests, style=style)
-    return drawn
+    heads = ["", "candidate", *_metric_heads(board), *(_opponent(board, role) for role in roles)]
+    rows = [
+        [_mark(row), row.label, *_metric_cells(board, row.dev), *(_paired(row.against(role)) for role in roles)]
+        for row in board.rows
+    ]
+    return table(heads, rows, left=2, styles=[_style(row) for row in board.rows])
+
+
+def _mark(row: Row) -> str:
+    return WINNER if row.winner else TIED if row.tied else ""
+
+
+def _style(row: Row) -> str:
+    return "bold" if row.winner else "dim" if row.kind == "baseline" else ""
 
 
 def _opponent(board: Leaderboard, role: str) -> str:
-    """The name of what a column compares with, where it is the same for every row."""
+    """The name of what a column compares with, where it is short and the same for every row."""
     opponents = {comparison.second for row in board.rows if (comparison := row.against(role))}
     name = board.row(opponents.pop()).label if role == "baseline" and len(opponents) == 1 else role
-    return f"vs {name}"
+    return f"vs {name if len(name) <= _LONGEST_OPPONENT else role}"
 
 
 def _metric_heads(board: Leaderboard) -> list[str]:
@@ -99,21 +107,22 @@ def _cost_legend() -> RenderableType:
 def _costs(board: Leaderboard) -> Table:
     spread = any(row.spread for row in board.rows)
     heads = ["candidate", *(["over shot seeds"] if spread else []), "tokens", "time", "×", "peak memory", "×"]
-    drawn = table(*heads)
+    rows = []
     for row in board.rows:
         timing = board.timings[row.id]
         estimate = timing.estimate
-        drawn.add_row(
-            row.label,
-            *([_spread(row, board.primary)] if spread else []),
-            wording.count(row.tokens.total),
-            wording.duration(timing.seconds),
-            _off(estimate.seconds_factor if estimate else None),
-            wording.memory(timing.peak_memory_bytes),
-            _off(estimate.memory_factor if estimate else None),
-            style="bold" if row.winner else "dim" if row.kind == "baseline" else "",
+        rows.append(
+            [
+                row.label,
+                *([_spread(row, board.primary)] if spread else []),
+                wording.count(row.tokens.total),
+                wording.duration(timing.seconds),
+                _off(estimate.seconds_factor if estimate else None),
+                wording.memory(timing.peak_memory_bytes),
+                _off(estimate.memory_factor if estimate else None),
+            ]
         )
-    return drawn
+    return table(heads, rows, styles=[_style(row) for row in board.rows])
 
 
 def _off(factor: float | None) -> str:
@@ -126,11 +135,9 @@ def _spread(row: Row, metric: str) -> str:
 
 
 def _tested(board: Leaderboard) -> Table:
-    drawn = table("", "candidate", *_metric_heads(board), left=2)
-    for row in board.tested:
-        cells = _metric_cells(board, row.test)
-        drawn.add_row(WINNER if row.winner else "", row.label, *cells, style="bold" if row.winner else "dim")
-    return drawn
+    rows = [[_mark(row), row.label, *_metric_cells(board, row.test)] for row in board.tested]
+    heads = ["", "candidate", *_metric_heads(board)]
+    return table(heads, rows, left=2, styles=[_style(row) for row in board.tested])
 
 
 def _conclusion(board: Leaderboard) -> RenderableType:

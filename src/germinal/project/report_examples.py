@@ -123,9 +123,8 @@ def prompt_groups(board: Leaderboard, results: Results, ledger: Ledger) -> list[
     return sorted(made, key=lambda group: not group.winner)
 
 
-_SEEN = re.compile(
-    r"\n|\t|[\r\f\v\x1c-\x1f\x85\xa0\u2000-\u200f\u2028\u2029\u202f\u3000\ufeff]|^ +| +$|  +", re.MULTILINE
-)
+_INVISIBLE = r"\n\t\r\f\v\x1c-\x1f\x85\xa0\u2000-\u200f\u2028\u2029\u202f\u3000\ufeff"
+_SEEN = re.compile(rf"[{_INVISIBLE}]|(?<![^{_INVISIBLE}]) +| +(?![^{_INVISIBLE}])|  +")
 _NAMED = {"\n": "newline", "\t": "tab"}
 
 

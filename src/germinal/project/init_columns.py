@@ -1,0 +1,110 @@
+"""Which column of a data file is the input, which the target, which names the source: guesses from names and contents.
+
+A guess that could as well have been another one is marked as such, so that `germinal init` asks instead of deciding.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+
+from germinal.data.readers import Table
+
+_TARGET_NAMES = ("label", "target", "class", "category", "sentiment", "answer", "topic", "intent", "rating", "y")
+_INPUT_NAMES = ("text", "input", "review", "sentence", "document", "message", "question", "prompt", "content", "body")
+_GROUP_NAMES = ("group", "source", "author", "user", "document_id", "doc_id", "session", "patient", "customer")
+MOST_LABELS = 50
+_LEAST_ROWS_A_LABEL = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column and what its values look like: their number, how many differ, how long they are on average."""
+
+    name: str
+    rows: int
+    distinct: int
+    length: float
+    counts: Counter[str]
+
+    @property
+    def is_label(self) -> bool:
+        """Few values that come again and again."""
+        return 2 <= self.distinct <= MOST_LABELS and self.rows >= _LEAST_ROWS_A_LABEL * self.distinct
+
+    @property
+    def repeats(self) -> bool:
+        """Neither the same in every row nor different in every row."""
+        return 1 < self.distinct < self.rows
+
+
+@dataclass(frozen=True, slots=True)
+class Guess:
+    """The most likely column, and the others that it could be; None when no column could be it."""
+
+    name: str | None
+    others: tuple[str, ...] = ()
+
+    @property
+    def sure(self) -> bool:
+        """Whether there is one column and no other that would do as well."""
+        return self.name is not None and not self.others
+
+
+def describe(table: Table) -> list[Column]:
+    """Every column with what its values look like; missing values do not count."""
+    columns = []
+    for name in table.columns:
+        values = [value for record in table.records if (value := _as_text(record.values.get(name)))]
+        counts = Counter(values)
+        length = fmean(len(value) for value in values) if values else 0.0
+        columns.append(Column(name, len(values), len(counts), length, counts))
+    return columns
+
+
+def guess_target(columns: Sequence[Column], given_input: str | None = None) -> Guess:
+    """The column of labels: one that is named like a target, else the one with fewest values."""
+    usable = [column for column in columns if column.is_label and column.name != given_input]
+    named = _named(usable, _TARGET_NAMES)
+    if named:
+        return Guess(named[0].name)
+    usable.sort(key=lambda column: column.distinct)
+    return Guess(usable[0].name, tuple(column.name for column in usable[1:])) if usable else Guess(None)
+
+
+def guess_input(columns: Sequence[Column], target: str | None) -> Guess:
+    """The column of texts: one that is named like an input, else the one with the longest values."""
+    usable = [column for column in columns if column.name != target and column.distinct > 1 and column.length > 0]
+    named = [column for column in _named(usable, _INPUT_NAMES) if not column.is_label]
+    if named:
+        return Guess(named[0].name)
+    usable.sort(key=lambda column: -column.length)
+    if not usable:
+        return Guess(None)
+    rivals = [column.name for column in usable[1:] if column.length > usable[0].length / 2]
+    return Guess(usable[0].name, tuple(rivals))
+
+
+def guess_group(columns: Sequence[Column], taken: Iterable[str]) -> Guess:
+    """The column that names sources: only one that is named like that and whose values come again."""
+    usable = [column for column in columns if column.name not in set(taken) and column.repeats]
+    named = _named(usable, _GROUP_NAMES)
+    return Guess(named[0].name) if named else Guess(None)
+
+
+def _named(columns: Sequence[Column], names: Sequence[str]) -> list[Column]:
+    """The columns with one of these names, alone or as a part between underscores, in the order of the names."""
+    found = []
+    for exact in (True, False):
+        for name in names:
+            for column in columns:
+                parts = [column.name.lower()] if exact else column.name.lower().replace("-", "_").split("_")
+                if name in parts and column not in found:
+                    found.append(column)
+    return found
+
+
+def _as_text(value: object) -> str:
+    return "" if value is None else str(value).strip()

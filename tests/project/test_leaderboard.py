@@ -1,0 +1,225 @@
+"""The leaderboard says what the ledger holds: figures by scipy, statsmodels and scikit-learn on the stored answers."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filled_ledger import FULL, MODEL, SMALL, Spec, environment, fill, prompted
+from scipy.stats import binomtest
+from sklearn.metrics import accuracy_score
+from statsmodels.stats.proportion import proportion_confint
+
+from germinal.errors import LedgerError
+from germinal.ledger import Ledger
+from germinal.project import wording
+from germinal.project.leaderboard import Leaderboard, Limit, leaderboard, mixed_environments
+
+WINNER = f"{MODEL}/lora-r8/zero-shot/likelihood"
+
+
+@pytest.fixture(scope="module")
+def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
+    return fill(tmp_path_factory.mktemp("ledger") / "ledger.sqlite")
+
+
+@pytest.fixture(scope="module")
+def board(ledger: Ledger) -> Leaderboard:
+    return leaderboard(ledger)
+
+
+def test_figures_are_those_of_the_stored_answers(ledger: Ledger, board: Leaderboard) -> None:
+    for row in board.rows:
+        if row.replicates > 1:
+            continue
+        for split, figures in (("dev", row.dev), ("test", row.test)):
+            if not figures:
+                continue
+            answers = ledger.answers(row.id, split=split)
+            targets, given = [answer.target for answer in answers], [answer.answer or "" for answer in answers]
+            accuracy = accuracy_score(targets, given)
+            low, high = proportion_confint(round(accuracy * len(answers)), len(answers), method="wilson")
+            figure = figures["accuracy"]
+            assert (figure.value, figure.low, figure.high) == pytest.approx((accuracy, low, high))
+            assert figure.n == len(answers) == (60 if split == "dev" else 40)
+
+
+def test_best_is_on_top_and_places_follow_the_primary_metric(board: Leaderboard) -> None:
+    values = [row.dev["accuracy"].value for row in board.rows]
+    assert values == sorted(values, reverse=True)
+    assert [row.place for row in board.rows] == list(range(1, len(SMALL) + 1))
+
+
+def test_paired_tests_are_mcnemar_on_the_answers(ledger: Ledger, board: Leaderboard) -> None:
+    row = board.row(f"{MODEL}/zero-shot/likelihood")
+    comparison = row.against("baseline")
+    assert comparison is not None
+    ours = [answer.correct for answer in ledger.answers(row.id)]
+    theirs = [answer.correct for answer in ledger.answers("tfidf")]
+    only_ours = sum(a and not b for a, b in zip(ours, theirs, strict=True))
+    only_theirs = sum(b and not a for a, b in zip(ours, theirs, strict=True))
+    assert comparison.p_value == pytest.approx(binomtest(only_ours, only_ours + only_theirs).pvalue)
+    assert comparison.p_adjusted is not None
+    assert comparison.p_adjusted >= comparison.p_value
+    assert comparison.difference == pytest.approx((only_ours - only_theirs) / len(ours))
+
+
+def test_replicates_are_one_row_with_their_spread(ledger: Ledger, board: Leaderboard) -> None:
+    row = board.row(f"{MODEL}/4-shot/calibrated")
+    accuracies = [sum(answer.correct for answer in ledger.answers(f"{row.id}/seed-{seed}")) / 60 for seed in range(3)]
+    assert row.replicates == 3
+    assert row.dev["accuracy"].value == pytest.approx(sum(accuracies) / 3)
+    assert (row.spread["accuracy"].low, row.spread["accuracy"].high) == pytest.approx(
+        (min(accuracies), max(accuracies))
+    )
+    assert row.spread["accuracy"].n == 3
+
+
+def test_only_the_winner_and_the_baselines_stand_on_test(board: Leaderboard) -> None:
+    assert board.winner is not None
+    assert [row.id for row in board.tested] == [WINNER, "tfidf", "majority"]
+    assert board.winner.id == WINNER
+    assert board.winner.tied
+    assert board.run.test_looks == 1
+
+
+def test_costs_and_estimates(board: Leaderboard) -> None:
+    timing = board.timings[f"{MODEL}/4-shot/calibrated"]
+    spec = next(spec for spec in SMALL if spec.id == f"{MODEL}/4-shot/calibrated")
+    assert timing.seconds == pytest.approx(3 * spec.seconds)
+    assert timing.peak_memory_bytes == spec.memory
+    assert timing.estimate is not None
+    assert timing.estimate.seconds == pytest.approx(3 * 0.8 * spec.seconds)
+    assert timing.estimate.seconds_factor == pytest.approx(1.25)
+    assert timing.estimate.memory_factor == pytest.approx(spec.memory / (620 << 20))
+    assert board.row(f"{MODEL}/4-shot/calibrated").tokens.total == 3 * spec.tokens
+    assert board.timings["majority"].estimate is None
+    assert board.timings[WINNER].by_step["tune"] == 61.0
+
+
+def test_labels_leave_out_what_all_models_share(board: Leaderboard) -> None:
+    assert [row.label for row in board.rows if row.kind == "tuned"] == ["lora-r8 zero-shot likelihood"]
+    assert board.row(f"{MODEL}/4-shot/calibrated").label == "4-shot calibrated"
+    assert board.row("tfidf").label == "tfidf"
+
+
+def test_a_single_candidate_is_named_without_its_model(tmp_path: Path) -> None:
+    board = leaderboard(
+        fill(tmp_path / "ledger.sqlite", specs=(Spec("majority", (0.5,)), Spec("tfidf", (0.6,)), SMALL[3]))
+    )
+    assert board.row(f"{MODEL}/zero-shot/likelihood").label == "zero-shot likelihood"
+
+
+def test_json_round_trip(board: Leaderboard) -> None:
+    dumped = json.loads(json.dumps(board.to_json()))
+    assert Leaderboard.from_json(dumped) == board
+    assert list(dumped)[-2:] == ["run", "timings"]
+
+
+def test_only_run_and_timings_depend_on_the_hour_and_the_machine(tmp_path: Path) -> None:
+    slow = tuple(dataclasses.replace(spec, seconds=spec.seconds * 7, memory=spec.memory * 2) for spec in SMALL)
+    first = leaderboard(fill(tmp_path / "a.sqlite")).to_json()
+    second = leaderboard(fill(tmp_path / "b.sqlite", specs=slow, devices=("cuda: Example",))).to_json()
+    assert first["timings"] != second["timings"]
+    for value in (first, second):
+        del value["run"], value["timings"]
+    assert first == second
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
+    return leaderboard(fill(tmp_path_factory.mktemp("ledger") / "ledger.sqlite", specs=FULL))
+
+
+def test_terminal_fits_100_columns_and_says_the_verdict(full: Leaderboard) -> None:
+    text = full.text(width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    assert all(f"{row.label} " in text for row in full.rows), "no label is broken"
+    assert re.search(r"(Reached|Not shown): accuracy of at least 0\.8 on test; measured 0\.\d{3}", text)
+    assert re.search(r"(Better than|Not shown to differ from) the best baseline, tfidf: \+0\.\d{3}", text)
+    assert "The test split was looked at once." in text
+
+
+def test_long_names_are_folded_and_figures_are_not(full: Leaderboard) -> None:
+    long = dataclasses.replace(
+        full, rows=[dataclasses.replace(row, label=row.label + " long" * 9) for row in full.rows]
+    )
+    text = long.text(width=100)
+    assert max(map(len, text.splitlines())) <= 100
+    for row in long.rows:
+        figure = row.dev["accuracy"]
+        assert f"{figure.value:.3f} {figure.low:.2f}–{figure.high:.2f}" in text
+    assert text.count("long") >= 9 * 2 * len(long.rows)
+
+
+def test_a_limited_run_and_mixed_devices_are_said(tmp_path: Path) -> None:
+    board = leaderboard(fill(tmp_path / "ledger.sqlite", limit=20, devices=("cpu: Example", "cuda: Other")))
+    assert any("first 20 rows" in warning for warning in board.run.warnings)
+    assert any("Different devices" in warning and "cuda: Other" in warning for warning in board.run.warnings)
+    assert "Note:" in board.text()
+
+
+def test_mixed_versions_name_the_library() -> None:
+    sentences = mixed_environments({"a": [environment()], "b": [environment(torch="2.12.0"), environment()]})
+    counts = "2.12.0 (1 of 2 trials), 2.13.0 (2 of 2 trials)"
+    assert sentences == [f"Different versions of torch took part in what is compared here: {counts}."]
+    assert mixed_environments({"a": [environment()], "b": [environment()]}) == []
+
+
+def test_no_run_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError):
+        leaderboard(Ledger.open(tmp_path / "ledger.sqlite"))
+
+
+def test_a_baseline_that_wins_is_said(tmp_path: Path) -> None:
+    specs = (prompted(0, "likelihood", 0.55), Spec("majority", (0.5,)), Spec("tfidf", (0.9,)))
+    board = leaderboard(fill(tmp_path / "ledger.sqlite", specs=specs))
+    assert wording.against_baseline(board) == "No language model is needed: the plain baseline tfidf is proposed."
+
+
+@pytest.mark.parametrize(
+    ("limit", "expected"),
+    [
+        (Limit("memory_gb", 4, 1.2, ""), "Within the limit of 4 GB peak memory: 1.2 GB measured."),
+        (
+            Limit("latency_ms", 300, 412.0, ", in batches"),
+            "Over the limit of 300 ms time of one answer: 412 ms measured, in batches.",
+        ),
+        (Limit("memory_gb", 4, None, ""), "Limit of 4 GB peak memory: not measured."),
+    ],
+)
+def test_limits_in_words(limit: Limit, expected: str) -> None:
+    assert wording.limit(limit) == expected
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [
+        (wording.p_value(0.0004), "<.001"),
+        (wording.p_value(0.0241), ".024"),
+        (wording.p_value(1.0), "1"),
+        (wording.p_value(None), "–"),
+        (wording.p_stated(0.0001), "p<.001"),
+        (wording.p_stated(0.5), "p=.500"),
+        (wording.difference(-0.05), "−0.050"),
+        (wording.difference(0.05), "+0.050"),
+        (wording.count(0), "0"),
+        (wording.count(999), "999"),
+        (wording.count(12_345), "12.3k"),
+        (wording.count(134_515_008), "135M"),
+        (wording.duration(0.04), "0.0 s"),
+        (wording.duration(59.4), "59 s"),
+        (wording.duration(187), "3:07 min"),
+        (wording.duration(3_750), "1:02:30 h"),
+        (wording.memory(812 << 20), "812 MiB"),
+        (wording.memory(3 << 30), "3.00 GiB"),
+        (wording.factor(1.333), "×1.33"),
+        (wording.factor(12.0), "×12"),
+    ],
+)  # fmt: skip
+def test_figures_in_words(written: Any, expected: str) -> None:
+    assert written == expected
