@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from germinal.layers.linear import Linear
 from germinal.layers.positions import Positions, Rotation
 
 
@@ -131,10 +132,10 @@ class Attention(nn.Module):
         self.scale = scale
         # In a tuple, since the stack owns the strategy: registered here, its parameters would count once a layer.
         self._positions = (positions,)
-        self.q_proj = nn.Linear(hidden_size, num_heads * head_dim, bias=bias, device=device)
-        self.k_proj = nn.Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
-        self.v_proj = nn.Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
-        self.o_proj = nn.Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
+        self.q_proj = Linear(hidden_size, num_heads * head_dim, bias=bias, device=device)
+        self.k_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
+        self.v_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
+        self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
 
     def forward(self, hidden_states: Tensor, view: AttentionView, rotation: Rotation | None, layer: int) -> Tensor:
         """[..., D] -> [..., D]."""

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from germinal.layers.linear import Linear
+
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "gelu": F.gelu,
@@ -32,9 +34,9 @@ class FeedForward(nn.Module):
     ) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[activation]
-        self.gate_proj = nn.Linear(hidden_size, intermediate_size, bias=bias, device=device) if gated else None
-        self.up_proj = nn.Linear(hidden_size, intermediate_size, bias=bias, device=device)
-        self.down_proj = nn.Linear(intermediate_size, hidden_size, bias=bias, device=device)
+        self.gate_proj = Linear(hidden_size, intermediate_size, bias=bias, device=device) if gated else None
+        self.up_proj = Linear(hidden_size, intermediate_size, bias=bias, device=device)
+        self.down_proj = Linear(intermediate_size, hidden_size, bias=bias, device=device)
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """[..., D] -> [..., D]."""

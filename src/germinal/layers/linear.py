@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from germinal.errors import SettingError, nearest
+from germinal.layers.kernels import linear
 
 Route = str | Sequence[tuple[str, Tensor]] | None
 """One adapter for every token, or (adapter, indices of its tokens in the flat batch), or None: the base alone."""
@@ -143,6 +144,14 @@ class AdapterRouting:
         return self.adapters[name]
 
 
+class Linear(nn.Linear):
+    """torch's linear layer, multiplied by this package's kernels."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """[..., I] -> [..., O]."""
+        return linear(input, self.weight, self.bias)
+
+
 class AdaptedLinear(nn.Linear):
     """A linear layer with any number of adapters beside its weight. With nothing routed it is the layer it replaced."""
 
@@ -162,9 +171,9 @@ class AdaptedLinear(nn.Linear):
     def forward(self, input: Tensor) -> Tensor:
         route = self.routing.route
         if route is None or self._before_merge is not None:
-            return F.linear(input, self.weight, self.bias)
+            return linear(input, self.weight, self.bias)
         flat = input.reshape(-1, self.in_features)  # [N, I]
-        output = F.linear(flat, self.weight, self.bias)  # [N, O]
+        output = linear(flat, self.weight, self.bias)  # [N, O]
         if isinstance(route, str):
             if route in self.adapters:
                 output = self._adapter(route).add_to(output, flat)

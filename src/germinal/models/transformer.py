@@ -12,12 +12,13 @@ from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from germinal.errors import UnsupportedError
 from germinal.layers.attention import Attention, AttentionView, PaddedView
 from germinal.layers.blocks import BLOCKS
 from germinal.layers.feed_forward import ACTIVATIONS, FeedForward
+from germinal.layers.kernels import linear
+from germinal.layers.linear import Linear
 from germinal.layers.norms import NORMS
 from germinal.layers.positions import Positions, Rotary
 from germinal.layers.stack import Stack
@@ -49,12 +50,10 @@ class Transformer(nn.Module):
                 f"'{config.stacks}' models cannot be built yet.", where="config.stacks", hint="Known: decoder."
             )
         self.config = config
-        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size, device=device)
+        self.embed_tokens = _embedding(config.vocab_size, config.hidden_size, device)
         self.decoder = _stack(config, device)
         self.lm_head = (
-            None
-            if config.tie_embeddings
-            else nn.Linear(config.hidden_size, config.vocab_size, bias=False, device=device)
+            None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size, bias=False, device=device)
         )
 
     @property
@@ -95,12 +94,19 @@ class Transformer(nn.Module):
     def logits(self, hidden_states: Tensor) -> Tensor:
         """[..., D] -> [..., V]. Give it only the positions that are wanted: it is the widest product of the model."""
         weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        logits = F.linear(hidden_states, weight)
+        logits = linear(hidden_states, weight)
         return logits if self.config.logit_scale == 1.0 else logits * self.config.logit_scale
 
     def num_parameters(self) -> int:
         """Weights in all; a tied output matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
+
+
+def _embedding(vocab_size: int, hidden_size: int, device: torch.device | str | None) -> nn.Embedding:
+    if device is None or torch.device(device).type != "meta":
+        return nn.Embedding(vocab_size, hidden_size, device=device)
+    # There is nothing to initialise, and torch's `normal_` on this device imports its whole compiler: seconds.
+    return nn.Embedding(vocab_size, hidden_size, _weight=torch.empty(vocab_size, hidden_size, device=device))
 
 
 def _stack(config: TransformerConfig, device: torch.device | str | None) -> Stack:
