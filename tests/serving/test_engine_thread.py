@@ -34,11 +34,11 @@ def lm(make_llama_folder: Callable[..., Path]) -> LanguageModel:
 class Gate:
     """A running server whose engine makes the steps that the test allows."""
 
-    def __init__(self, lm: LanguageModel, max_sequences: int = 256) -> None:
+    def __init__(self, lm: LanguageModel, max_answers: int = 256) -> None:
         self.permits = threading.Semaphore(0)
         self.engine = GatedEngine(lm, self.permits)
         self.service = ModelService(lm, name="tiny")
-        self.thread = EngineThread(lambda: self.engine, max_sequences)
+        self.thread = EngineThread(lambda: self.engine, max_answers)
         self.service.engine_thread = self.thread
 
     def allow(self, steps: int) -> None:
@@ -46,7 +46,7 @@ class Gate:
 
     def noticed(self, open_before: int) -> bool:
         """Whether the thread has heard of a leaving client: it waits in a step with the news, or has acted already."""
-        return not self.thread._commands.empty() or self.thread.open_sequences < open_before
+        return not self.thread._commands.empty() or self.thread.open_answers < open_before
 
 
 @contextmanager
@@ -75,13 +75,13 @@ def test_a_client_that_leaves_frees_its_place_within_a_step(lm: LanguageModel, s
             + body
         )
         gate.allow(5)
-        assert eventually(lambda: gate.engine.steps == 5 and gate.thread.open_sequences == 1)
+        assert eventually(lambda: gate.engine.steps == 5 and gate.thread.open_answers == 1)
         if stream:
             assert connection.recv(15) == b"HTTP/1.1 200 OK"
         connection.close()
         assert eventually(lambda: gate.noticed(1)), "the server did not notice"
         gate.allow(1)  # the step that the engine was already in
-        assert eventually(lambda: gate.thread.open_sequences == 0)
+        assert eventually(lambda: gate.thread.open_answers == 0)
         assert gate.engine.steps <= 6
         assert not gate.engine.has_work
 
@@ -93,9 +93,9 @@ def test_the_place_of_a_leaving_client_goes_to_one_that_waits(lm: LanguageModel)
         ]
         opened = [stream.__enter__() for stream in streams]  # all four slots
         gate.allow(3)
-        assert eventually(lambda: gate.engine.steps == 3 and gate.thread.open_sequences == 4)
+        assert eventually(lambda: gate.engine.steps == 3 and gate.thread.open_answers == 4)
         waiting = pool.submit(client_of(url).chat.completions.create, **{**ENDLESS, "max_tokens": 4})
-        assert eventually(lambda: gate.thread.open_sequences == 5)
+        assert eventually(lambda: gate.thread.open_answers == 5)
         gate.allow(10)
         assert eventually(lambda: gate.engine.steps == 13)
         assert not waiting.done()
@@ -117,10 +117,10 @@ def test_a_slow_client_stalls_nobody(lm: LanguageModel) -> None:
         body = json.dumps(request).encode()
         head = f"POST /v1/chat/completions HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
         slow.sendall(f"{head}\r\n\r\n".encode() + body)
-        assert eventually(lambda: service.engine_thread.open_sequences == 4)
+        assert eventually(lambda: service.engine_thread.open_answers == 4)
         client_of(url).chat.completions.create(**{**ENDLESS, "max_tokens": 3})
         # Nothing has been read, and far more than the socket's buffers hold has been generated.
-        assert eventually(lambda: service.engine_thread.open_sequences == 0, seconds=60)
+        assert eventually(lambda: service.engine_thread.open_answers == 0, seconds=60)
         received = b"".join(iter(lambda: slow.recv(1 << 20), b""))
         slow.close()
     assert len(received) > 1_000_000
@@ -129,17 +129,17 @@ def test_a_slow_client_stalls_nobody(lm: LanguageModel) -> None:
 
 
 def test_a_full_queue_answers_503_and_empties_again(lm: LanguageModel) -> None:
-    with gated(lm, max_sequences=3) as (gate, url), ThreadPoolExecutor(3) as pool:
+    with gated(lm, max_answers=3) as (gate, url), ThreadPoolExecutor(3) as pool:
         requests = [
             pool.submit(httpx.post, f"{url}/chat/completions", json={**ENDLESS, "max_tokens": 3}, timeout=60)
             for _ in range(3)
         ]
-        assert eventually(lambda: gate.thread.open_sequences == 3)
+        assert eventually(lambda: gate.thread.open_answers == 3)
         refused = httpx.post(f"{url}/chat/completions", json=ENDLESS)
         assert refused.status_code == 503
         assert refused.json()["error"]["code"] == "overloaded"
         assert int(refused.headers["retry-after"]) >= 1
-        assert httpx.get(url.removesuffix("/v1") + "/health").json()["open_sequences"] == 3
+        assert httpx.get(url.removesuffix("/v1") + "/health").json()["open_answers"] == 3
         gate.allow(1000)
         assert [each.result().status_code for each in requests] == [200] * 3
         assert httpx.post(f"{url}/chat/completions", json={**ENDLESS, "max_tokens": 2}).status_code == 200
@@ -194,7 +194,7 @@ def test_stopping_ends_what_runs(lm: LanguageModel) -> None:
         assert (late.status_code, late.json()["error"]["code"]) == (503, "stopping")
         health = httpx.get(url.removesuffix("/v1") + "/health")
         assert (health.status_code, health.json()["status"]) == (503, "stopped")
-        assert gate.thread.open_sequences == 0
+        assert gate.thread.open_answers == 0
 
 
 def test_requests_share_the_batch(lm: LanguageModel) -> None:
@@ -203,7 +203,7 @@ def test_requests_share_the_batch(lm: LanguageModel) -> None:
             pool.submit(httpx.post, f"{url}/chat/completions", json={**ENDLESS, "max_tokens": 50}, timeout=60)
             for _ in range(4)
         ]
-        assert eventually(lambda: gate.thread.open_sequences == 4)
+        assert eventually(lambda: gate.thread.open_answers == 4)
         gate.allow(100_000)
         assert all(each.result().json()["usage"]["completion_tokens"] == 50 for each in together)
         assert gate.engine.steps < 2 * 50

@@ -2,6 +2,7 @@
 
 from germinal.serving.app import create_app
 from germinal.serving.model_service import ModelService
+from germinal.serving.predictor_service import PredictorService
 from germinal.serving.server import serve
 
-__all__ = ["ModelService", "create_app", "serve"]
+__all__ = ["ModelService", "PredictorService", "create_app", "serve"]

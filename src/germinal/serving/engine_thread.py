@@ -48,12 +48,13 @@ class Job:
 
     Args:
         lead: The first sequence; the others are its followers.
-        streams: Those whose text is wanted, one for each answer.
+        streams: Those whose text is wanted, one for each answer; none when continuations are only scored.
     """
 
     def __init__(self, lead: sequence.Sequence, streams: Sequence[TextStream] = ()) -> None:
         self.lead = lead
         self.sequences = (lead, *lead.followers)
+        self.answers = max(1, len(streams))
         self._streams = tuple(streams)
         self._tokens_given = [0] * len(self._streams)
         self._ended: set[int] = set()
@@ -108,13 +109,13 @@ class EngineThread:
 
     Args:
         make_engine: Makes the engine; called again after a step has failed, whose engine is not trusted any more.
-        max_sequences: Sequences that may wait and run at once; more are refused.
+        max_answers: Answers that may wait and run at once; more are refused.
     """
 
-    def __init__(self, make_engine: Callable[[], Engine], max_sequences: int = 256) -> None:
+    def __init__(self, make_engine: Callable[[], Engine], max_answers: int = 256) -> None:
         self._make_engine = make_engine
         self._engine = make_engine()
-        self._max_sequences = max_sequences
+        self._max_answers = max_answers
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._jobs: dict[sequence.Sequence, Job] = {}
         self._lock = threading.Lock()
@@ -140,23 +141,23 @@ class EngineThread:
         return self._thread.is_alive() and not self._stopping
 
     @property
-    def open_sequences(self) -> int:
-        """Sequences that wait or run."""
+    def open_answers(self) -> int:
+        """Answers that wait or run."""
         return self._open
 
     def submit(self, job: Job) -> None:
         """Queue a job.
 
         Raises:
-            QueueFullError: too many sequences are open.
+            QueueFullError: too many answers are open.
             StoppingError: the thread has been stopped.
         """
         with self._lock:
             if self._stopping:
                 raise StoppingError
-            if self._open + len(job.sequences) > self._max_sequences:
+            if self._open + job.answers > self._max_answers:
                 raise QueueFullError
-            self._open += len(job.sequences)
+            self._open += job.answers
             self._commands.put(partial(self._add, job))
 
     def cancel(self, job: Job) -> None:
@@ -210,7 +211,7 @@ class EngineThread:
         for each in job.sequences:
             del self._jobs[each]
         with self._lock:
-            self._open -= len(job.sequences)
+            self._open -= job.answers
         job.hand_back(event)
 
     def _fail_all(self, error: Exception) -> None:

@@ -21,6 +21,9 @@ from germinal.text.tokenizer import Tokenizer
 NUM_SLOTS = 16
 """Sequences that run at once; further ones wait."""
 
+MAX_ANSWERS = 256
+"""Answers that may wait and run at once; whoever asks for more is told to come again."""
+
 MAX_NEW_TOKENS = 1024
 """Longest answer when neither client nor checkpoint says how long; OpenAI's interface has no default of its own."""
 
@@ -32,14 +35,14 @@ class ModelService:
         lm: The model. From here on it belongs to the engine's thread.
         name: Under which clients ask for it; the model's own when None.
         num_slots: Sequences that run at once.
-        max_sequences: Sequences that may wait and run at once.
+        max_answers: Answers that may wait and run at once.
 
     Raises:
         TemplateError: the model has no chat template.
     """
 
     def __init__(
-        self, lm: LanguageModel, name: str | None = None, *, num_slots: int = NUM_SLOTS, max_sequences: int = 256
+        self, lm: LanguageModel, name: str | None = None, *, num_slots: int = NUM_SLOTS, max_answers: int = MAX_ANSWERS
     ) -> None:
         if lm.tokenizer.chat_template is None:
             raise TemplateError(
@@ -52,7 +55,7 @@ class ModelService:
         self._defaults = lm.generation_defaults
         if "max_new_tokens" not in lm.hf_generation_config:
             self._defaults = self._defaults.override(max_new_tokens=MAX_NEW_TOKENS)
-        self.engine_thread = EngineThread(engine_maker(lm, num_slots), max_sequences)
+        self.engine_thread = EngineThread(engine_maker(lm, num_slots), max_answers)
 
     def start(self) -> None:
         """See `Service.start`."""
@@ -64,7 +67,7 @@ class ModelService:
 
     def health(self) -> dict[str, Any] | None:
         """See `Service.health`."""
-        return {"open_sequences": self.engine_thread.open_sequences} if self.engine_thread.alive else None
+        return {"open_answers": self.engine_thread.open_answers} if self.engine_thread.alive else None
 
     async def answer(self, request: ChatRequest) -> ModelReply:
         """See `Service.answer`."""

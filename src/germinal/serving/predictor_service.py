@@ -1,0 +1,175 @@
+"""A project's winner behind the interface: the client sends a bare input, and gets the label.
+
+The input is the last message, the user's; prompt, shots, adapter and answer rule are the predictor's own, and so are
+the settings of generation: a request that asks for others is refused. The reply's content is the label. Beyond OpenAI's
+fields, the choice has one of ours (in a stream, its last chunk):
+
+    "germinal": {"label": "pos", "probabilities": {"neg": 0.1, "pos": 0.9}, "error": null,
+                 "unread_messages": 0, "dropped_examples": 0, "truncated_tokens": 0}
+
+`label` is null when the model's text held none (`error` says so, and the content is that text); `probabilities` is null
+under the rule "generate"; `unread_messages` counts the messages before the last, which no predictor looks at.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from germinal.language_model import Pending
+from germinal.predictors.answers import Answer, Output
+from germinal.predictors.folder import Predictor
+from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.serving.engine_thread import EngineThread, Job
+from germinal.serving.errors import APIError
+from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS, engine_maker
+from germinal.serving.requests import ChatRequest
+from germinal.serving.service import Delta, Reply, Usage
+from germinal.text.context_window import FittedPrompt
+
+
+class PredictorService:
+    """Serves a predictor: a language model with all that a project found for it, or a baseline.
+
+    Args:
+        predictor: What answers. From here on its model belongs to the engine's thread.
+        name: Under which clients ask for it.
+        num_slots: Sequences that run at once.
+        max_answers: Answers that may wait and run at once.
+    """
+
+    def __init__(
+        self, predictor: Predictor, name: str, *, num_slots: int = NUM_SLOTS, max_answers: int = MAX_ANSWERS
+    ) -> None:
+        self.model_id = name
+        self._predictor = predictor
+        self.engine_thread: EngineThread | None = None
+        if isinstance(predictor, LanguageModelPredictor):
+            self.engine_thread = EngineThread(engine_maker(predictor.lm, num_slots), max_answers)
+
+    def start(self) -> None:
+        """See `Service.start`."""
+        if self.engine_thread is not None:
+            self.engine_thread.start()
+
+    def stop(self) -> None:
+        """See `Service.stop`."""
+        if self.engine_thread is not None:
+            self.engine_thread.stop()
+
+    def health(self) -> dict[str, Any] | None:
+        """See `Service.health`."""
+        if self.engine_thread is None:
+            return {}
+        return {"open_answers": self.engine_thread.open_answers} if self.engine_thread.alive else None
+
+    async def answer(self, request: ChatRequest) -> Reply:
+        """See `Service.answer`."""
+        _refuse_settings(request)
+        input, unread = _input_of(request)
+        if not isinstance(self._predictor, LanguageModelPredictor):
+            (answer,) = await asyncio.to_thread(self._predictor.predict, [input])
+            return BaselineReply(answer, unread)
+        assert self.engine_thread is not None
+        wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
+        pending = Pending(wanted, self._predictor.lm)
+        job = Job(pending.lead, [pending.stream] if pending.stream is not None else [])
+        self.engine_thread.submit(job)
+        return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
+
+
+class PredictorReply:
+    """A language model's answer by the predictor's rule, when its sequences have ended."""
+
+    def __init__(
+        self,
+        predictor: LanguageModelPredictor,
+        pending: Pending,
+        fitted: FittedPrompt,
+        job: Job,
+        engine_thread: EngineThread,
+        unread: int,
+    ) -> None:
+        self.usage = Usage(prompt_tokens=len(fitted.ids))
+        self._predictor = predictor
+        self._pending = pending
+        self._fitted = fitted
+        self._job = job
+        self._engine_thread = engine_thread
+        self._unread = unread
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """See `Reply.deltas`."""
+        await self._job.wait()
+        output = self._predictor.output(self._pending.response(), self._fitted)
+        answer = self._predictor.answer(output)
+        self.usage.completion_tokens = self._completion_tokens(output, answer)
+        self.usage.cached_tokens = self._job.lead.cached_tokens
+        yield _delta(answer, self._unread, output)
+
+    def cancel(self) -> None:
+        """See `Reply.cancel`."""
+        self._engine_thread.cancel(self._job)
+
+    def _completion_tokens(self, output: Output, answer: Answer) -> int:
+        """Tokens of the generated text, or of the label's word where continuations were scored."""
+        if output.text is not None or answer.label is None:
+            return len(output.token_ids)
+        return len(self._predictor.continuation_ids[answer.label])
+
+
+class BaselineReply:
+    """A baseline's answer, which costs no tokens."""
+
+    def __init__(self, answer: Answer, unread: int) -> None:
+        self.usage = Usage()
+        self._answer = answer
+        self._unread = unread
+
+    async def deltas(self) -> AsyncIterator[Delta]:
+        """See `Reply.deltas`."""
+        yield _delta(self._answer, self._unread, Output())
+
+    def cancel(self) -> None:
+        """See `Reply.cancel`; there is nothing to free."""
+
+
+def _delta(answer: Answer, unread: int, output: Output) -> Delta:
+    said = {
+        "label": answer.label,
+        "probabilities": None if answer.probabilities is None else dict(answer.probabilities),
+        "error": answer.error,
+        "unread_messages": unread,
+        "dropped_examples": output.dropped_examples,
+        "truncated_tokens": output.truncated_tokens,
+    }
+    content = answer.text if answer.label is None else answer.label
+    return Delta(0, content, finish_reason="stop", germinal=said)
+
+
+def _input_of(request: ChatRequest) -> tuple[str, int]:
+    """The last message's text, and how many messages stand before it."""
+    last = request.messages[-1]
+    if last.role != "user":
+        message = "The last message must be the user's: it is the input to answer."
+        raise APIError(message, param=f"messages[{len(request.messages) - 1}].role", code="invalid_value")
+    return last.content, len(request.messages) - 1
+
+
+def _refuse_settings(request: ChatRequest) -> None:
+    """Refuse what would change the answer if it could; `seed`, `top_p` and lengths cannot: the answer is a label."""
+    asked = {
+        "n": request.n > 1,
+        "temperature": bool(request.temperature),
+        "stop": bool(request.stop),
+        "logprobs": request.logprobs,
+        "logit_bias": bool(request.logit_bias),
+        "presence_penalty": bool(request.presence_penalty),
+        "frequency_penalty": bool(request.frequency_penalty),
+        "repetition_penalty": request.repetition_penalty not in (None, 1),
+    }
+    for param, is_asked in asked.items():
+        if is_asked:
+            message = f"'{param}' is not supported here: the served project answers by its own settings. Leave it out."
+            raise APIError(message, param=param, code="unsupported_parameter")

@@ -1,0 +1,153 @@
+"""A project's winner behind OpenAI's client: the predictor's own answers, with probabilities, alone and under load."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+from servers import client_of, eventually, running, streamed_text
+
+import germinal
+from germinal.predictors.answers import CONTENT_FREE_INPUTS, RULES, Labels, priors_from
+from germinal.predictors.baselines import TfidfPredictor
+from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.serving import PredictorService
+from germinal.text.prompt import Example, Prompt
+
+LABELS = Labels({"pos": "Positive", "neg": "Negative"})
+SHOTS = [Example("I loved this movie!", "Positive"), Example("The plot was dull.", "Negative")]
+REVIEWS = [
+    f"{start} {end}."
+    for start in ("A film that is", "The acting was", "Nobody should say it is")
+    for end in ("warm", "dull and worse", "funny and true", "of 1989", "for the system", "é 🎬")
+]
+
+
+@pytest.fixture(scope="module")
+def predictors(make_llama_folder: Callable[..., Path]) -> dict[str, LanguageModelPredictor]:
+    """One for each rule, each with a model of its own; the last one in chat form."""
+    folder = make_llama_folder(max_position_embeddings=512)
+    made = {}
+    for rule in RULES:
+        prompt = Prompt("Classify this review:", "Sentiment:", chat=rule == "calibrated")
+        settings: dict[str, Any] = {"examples": SHOTS}
+        lm = germinal.load(folder)
+        if rule == "calibrated":
+            plain = LanguageModelPredictor(lm, prompt, LABELS, **settings)
+            settings["priors"] = priors_from([output for _, output in plain.outputs(CONTENT_FREE_INPUTS)], LABELS)
+        made[rule] = LanguageModelPredictor(lm, prompt, LABELS, rule, **settings)
+    return made
+
+
+@pytest.fixture(scope="module")
+def expected(predictors: dict[str, LanguageModelPredictor]) -> dict[str, list[Any]]:
+    """The predictors' own answers, before a server takes their models."""
+    return {rule: predictor.predict(REVIEWS) for rule, predictor in predictors.items()}
+
+
+@pytest.fixture(scope="module")
+def clients(predictors: dict[str, Any], expected: dict[str, Any]) -> Iterator[dict[str, openai.OpenAI]]:
+    with ExitStack() as stack:
+        services = {rule: PredictorService(predictor, "reviews") for rule, predictor in predictors.items()}
+        yield {rule: client_of(stack.enter_context(running(service))) for rule, service in services.items()}
+
+
+def ask(client: openai.OpenAI, review: str, **settings: Any) -> Any:
+    messages = [{"role": "user", "content": review}]
+    return client.chat.completions.create(model="reviews", messages=messages, **settings)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_sixteen_at_once_get_the_predictors_answers(clients: Any, expected: Any, rule: str) -> None:
+    with ThreadPoolExecutor(16) as pool:
+        completions = list(pool.map(lambda review: ask(clients[rule], review), REVIEWS))
+    for completion, answer in zip(completions, expected[rule], strict=True):
+        (choice,) = completion.choices
+        said = choice.model_extra["germinal"]
+        assert said["label"] == answer.label
+        assert said["error"] == answer.error
+        assert said["probabilities"] == (answer.probabilities and pytest.approx(dict(answer.probabilities), abs=1e-4))
+        assert choice.message.content == (answer.text if answer.label is None else answer.label)
+        assert choice.finish_reason == "stop"
+        assert completion.usage.prompt_tokens > 20
+    assert sum(completion.usage.prompt_tokens_details.cached_tokens for completion in completions) > 200
+
+
+def test_the_rules_differ_and_some_answers_fail(expected: Any) -> None:
+    """Else the test above would not tell one rule from another."""
+    assert all(answer.label is None for answer in expected["generate"])
+    assert {answer.label for answer in expected["likelihood"] + expected["calibrated"]} == {"pos", "neg"}
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_stream_says_the_same(clients: Any, expected: Any, rule: str) -> None:
+    chunks = list(ask(clients[rule], REVIEWS[0], stream=True, stream_options={"include_usage": True}))
+    answer = expected[rule][0]
+    assert streamed_text(chunks) == (answer.text if answer.label is None else answer.label)
+    assert chunks[-2].choices[0].model_extra["germinal"]["label"] == answer.label
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage.prompt_tokens > 20
+
+
+def test_the_input_is_the_last_user_message(clients: Any, expected: Any) -> None:
+    messages = [
+        {"role": "system", "content": "You are a pirate."},
+        {"role": "user", "content": REVIEWS[1]},
+        {"role": "assistant", "content": "neg"},
+        {"role": "user", "content": [{"type": "text", "text": REVIEWS[0]}]},
+    ]
+    client = clients["likelihood"]
+    completion = client.chat.completions.create(model="reviews", messages=messages)
+    said = completion.choices[0].model_extra["germinal"]
+    assert said["unread_messages"] == 3
+    assert said["probabilities"] == pytest.approx(dict(expected["likelihood"][0].probabilities), abs=1e-4)
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model="reviews", messages=messages[:3])
+    assert caught.value.param == "messages[2].role"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"temperature": 0.7}, {"n": 2}, {"stop": "x"}, {"logprobs": True}, {"logit_bias": {"5": 1}}], ids=str
+)
+def test_settings_that_the_project_has_made_are_refused(clients: Any, settings: dict[str, Any]) -> None:
+    with pytest.raises(openai.BadRequestError, match="by its own settings") as caught:
+        ask(clients["generate"], REVIEWS[0], **settings)
+    assert caught.value.param == next(iter(settings))
+
+
+def test_settings_without_effect_are_accepted(clients: Any, expected: Any) -> None:
+    completion = ask(clients["likelihood"], REVIEWS[0], temperature=0, seed=1, top_p=0.9, max_tokens=5, n=1, stop=[])
+    assert completion.choices[0].message.content == expected["likelihood"][0].label
+
+
+def test_an_input_over_the_window(clients: Any) -> None:
+    with pytest.raises(openai.BadRequestError, match="512") as caught:
+        ask(clients["likelihood"], "dull " * 500)
+    assert (caught.value.param, caught.value.code) == ("messages", "context_length_exceeded")
+
+
+def test_a_baseline_is_served_too() -> None:
+    predictor = TfidfPredictor.fit(["good", "very good", "bad", "so bad"], ["pos", "pos", "neg", "neg"])
+    with running(PredictorService(predictor, "reviews")) as url:
+        client = client_of(url)
+        assert client.models.list().data[0].id == "reviews"
+        completion = ask(client, "a good film")
+        assert completion.choices[0].message.content == "pos"
+        (answer,) = predictor.predict(["a good film"])
+        assert completion.choices[0].model_extra["germinal"]["probabilities"] == answer.probabilities
+        assert streamed_text(ask(client, "a bad film", stream=True)) == "neg"
+
+
+def test_leaving_clients_free_the_engine(predictors: Any, expected: Any) -> None:
+    service = PredictorService(predictors["likelihood"], "reviews")
+    with running(service) as url:
+        for _ in range(3):
+            with pytest.raises(openai.APITimeoutError):
+                ask(client_of(url, timeout=1e-3), REVIEWS[0])
+        assert eventually(lambda: service.health() == {"open_answers": 0})
+        assert ask(client_of(url), REVIEWS[0]).choices[0].message.content == expected["likelihood"][0].label
