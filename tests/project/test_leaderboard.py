@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 from filled_ledger import FULL, MODEL, SMALL, Spec, environment, fill, prompted
 from scipy.stats import binomtest
-from sklearn.metrics import accuracy_score
+from sklearn.metrics import accuracy_score, f1_score
+from small_data import reviews, write_csv
 from statsmodels.stats.proportion import proportion_confint
 
 from germinal.errors import LedgerError
 from germinal.ledger import Ledger
-from germinal.project import wording
+from germinal.project import Project, wording
+from germinal.project.init import propose, write_project
 from germinal.project.leaderboard import Leaderboard, Limit, leaderboard, mixed_environments
 
 WINNER = f"{MODEL}/lora-r8/zero-shot/likelihood"
@@ -46,6 +48,24 @@ def test_figures_are_those_of_the_stored_answers(ledger: Ledger, board: Leaderbo
             figure = figures["accuracy"]
             assert (figure.value, figure.low, figure.high) == pytest.approx((accuracy, low, high))
             assert figure.n == len(answers) == (60 if split == "dev" else 40)
+
+
+def test_figures_of_a_real_run(tmp_path: Path) -> None:
+    write_csv(tmp_path / "reviews.csv", reviews())
+    project = Project(write_project(propose(tmp_path / "reviews.csv", models=()), tmp_path))
+    project.run()
+    board = project.leaderboard()
+    for row in board.rows:
+        answers = project.ledger.answers(row.id)
+        targets, given = [answer.target for answer in answers], [answer.answer for answer in answers]
+        right = sum(map(str.__eq__, targets, given))
+        low, high = proportion_confint(right, len(answers), method="wilson")
+        accuracy, f1 = row.dev["accuracy"], row.dev["f1_macro"]
+        assert (accuracy.value, accuracy.low, accuracy.high) == pytest.approx((right / len(answers), low, high))
+        assert f1.value == pytest.approx(f1_score(targets, given, average="macro"))
+        assert f1.low is not None
+        assert f1.high is not None
+        assert f1.low <= f1.value <= f1.high
 
 
 def test_best_is_on_top_and_places_follow_the_primary_metric(board: Leaderboard) -> None:

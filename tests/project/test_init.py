@@ -1,0 +1,160 @@
+"""`germinal init` looks into the data, proposes a narrow scope, and writes a file that parses and runs."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_data import Table, reviews, write_csv
+
+from germinal.errors import DataError, ProjectFileError, UnsupportedError
+from germinal.project import Project
+from germinal.project.init import Proposal, propose, write_project
+from germinal.project.project_file import read_project_file
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    return lambda rows, name="reviews.csv": write_csv(tmp_path / name, rows)
+
+
+def written(proposal: Proposal, folder: Path) -> dict[str, object]:
+    return tomllib.loads(write_project(proposal, folder).read_text(encoding="utf-8"))
+
+
+def test_file_parses_and_says_what_was_found(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_project(propose(write(reviews())), tmp_path)
+    config = read_project_file(path)
+    assert (config.scope.input, config.scope.target, config.scope.data) == ("text", "label", "reviews.csv")
+    assert config.scope.labels == {"neg": "Negative", "pos": "Positive"}
+    assert (config.scope.split.dev, config.scope.split.test) == (40, 40)
+    assert config.scope.metrics == ["accuracy", "f1_macro"]
+    assert config.scope.success == {"accuracy": 0.8}
+    assert config.adapt.prompt.answer == "Sentiment:"
+    assert config.adapt.prompt.shots == [0, 2, 4]
+    assert config.adapt.lora is None
+
+
+def test_first_line_leads_editors_to_the_schema(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_project(propose(write(reviews())), tmp_path)
+    first = path.read_text().splitlines()[0]
+    schema = json.loads((tmp_path / first.removeprefix("#:schema ")).read_text())
+    assert {"scope", "select", "adapt", "apply"} <= set(schema["properties"])
+
+
+def test_written_project_runs(write: Callable[..., Path], tmp_path: Path) -> None:
+    project = Project(write_project(propose(write(reviews()), models=()), tmp_path))
+    project.run()
+    board = project.leaderboard()
+    assert {row.id for row in board.rows} == {"majority", "tfidf"}
+    assert board.splits["dev"].rows == 40
+
+
+def test_data_elsewhere_is_named_from_the_projects_folder(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write_project(propose(write(reviews())), tmp_path / "project")
+    assert read_project_file(path).scope.data == "../reviews.csv"
+    assert (path.parent / "../reviews.csv").exists()
+
+
+def test_never_overwrites_without_being_told(write: Callable[..., Path], tmp_path: Path) -> None:
+    proposal = propose(write(reviews()))
+    (tmp_path / "germinal.toml").write_text("mine")
+    with pytest.raises(ProjectFileError, match="already"):
+        write_project(proposal, tmp_path)
+    assert (tmp_path / "germinal.toml").read_text() == "mine"
+    write_project(proposal, tmp_path, overwrite=True)
+    assert read_project_file(tmp_path).scope.input == "text"
+
+
+def test_columns_are_told_by_name_and_contents(write: Callable[..., Path]) -> None:
+    rows = [
+        {
+            "id": index,
+            "stars": index % 5,
+            "author": f"a{index % 40}",
+            "review": f"words and words {index}",
+            "sentiment": "yn"[index % 2],
+        }
+        for index in range(200)
+    ]
+    proposal = propose(write(rows))
+    assert (proposal.input, proposal.target, proposal.group) == ("review", "sentiment", "author")
+    assert proposal.words == {"y": "Yes", "n": "No"}
+    assert proposal.instruction == "Classify this review:"
+    assert [question.key for question in proposal.questions] == ["use_case"]
+
+
+def test_what_cannot_be_told_is_asked(write: Callable[..., Path]) -> None:
+    rows = [
+        {"a": f"some long words {index}", "b": f"other long words {index}", "c": index % 3, "d": index % 4}
+        for index in range(100)
+    ]
+    path = write(rows)
+    asked = {question.key: question for question in propose(path).questions}
+    assert set(asked) == {"input", "target", "use_case"}
+    assert set(asked["input"].options) == {"a", "b"}
+    assert set(asked["target"].options) == {"c", "d"}
+    answered = propose(path, input="b", target="d", use_case="Tell d from b")
+    assert answered.questions == ()
+    assert (answered.input, answered.target, answered.use_case) == ("b", "d", "Tell d from b")
+
+
+def test_uneven_labels_are_judged_by_macro_f1(write: Callable[..., Path]) -> None:
+    proposal = propose(write(reviews(label=lambda index: "spam" if index % 10 == 0 else "ham")))
+    assert proposal.metrics[0] == "f1_macro"
+    assert list(proposal.success) == ["f1_macro"]
+    assert 0.5 < proposal.success["f1_macro"] < 1
+
+
+def test_duplicates_are_dropped_and_said(write: Callable[..., Path], tmp_path: Path) -> None:
+    rows = reviews()
+    path = write_project(propose(write([*rows, *rows[:3]])), tmp_path)
+    assert read_project_file(path).scope.duplicates == "drop"
+    assert "3 rows repeat another one" in path.read_text()
+
+
+@pytest.mark.parametrize("label", ['quo"ted', "new\nline", "ünï", "a = 1 # no", "\\", "\x7f", "[x]", "two words"])
+def test_any_label_makes_a_valid_file(write: Callable[..., Path], tmp_path: Path, label: str) -> None:
+    rows = reviews(label=lambda index: (label, "other")[index % 2])
+    values = written(propose(write(rows), use_case=f"Find {label}"), tmp_path)
+    assert values["scope"]["use_case"] == f"Find {label}"  # type: ignore[index]
+
+
+def test_held_out_rows_are_bounded(write: Callable[..., Path]) -> None:
+    small, large = propose(write(reviews(60), "small.csv")), propose(write(reviews(4000), "large.csv"))
+    assert (small.dev, small.test) == (12, 12)
+    assert (large.dev, large.test) == (300, 300)
+    assert large.detectable is not None
+    assert 0.03 < large.detectable < 0.15
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (reviews(20), "too few"),
+        ([{"text": f"a {index}", "label": f"l{index}"} for index in range(100)], "come again"),
+        ([{"label": "ab"[index % 2]} for index in range(100)], "holds texts"),
+        (
+            [*reviews(100), *({"text": f"rare {index}", "label": f"rare{index}"} for index in range(10))],
+            "training split",
+        ),
+    ],
+)
+def test_unsuitable_data_is_refused(write: Callable[..., Path], rows: Table, message: str) -> None:
+    path = write(rows)
+    with pytest.raises(DataError, match=message):
+        propose(path)
+
+
+def test_unknown_columns_and_tasks_are_refused(write: Callable[..., Path]) -> None:
+    path = write(reviews())
+    with pytest.raises(DataError, match="no column 'txt'") as error:
+        propose(path, input="txt")
+    assert "text" in str(error.value)
+    with pytest.raises(UnsupportedError, match="translation"):
+        propose(path, task="translation")
+    with pytest.raises(DataError):
+        propose(path.with_name("missing.csv"))
