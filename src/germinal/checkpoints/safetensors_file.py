@@ -7,7 +7,9 @@ copied, and several processes share them.
 from __future__ import annotations
 
 import json
+import os
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -151,7 +153,13 @@ def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: 
 
 
 def _write(tensors: dict[str, Tensor], path: Path) -> None:
-    save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"format": "pt"})
+    try:
+        save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"format": "pt"})
+    except SafetensorError as error:
+        # The library wraps the system's error in one of its own; a full disk must be told from a bug.
+        if found := re.search(r"os error (\d+)", str(error)):
+            raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
+        raise
     path.chmod(0o644)  # the library makes it readable by its owner alone
 
 

@@ -1,0 +1,201 @@
+"""Tokenizers out of GGUF metadata, against the published tokenizers of which they are the metadata."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CORPUS, small_tokenizer
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from tokenizers import Tokenizer as Backend
+
+from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
+from germinal.errors import CheckpointError, UnsupportedError
+from germinal.text.tokenizer import Tokenizer
+
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+QWEN2 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+
+
+def published(pre: str) -> Backend:
+    """A tokenizer as the models of this kind publish it, trained on a small text."""
+    by_regex = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    ways = {
+        "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
+        "smollm": pre_tokenizers.Sequence(
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        ),
+        "llama-bpe": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), by_regex]),
+        "qwen2": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2), "isolated"), by_regex]),
+    }
+    backend = Backend(models.BPE(ignore_merges=pre == "llama-bpe"))
+    backend.pre_tokenizer = ways[pre]
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    texts = [*CORPUS, "it's  we'll  1234 56  7890 12 é é\n\n\t x  "] * 4
+    backend.train_from_iterator(
+        texts, trainers.BpeTrainer(vocab_size=450, special_tokens=SPECIAL, initial_alphabet=alphabet)
+    )
+    if pre == "qwen2":
+        backend.normalizer = normalizers.NFC()
+    if pre == "llama-bpe":
+        backend.post_processor = processors.TemplateProcessing(
+            single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
+        )
+    return backend
+
+
+def metadata_of(backend: Backend, pre: str) -> dict[str, Any]:
+    import json
+
+    vocabulary = sorted(backend.get_vocab().items(), key=lambda pair: pair[1])
+    return {
+        "general.architecture": "llama",
+        "llama.context_length": 64,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": pre,
+        "tokenizer.ggml.tokens": [piece for piece, _ in vocabulary],
+        "tokenizer.ggml.token_type": [3 if piece in SPECIAL else 1 for piece, _ in vocabulary],
+        "tokenizer.ggml.merges": [" ".join(merge) for merge in json.loads(backend.to_str())["model"]["merges"]],
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.padding_token_id": 0,
+        "tokenizer.chat_template": "{{ messages }}",
+    }
+
+
+PAIRS = {pre: published(pre) for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2")}
+PARTS = st.one_of(
+    st.sampled_from(["a", "b", "movie", "It's", "'LL", " ", "  ", "\t", "\n", "\r\n", "1", "23", "456", "½", "١"]),
+    st.sampled_from(["é", "e\u0301", "日本", "🎬", "👍🏽", "<|im_end|>", "<|im", "!?", "\u200b", "\xa0", "..."]),
+    st.characters(exclude_categories=["Cs"]),
+)
+
+
+@pytest.mark.parametrize("pre", PAIRS)
+@given(parts=st.lists(PARTS, max_size=30))
+@settings(max_examples=150, deadline=None)
+def test_ids_are_those_of_the_published_tokenizer(pre: str, parts: list[str]) -> None:
+    text = "".join(parts)
+    ours = tokenizer_from_gguf(metadata_of(PAIRS[pre], pre), "tiny")
+    theirs = PAIRS[pre].encode(text)
+    assert ours.encode(text) == theirs.ids
+    assert ours.decode(theirs.ids) == PAIRS[pre].decode(theirs.ids)
+
+
+@pytest.mark.parametrize("pre", PAIRS)
+def test_transformers_reads_what_we_write(pre: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    ours = tokenizer_from_gguf(metadata_of(PAIRS[pre], pre), "tiny")
+    ours.save(tmp_path)
+    theirs, again = AutoTokenizer.from_pretrained(tmp_path), Tokenizer.from_folder(tmp_path)
+    for text in ["It's  12 3456\n\n x  ", "naïve 日本 🎬👍🏽 <|im_start|>user\nhi<|im_end|>", "e\u0301 ½ ١"]:
+        assert theirs(text).input_ids == ours.encode(text) == again.encode(text)
+    assert (theirs.bos_token, theirs.eos_token, theirs.pad_token) == ("<|im_start|>", "<|im_end|>", "<|endoftext|>")
+    assert theirs.chat_template == "{{ messages }}"
+    assert again.fingerprint == ours.fingerprint
+
+
+def test_user_defined_tokens_are_found_whole_and_shown() -> None:
+    metadata = metadata_of(PAIRS["gpt-2"], "gpt-2")
+    place = metadata["tokenizer.ggml.tokens"].index("Ġthe")
+    metadata["tokenizer.ggml.tokens"][place] = "<think>"
+    metadata["tokenizer.ggml.token_type"][place] = 4
+    metadata["tokenizer.ggml.merges"] = [m for m in metadata["tokenizer.ggml.merges"] if "".join(m.split()) != "Ġthe"]
+    metadata["tokenizer.ggml.merges"] = [m for m in metadata["tokenizer.ggml.merges"] if "Ġthe" not in m.split()]
+    ours = tokenizer_from_gguf(metadata, "tiny")
+    assert place in ours.encode("a<think>b")
+    assert ours.decode(ours.encode("a<think>b")) == "a<think>b"
+    assert place not in ours.special_ids
+
+
+def sentencepiece_metadata(prefix: bool = True) -> dict[str, Any]:
+    """A vocabulary as LLaMA 2's: three special tokens, 256 bytes, then merged pieces with falling scores."""
+    pieces = ["he", "ll", "▁he", "llo", "▁hello", "▁w", "or", "▁wor", "ld", "▁world", "hell", "▁▁", "▁▁▁▁"]
+    letters = ["▁", *"helowrd", "é", "日"]
+    tokens = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *pieces, *letters]
+    return {
+        "tokenizer.ggml.model": "llama",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.scores": [0.0] * 259 + [-float(place) for place in range(len(pieces) + len(letters))],
+        "tokenizer.ggml.token_type": [2, 3, 3] + [6] * 256 + [1] * (len(pieces) + len(letters)),
+        "tokenizer.ggml.bos_token_id": 1,
+        "tokenizer.ggml.eos_token_id": 2,
+        "tokenizer.ggml.unknown_token_id": 0,
+        "tokenizer.ggml.add_space_prefix": prefix,
+    }
+
+
+def by_scores(text: str, metadata: dict[str, Any]) -> list[int]:
+    """SentencePiece's own algorithm, written plainly: merge the best-scored adjacent pair, the leftmost of equals."""
+    ids = {token: id for id, token in enumerate(metadata["tokenizer.ggml.tokens"])}
+    scores = metadata["tokenizer.ggml.scores"]
+    symbols = list(("▁" if metadata["tokenizer.ggml.add_space_prefix"] else "") + text.replace(" ", "▁"))
+    while True:
+        pairs = [(-scores[ids[a + b]], place) for place, (a, b) in enumerate(pairwise(symbols)) if a + b in ids]
+        if not pairs:
+            break
+        _, place = min(pairs)
+        symbols[place : place + 2] = [symbols[place] + symbols[place + 1]]
+    out: list[int] = []
+    for symbol in symbols:
+        out += [ids[symbol]] if symbol in ids else [ids[f"<0x{byte:02X}>"] for byte in symbol.encode()]
+    return out
+
+
+@pytest.mark.parametrize("prefix", [True, False])
+@given(text=st.text(st.sampled_from("helo wrd é日🎬\n"), min_size=1, max_size=24))
+@settings(max_examples=200, deadline=None)
+def test_sentencepiece_merges_by_score(prefix: bool, text: str) -> None:
+    metadata = sentencepiece_metadata(prefix)
+    ours = tokenizer_from_gguf(metadata, "tiny")
+    ids = ours.encode(text)
+    assert ids == [1, *by_scores(text, metadata)]
+    assert ours.decode(ids) == text
+
+
+def test_special_tokens_around_a_text_follow_the_metadata() -> None:
+    metadata = metadata_of(PAIRS["gpt-2"], "gpt-2")
+    plain = tokenizer_from_gguf(metadata, "tiny").encode("film")
+    for bos in (True, False):
+        for eos in (True, False):
+            flags = {"tokenizer.ggml.add_bos_token": bos, "tokenizer.ggml.add_eos_token": eos}
+            ids = tokenizer_from_gguf({**metadata, **flags}, "tiny").encode("film")
+            assert ids == [1] * bos + plain + [2] * eos
+
+
+@pytest.mark.parametrize(
+    ("changes", "error", "message"),
+    [
+        ({"tokenizer.ggml.pre": "smolm"}, UnsupportedError, "Did you mean 'smollm'"),
+        ({"tokenizer.ggml.pre": None}, UnsupportedError, "splits text by None"),
+        ({"tokenizer.ggml.model": "t5"}, UnsupportedError, "kind 't5'"),
+        ({"tokenizer.ggml.tokens": None}, CheckpointError, "tokenizer.ggml.tokens"),
+        ({"tokenizer.ggml.merges": None}, CheckpointError, "tokenizer.ggml.merges"),
+        ({"tokenizer.ggml.merges": ["xx yy"]}, CheckpointError, "contradict"),
+        ({"tokenizer.ggml.tokens": ["a", "a"]}, CheckpointError, "twice"),
+        ({"tokenizer.ggml.eos_token_id": 10**6}, CheckpointError, "eos token id 1000000 is outside"),
+    ],
+)
+def test_what_cannot_be_exact_is_refused(changes: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        tokenizer_from_gguf({**metadata_of(PAIRS["gpt-2"], "gpt-2"), **changes}, "tiny")
+
+
+def test_the_peer_agrees_on_a_plain_gpt2_split() -> None:
+    peer = small_tokenizer()
+    ours = tokenizer_from_gguf(metadata_of(peer.backend_tokenizer, "gpt-2"), "tiny")
+    for text in CORPUS:
+        assert ours.encode(text) == peer.encode(text)
