@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -14,7 +15,6 @@ from torch import Tensor, nn
 from germinal.objectives.language_modelling import (
     IGNORED,
     causal_lm_loss,
-    cross_entropy,
     labelled_tokens,
     projected_cross_entropy,
 )
@@ -75,7 +75,7 @@ def test_only_labelled_positions_reach_the_output_matrix() -> None:
         seen.append(len(picked))
         return head(picked)
 
-    causal_lm_loss(hidden_states, labels, project, chunk_size=4)
+    causal_lm_loss(hidden_states, labels, project, [], chunk_size=4)
     assert sum(seen) == labelled_tokens(labels) < labels.numel()
     assert max(seen) <= 4
 
@@ -120,17 +120,32 @@ def test_without_gradients_pieces_give_the_same_number() -> None:
     torch.testing.assert_close(pieces, whole)
 
 
+def identity(picked: Tensor) -> Tensor:
+    """Hidden states that are logits already."""
+    return picked
+
+
 def test_range_of_values() -> None:
-    uniform = cross_entropy(torch.zeros(4, VOCAB), torch.arange(4))
+    uniform = projected_cross_entropy(torch.zeros(4, VOCAB), torch.arange(4), identity)
     assert uniform.item() == pytest.approx(4 * math.log(VOCAB))
     certain = torch.full((4, VOCAB), -1e9).scatter(1, torch.arange(4)[:, None], 0.0)
-    assert cross_entropy(certain, torch.arange(4)).item() == 0
+    assert projected_cross_entropy(certain, torch.arange(4), identity).item() == 0
 
 
 def test_bfloat16_logits_are_summed_in_float32() -> None:
-    logits, targets = torch.randn(600, VOCAB).to(torch.bfloat16), torch.randint(0, VOCAB, (600,))
-    loss = cross_entropy(logits, targets)
+    logits, targets = torch.randn(600, VOCAB).to(torch.bfloat16).requires_grad_(), torch.randint(0, VOCAB, (600,))
+    expected = F.cross_entropy(logits.float(), targets, reduction="sum")
+    loss = projected_cross_entropy(logits, targets, identity, [], chunk_size=100)
     assert loss.dtype == torch.float32
-    torch.testing.assert_close(loss, cross_entropy(logits.float(), targets))
-    pieces = projected_cross_entropy(logits, targets, lambda picked: picked, chunk_size=100)
-    torch.testing.assert_close(pieces, loss)
+    torch.testing.assert_close(loss, expected)
+    (ours,), (theirs,) = torch.autograd.grad(loss, [logits]), torch.autograd.grad(expected, [logits])
+    assert ours.dtype == torch.bfloat16
+    torch.testing.assert_close(ours, theirs)
+
+
+def test_an_output_matrix_that_was_not_named_gets_its_gradient_all_the_same() -> None:
+    hidden_states, labels, head = problem()
+    unnamed = gradients(causal_lm_loss(hidden_states, labels, head, chunk_size=2), hidden_states, head)
+    named = gradients(causal_lm_loss(hidden_states, labels, head, head.parameters(), chunk_size=2), hidden_states, head)
+    for ours, theirs in zip(unnamed, named, strict=True):
+        torch.testing.assert_close(ours, theirs)

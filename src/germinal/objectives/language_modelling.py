@@ -7,14 +7,17 @@ of labelled tokens of everything that goes into one update, not of one batch, is
 the big batch's, and is the caller's to do.
 
 The output matrix is the widest product of a small model, so hidden states are picked before it: where only answers are
-labelled, most of the logits are never computed. Where many positions are labelled they are worked off in pieces, and
-the gradient of each piece is taken while its logits still exist (as in Liger, Hsu et al. 2024, arXiv 2410.10989), so
-that [N, V] never stands in memory whole.
+labelled, most of the logits are never computed. Those that are come in pieces, and the gradient of a piece,
+
+    dL/dz_t = softmax(z_t) - onehot(y_{t+1}),
+
+is taken on the spot (as in Liger, Hsu et al. 2024, arXiv 2410.10989): [N, V] never stands in memory whole, and the two
+passes over it that autograd would add are saved.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -24,8 +27,8 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 IGNORED = -100
 """The label of a position that has no part in the loss."""
 
-CHUNK_SIZE = 512
-"""Positions whose logits exist at once: 100 MB in float32 at a vocabulary of 49,152."""
+CHUNK_SIZE = 256
+"""Positions whose logits exist at once: 50 MB in float32 at a vocabulary of 49,152."""
 
 
 def labelled_tokens(labels: Tensor) -> int:
@@ -37,7 +40,7 @@ def causal_lm_loss(
     hidden_states: Tensor,
     labels: Tensor,
     project: Callable[[Tensor], Tensor],
-    parameters: Iterable[Tensor] = (),
+    parameters: Iterable[Tensor] | None = None,
     *,
     chunk_size: int = CHUNK_SIZE,
 ) -> Tensor:
@@ -47,7 +50,8 @@ def causal_lm_loss(
         hidden_states: [B, T, D].
         labels: [B, T], aligned with the input: the token itself where it counts, -100 elsewhere.
         project: Logits of hidden states, [N, D] -> [N, V].
-        parameters: Whatever `project` uses that may want a gradient; more does no harm.
+        parameters: Whatever `project` uses that may want a gradient; more does no harm. Without it the work is not done
+            in pieces where gradients are wanted, since theirs could be missed.
         chunk_size: Positions whose logits may exist at once.
 
     Returns:
@@ -63,7 +67,7 @@ def projected_cross_entropy(
     hidden_states: Tensor,
     targets: Tensor,
     project: Callable[[Tensor], Tensor],
-    parameters: Iterable[Tensor] = (),
+    parameters: Iterable[Tensor] | None = None,
     *,
     chunk_size: int = CHUNK_SIZE,
 ) -> Tensor:
@@ -71,21 +75,47 @@ def projected_cross_entropy(
 
     Each of `targets` is in [0, V). The other arguments and the result are as in `causal_lm_loss`.
     """
-    if len(targets) <= chunk_size:
-        return cross_entropy(project(hidden_states), targets)
-    loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        project, targets, chunk_size, hidden_states, *parameters
+    if not torch.is_grad_enabled():
+        return _by_pieces(hidden_states, targets, project, chunk_size)[0]
+    if parameters is None:
+        return F.cross_entropy(project(hidden_states).float(), targets, reduction="sum")
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    loss: Tensor = _ProjectedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        project, targets, chunk_size, hidden_states, *trained
     )
     return loss
 
 
-def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
-    """Summed cross-entropy of `logits` [N, V] against `targets` [N], worked out in float32; -100 is ignored."""
-    return F.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum")
+def _by_pieces(
+    hidden_states: Tensor,
+    targets: Tensor,
+    project: Callable[[Tensor], Tensor],
+    chunk_size: int,
+    trained: Sequence[Tensor] | None = None,
+) -> tuple[Tensor, list[Tensor | None]]:
+    """The loss and, where `trained` is given, its gradients in the hidden states and in each of `trained`."""
+    total = torch.zeros((), dtype=torch.float32, device=hidden_states.device)
+    of_hidden: list[Tensor] = []
+    of_trained: list[Tensor | None] = [None] * len(trained or ())
+    for start in range(0, max(len(targets), 1), chunk_size):
+        chosen = slice(start, start + chunk_size)
+        with torch.set_grad_enabled(trained is not None):
+            piece = hidden_states[chosen].detach().requires_grad_(trained is not None)
+            logits = project(piece)  # [n, V]
+        logps = logits.detach().float().log_softmax(-1)
+        rows = torch.arange(len(logps), device=logps.device)
+        total -= logps[rows, targets[chosen]].sum()
+        if trained is not None:
+            gradient = logps.exp_()
+            gradient[rows, targets[chosen]] -= 1
+            first, *rest = torch.autograd.grad(logits, [piece, *trained], gradient.to(logits.dtype), allow_unused=True)
+            of_hidden.append(first)
+            of_trained = [_add(running, found) for running, found in zip(of_trained, rest, strict=True)]
+    return total, [torch.cat(of_hidden) if of_hidden else None, *of_trained]
 
 
-class _ChunkedCrossEntropy(torch.autograd.Function):
-    """Loss and gradients of one piece after the other; backward only scales what forward has already worked out."""
+class _ProjectedCrossEntropy(torch.autograd.Function):
+    """The gradients are worked out going forward, while the logits exist; going backward only scales them."""
 
     @staticmethod
     def forward(
@@ -94,28 +124,12 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         chunk_size: int,
         hidden_states: Tensor,
-        *parameters: Tensor,
+        *trained: Tensor,
     ) -> Tensor:
-        needed: tuple[bool, ...] = ctx.needs_input_grad[4:]  # type: ignore[attr-defined]
-        trained = [parameter for parameter, needs in zip(parameters, needed, strict=True) if needs]
-        learning = bool(trained) or ctx.needs_input_grad[3]  # type: ignore[attr-defined]
-        of_hidden: list[Tensor] = []
-        of_trained: list[Tensor | None] = [None] * len(trained)
-        total = torch.zeros((), dtype=torch.float32, device=hidden_states.device)
-        for start in range(0, len(targets), chunk_size):
-            chosen = slice(start, start + chunk_size)
-            with torch.set_grad_enabled(learning):
-                piece = hidden_states[chosen].detach().requires_grad_(learning)
-                loss = cross_entropy(project(piece), targets[chosen])
-            total += loss.detach()
-            if learning:
-                first, *rest = torch.autograd.grad(loss, [piece, *trained], allow_unused=True)
-                of_hidden.append(first)
-                of_trained = [_add(running, gradient) for running, gradient in zip(of_trained, rest, strict=True)]
-        found = iter(of_trained)
-        of_parameters = [next(found) if needs else None for needs in needed]
-        ctx.gradients = [torch.cat(of_hidden), *of_parameters] if learning else []  # type: ignore[attr-defined]
-        return total
+        loss, ctx.gradients = _by_pieces(  # type: ignore[attr-defined]
+            hidden_states, targets, project, chunk_size, trained
+        )
+        return loss
 
     @staticmethod
     @once_differentiable
