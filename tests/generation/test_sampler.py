@@ -160,10 +160,19 @@ def test_logits_that_are_no_numbers_are_refused() -> None:
             choose_batch(logits, [Sampler(GenerationConfig())] * 2, [[], []])
 
 
-def test_a_number_just_below_one_still_finds_a_token_with_probability() -> None:
-    class Edge(Sampler):
-        def uniform(self) -> float:
-            return 1 - 2**-53
+@pytest.mark.parametrize("vocab_size", [1, 5, 255, 256, 257, 3000])
+def test_every_number_finds_the_token_that_holds_it(vocab_size: int) -> None:
+    logits = torch.randn(vocab_size, generator=torch.Generator().manual_seed(0)) * 5
+    logits[torch.rand(vocab_size, generator=torch.Generator().manual_seed(1)) < 0.4] = -torch.inf
+    logits[vocab_size // 2] = 1.0
+    cumulative = logits.double().softmax(-1).cumsum(-1)
+    for number in (0.0, 1e-12, 0.1, 0.25, 0.5, 0.75, 0.999, 1 - 2**-53):
 
-    logits = torch.tensor([1.0, 2.0, 1.5, -1e4, -1e4])
-    assert Edge(GenerationConfig(temperature=1.0)).choose(logits).id == 2
+        class Fixed(Sampler):
+            def uniform(self, number: float = number) -> float:
+                return number
+
+        token = Fixed(GenerationConfig(temperature=1.0)).choose(logits).id
+        assert logits[token] > -torch.inf
+        before = cumulative[token - 1].item() if token else 0.0
+        assert before - 1e-6 <= number <= cumulative[token].item() + 1e-6

@@ -18,10 +18,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from germinal.errors import CheckpointError
 from germinal.generation.config import GenerationConfig
 from germinal.generation.processors import History, Processor, processors_for
+
+_BLOCK = 256
+"""Tokens of the vocabulary that are summed together before one is looked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +133,7 @@ def choose_batch(logits: Tensor, samplers: Sequence[Sampler], histories: Sequenc
             continue
         chosen = [samplers[row] for row in rows]
         history = _history(chosen, [histories[row] for row in rows], logits)
-        processed = logits[rows]
+        processed = logits if len(rows) == len(logits) else logits[rows]
         for processor in processors:
             processed = processor(processed, history)
         ids[rows] = processed.argmax(dim=-1) if greedy else _draw(processed, chosen)
@@ -153,13 +157,35 @@ def _history(samplers: Sequence[Sampler], histories: Sequence[Sequence[int]], lo
 
 
 def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
-    """One token id a row [B], by the probabilities of the logits [B, V]."""
-    cumulative = logits.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)  # [B, V]
+    """One token id a row [B], by the probabilities of the logits [B, V].
+
+    First the block of the vocabulary is found, then the token in it: one cumulative sum over the whole vocabulary would
+    take longer than all else here.
+    """
+    if logits.device.type == "cpu" and len(logits) > 1:  # a row's temporaries are small enough to be used again
+        return torch.cat([_draw(row, [sampler]) for row, sampler in zip(logits.split(1), samplers, strict=True)])
+    probabilities = logits.softmax(dim=-1)
+    padding = -probabilities.shape[-1] % _BLOCK
+    blocks = pad(probabilities, (0, padding)).view(len(logits), -1, _BLOCK)  # [B, V / _BLOCK, _BLOCK]
+    cumulative = blocks.sum(dim=-1, dtype=torch.float64).cumsum(dim=-1)  # [B, V / _BLOCK]
+    uniform = cumulative.new_tensor([[sampler.uniform()] for sampler in samplers])  # [B, 1]
+    block, rest = _invert(cumulative, uniform * cumulative[:, -1:])
+    within = blocks.take_along_dim(block.unsqueeze(-1), dim=1).squeeze(1).double().cumsum(dim=-1)  # [B, _BLOCK]
+    token, _ = _invert(within, rest)
+    return (block * _BLOCK + token).squeeze(-1)
+
+
+def _invert(cumulative: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
+    """For each row the place at which a cumulative sum [B, N] first exceeds the target [B, 1], and the target's rest
+    beyond the sum before that place.
+
+    The target is kept below the whole sum, as rounding may bring it there: so what is found has a part in the sum.
+    """
     total = cumulative[:, -1:]
-    uniform = total.new_tensor([[sampler.uniform()] for sampler in samplers])  # [B, 1]
-    # Below the total even after rounding, so that the token found never has probability zero.
-    target = torch.minimum(uniform * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, target, right=True).squeeze(-1)
+    target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
+    place = torch.searchsorted(cumulative, target, right=True)
+    before = cumulative.gather(-1, (place - 1).clamp(min=0)) * (place > 0)
+    return place, target - before
 
 
 def _with_logprobs(logits: Tensor, ids: Tensor, samplers: Sequence[Sampler]) -> list[SampledToken]:
