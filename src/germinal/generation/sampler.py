@@ -163,7 +163,7 @@ def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
     take longer than all else here.
     """
     if logits.device.type == "cpu" and len(logits) > 1:  # a row's temporaries are small enough to be used again
-        return torch.cat([_draw(row, [sampler]) for row, sampler in zip(logits.split(1), samplers, strict=True)])
+        return torch.cat([_draw(logits[row : row + 1], [sampler]) for row, sampler in enumerate(samplers)])
     probabilities = logits.softmax(dim=-1)
     padding = -probabilities.shape[-1] % _BLOCK
     blocks = pad(probabilities, (0, padding)).view(len(logits), -1, _BLOCK)  # [B, V / _BLOCK, _BLOCK]
