@@ -1,4 +1,4 @@
-"""A language model as its user meets it: network, tokenizer, chat template and generation defaults that belong together.
+"""A language model as its user meets it: network, tokenizer, chat template and generation defaults, kept together.
 
 Text becomes token ids here, and token ids text; everything between is the engine's.
 """
@@ -26,6 +26,7 @@ from germinal.generation.config import GenerationConfig
 from germinal.generation.engine import Engine
 from germinal.generation.sampler import SampledToken
 from germinal.generation.sequence import FinishReason, Sequence
+from germinal.layers.linear import base_state_dict
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.models.transformer import Transformer
@@ -153,7 +154,7 @@ class LanguageModel:
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the weights by content and of the tokenizer: where they came from does not matter."""
-        return fingerprint(self.network.state_dict(), self.tokenizer, self._checkpoint_path)
+        return fingerprint(base_state_dict(self.network), self.tokenizer, self._checkpoint_path)
 
     # Text in, text out
 
@@ -231,7 +232,7 @@ class LanguageModel:
         Raises:
             ContextWindowError: a prompt does not fit; `ContextWindow` is what makes prompts fit.
         """
-        waiting = {number: _Pending(request, self) for number, request in enumerate(requests)}
+        waiting = {number: Pending(request, self) for number, request in enumerate(requests)}
         total = len(waiting)
         streams = [each.stream for each in waiting.values() if each.stream is not None]
         for _ in self._run(streams, [each.lead for each in waiting.values()]):
@@ -278,7 +279,7 @@ class LanguageModel:
         path = Path(folder)
         write_folder(
             path,
-            self.network.state_dict(),
+            base_state_dict(self.network),
             config=self.config,
             family=self.family,
             tokenizer=self.tokenizer,
@@ -308,7 +309,7 @@ class LanguageModel:
         return [TextStream(sequence, self.tokenizer) for sequence in (lead, *followers)]
 
     def _run(self, streams: SequenceOf[TextStream], leads: SequenceOf[Sequence]) -> Iterator[None]:
-        """Step the engine until all is done, bringing the texts up to date each time; cancel what an early end leaves."""
+        """Step the engine until all is done, keeping the texts up to date; an early end cancels what is left."""
         added: list[Sequence] = []
         try:
             for sequence in leads:
@@ -365,8 +366,8 @@ class TextStream:
         return Completion(self.text, tuple(sequence.token_ids), sequence.finish_reason, logprobs, usage)
 
 
-class _Pending:
-    """A request on its way: the sequences that it became."""
+class Pending:
+    """A request on its way: the sequences that it became, for whoever runs them."""
 
     def __init__(self, request: Request, lm: LanguageModel) -> None:
         ids, adapter = request.prompt_ids, request.adapter
