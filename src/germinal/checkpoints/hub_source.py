@@ -19,7 +19,7 @@ from typing import Any
 from germinal import storage
 from germinal.checkpoints.cache import cache_folder, lock, remembered_file_digest
 from germinal.checkpoints.references import HubReference
-from germinal.errors import HashMismatchError, ModelNotFoundError
+from germinal.errors import GerminalError, HashMismatchError, ModelNotFoundError
 from germinal.progress import Progress, Reporter
 
 _TEXT = ("*.json", "*.jinja", "README.md", "LICENSE*")
@@ -56,19 +56,17 @@ def fetch_repository(reference: HubReference, reporter: Reporter, offline: bool)
     with lock(f"hf:{reference.repository}@{reference.revision}", reporter):
         try:
             snapshot = _look_up(reference)
-        except _UnreachableError:
-            if not note.is_file():
-                raise
-            return _from_cache(reference, note)
-        path = _download(reference, snapshot, reporter)
-        storage.write_json(
-            note, {"path": str(path), "commit": snapshot.commit, "files": [f.name for f in snapshot.files]}
-        )
+            path = _download(reference, snapshot, reporter)
+        except _UnreachableError as error:
+            if note.is_file():
+                return _from_cache(reference, note)  # what was fetched before will do
+            raise ModelNotFoundError(error.what, hint=error.hint) from error
+        storage.write_json(note, {"path": str(path), "commit": snapshot.commit})
     return path
 
 
 def _note_path(reference: HubReference) -> Path:
-    key = storage.digest([_endpoint(), reference.repository, reference.revision, reference.file])[:32]
+    key = storage.digest([reference.repository, reference.revision, reference.file])[:32]
     return cache_folder() / "hub" / "complete" / f"{reference.repository.replace('/', '--')}-{key}.json"
 
 
@@ -89,8 +87,8 @@ def _from_cache(reference: HubReference, note: Path) -> Path:
     )
 
 
-class _UnreachableError(ModelNotFoundError):
-    """The hub gave no answer: what was fetched before may do."""
+class _UnreachableError(GerminalError):
+    """The hub gave no answer."""
 
 
 @contextmanager
