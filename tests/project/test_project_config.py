@@ -208,8 +208,7 @@ def test_the_published_schema_is_current() -> None:
 
 def test_every_key_of_the_schema_is_described() -> None:
     def undescribed(model: type, path: str = "") -> list[str]:
-        missing = [f"{path}{name}" for name, field in model.model_fields.items() if not field.description]
-        return missing
+        return [f"{path}{name}" for name, field in model.model_fields.items() if not field.description]
 
     from germinal.project import config
 

@@ -7,8 +7,6 @@ step's peak is its own. Elsewhere only the peak since the process started is kno
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
-import gc
 import sys
 from pathlib import Path
 
@@ -20,9 +18,8 @@ WHOLE_PROCESS = "peak since the process started, as this system cannot measure a
 
 def give_back() -> None:
     """Hand freed memory back to the system, so that it does not count for what comes next."""
-    gc.collect()
-    if sys.platform == "linux" and (name := ctypes.util.find_library("c")):
-        trim = getattr(ctypes.CDLL(name), "malloc_trim", None)  # glibc has it, musl does not
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
         if trim is not None:
             trim(0)
 

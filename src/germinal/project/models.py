@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+import gc
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from germinal.errors import ModelNotFoundError
@@ -52,6 +53,12 @@ def source_digest(path: Path) -> str:
     return remembered("source", files, None, lambda: digest({file.name: file_digest(file) for file in files}))
 
 
+def short_name(reference: str) -> str:
+    """The last part of a reference, for names of trials and steps."""
+    last = PurePosixPath(reference.rstrip("/").split("@")[0].split(":")[-1]).name
+    return last.removesuffix(".gguf") or reference
+
+
 class ModelShelf:
     """The model that steps work with. Another one takes its place, so that each is measured alone."""
 
@@ -77,4 +84,5 @@ class ModelShelf:
     def clear(self) -> None:
         """Let go of the model and its memory."""
         self._held = self._model = None
+        gc.collect()
         give_back()

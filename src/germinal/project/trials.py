@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
 from typing import Any, Literal
 
 from germinal.predictors.answers import Rule
 from germinal.project.config import ProjectConfig
+from germinal.project.models import short_name
 
 ComparisonRole = Literal["baseline", "zero-shot", "best"]
 
@@ -144,7 +144,6 @@ def _model_names(references: Sequence[str]) -> list[str]:
     """Short names, all different: the last part of a reference, or the whole of it where that is taken."""
     names: list[str] = []
     for reference in references:
-        last = PurePosixPath(reference.rstrip("/").split("@")[0].split(":")[-1]).name
-        short = last.removesuffix(".gguf") or reference
+        short = short_name(reference)
         names.append(short if short not in names else reference.replace("/", "-"))
     return names

@@ -5,11 +5,11 @@ The same step may be built more than once; equal recipe keys (`germinal.project.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import cached_property
 
 from germinal.errors import UnsupportedError
 from germinal.ledger.records import StepRecord
+from germinal.predictors.language_model_predictor import WANTED, Want
 from germinal.project.config import ProjectConfig
 from germinal.project.steps.base import Step
 from germinal.project.steps.calibrate import CalibrateStep
@@ -21,7 +21,6 @@ from germinal.project.steps.measure import MeasureStep, Replicate
 from germinal.project.steps.model import ModelStep
 from germinal.project.steps.predict import BaselinePredictStep, PredictStep
 from germinal.project.steps.prompted import Reading
-from germinal.project.steps.rows import Want
 from germinal.project.steps.tune import TuneStep
 from germinal.project.trials import Candidate, Trial, candidates_of, comparisons_of, trials_of
 
@@ -170,5 +169,4 @@ class Wiring:
     def _wants(self, trial: Trial, split: str) -> tuple[Want, ...]:
         """What a prompt is asked for: on dev what all rules need at once, on test what the winner's does."""
         rules = [trial.rule] if split == "test" else self.config.adapt.prompt.rules
-        wants: Mapping[str, Want] = {"generate": "generate", "likelihood": "score", "calibrated": "score"}
-        return tuple(sorted({wants[rule] for rule in rules if rule is not None}))
+        return tuple(sorted({WANTED[rule] for rule in rules if rule is not None}))

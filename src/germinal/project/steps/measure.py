@@ -19,6 +19,7 @@ from germinal.evaluation.sample import Sample
 from germinal.ledger.records import Figure, StepRecord
 from germinal.ledger.tables import CANDIDATE
 from germinal.predictors.answers import Answer, Labels, Output, Rule, decide
+from germinal.predictors.language_model_predictor import WANTED
 from germinal.project.environment import versions
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.calibrate import CalibrateStep
@@ -62,7 +63,7 @@ class MeasureStep(Step):
     def settings(self) -> Mapping[str, Any]:
         return {
             "rule": self.rule,
-            "words": dict(self.words),
+            "words": dict(self.words) if self.rule else None,
             "metrics": list(self.metrics),
             "level": self.level,
             "seed": self.seed,
@@ -72,7 +73,7 @@ class MeasureStep(Step):
     def dependencies(self) -> Mapping[str, Dependency]:
         found = {"rows": Dependency(self.data, self.split), "labels": Dependency(self.data, "labels")}
         for number, replicate in enumerate(self.replicates):
-            found[f"outputs {number}"] = Dependency(replicate.predict, "outputs")
+            found[f"outputs {number}"] = Dependency(replicate.predict, WANTED[self.rule] if self.rule else "answers")
             if replicate.calibrate is not None:
                 found[f"priors {number}"] = Dependency(replicate.calibrate, "priors")
         return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from germinal.project.models import locate, source_digest
+from germinal.project.models import locate, short_name, source_digest
 from germinal.project.steps.base import Step, StepContext, StepResult
 from germinal.storage import digest
 
@@ -24,7 +24,7 @@ class ModelStep(Step):
 
     @property
     def name(self) -> str:
-        return f"load {self.reference} in {self.precision}"
+        return f"load {short_name(self.reference)} in {self.precision}"
 
     def settings(self) -> Mapping[str, Any]:
         return {"precision": self.precision}

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 from germinal.data import Row
 from germinal.ledger.records import Prediction, PredictionLink
 from germinal.predictors import load_predictor
+from germinal.predictors.language_model_predictor import Want
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of
 from germinal.project.steps.fit import FitStep
 from germinal.project.steps.prompted import PromptedStep
-from germinal.project.steps.rows import Answered, Want, answer_rows
+from germinal.project.steps.rows import Answered, answer_rows
 from germinal.storage import digest
 
 SHOWN_PROMPTS = 5
@@ -25,7 +26,10 @@ SHOWN_PROMPTS = 5
 
 @dataclass(frozen=True)
 class PredictStep(PromptedStep):
-    """A language model's outputs for a split. Output: `outputs`."""
+    """A language model's outputs for a split. Outputs: `generate` and `score`, as far as they are wanted.
+
+    They have a digest each, so that what is measured on one does not run again when the other is added.
+    """
 
     kind: ClassVar[str] = "predict"
     version: ClassVar[int] = 1
@@ -76,9 +80,9 @@ class PredictStep(PromptedStep):
             "truncated_tokens": sum(prompt.truncated_tokens for prompt in answered.prompts),
             "failed": failed,
         }
-        outputs = {"outputs": digest([_essence(rows, answered), tokens, values["parameters"]])}
+        essence: Any = {want: _essence(want, rows, answered) for want in self.wants}
         return StepResult(
-            outputs,
+            {want: digest([essence[want], tokens["prompt"], values["parameters"]]) for want in self.wants},
             values,
             seconds=answered.seconds,
             peak_memory_bytes=answered.peak_memory_bytes,
@@ -88,7 +92,7 @@ class PredictStep(PromptedStep):
 
 @dataclass(frozen=True)
 class BaselinePredictStep(Step):
-    """A baseline's answers for a split. Output: `outputs`."""
+    """A baseline's answers for a split. Output: `answers`."""
 
     kind: ClassVar[str] = "predict"
     version: ClassVar[int] = 1
@@ -131,7 +135,7 @@ class BaselinePredictStep(Step):
         )
         tokens = {"prompt": 0, "generated": 0, "scored": 0}
         said = context.ledger.predictions(keys)
-        outputs = {"outputs": digest([[row.id, said[key].output] for row, key in zip(rows, keys, strict=True)])}
+        outputs = {"answers": digest([[row.id, said[key].output] for row, key in zip(rows, keys, strict=True)])}
         return StepResult(outputs, {"parameters": fitted.values.get("parameters"), "tokens": tokens})
 
 
@@ -144,11 +148,13 @@ def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
     return shared + sum(len(prompt) - shared for prompt in prompts)
 
 
-def _essence(rows: Sequence[Row], answered: Answered) -> list[list[Any]]:
+def _essence(want: Want, rows: Sequence[Row], answered: Answered) -> list[list[Any]]:
     """What of the outputs later steps stand on. How many tokens were computed depends on the company: left out."""
+    if want == "score":
+        return [[row.id, out.label_logprobs, out.error] for row, out in zip(rows, answered.outputs, strict=True)]
     return [
-        [row.id, output.text, list(output.token_ids), output.label_logprobs, output.error]
-        for row, output in zip(rows, answered.outputs, strict=True)
+        [row.id, out.text, list(out.token_ids), out.finish_reason, out.error]
+        for row, out in zip(rows, answered.outputs, strict=True)
     ]
 
 

@@ -12,6 +12,7 @@ from germinal.ledger.records import StepRecord
 from germinal.predictors.answers import Labels, Rule
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.project.config import PromptSettings
+from germinal.project.models import short_name
 from germinal.project.steps.base import Dependency, Step, StepContext
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
@@ -82,7 +83,7 @@ class PromptedStep(Step):
     def title(self) -> str:
         """Whose answers these are."""
         shots = f"{self.examples.shots} shots, seed {self.examples.seed}" if self.examples else "zero-shot"
-        return f"{self.model.reference}{', tuned' if self.tune else ''}, {shots}"
+        return f"{short_name(self.model.reference)}, {'tuned, ' if self.tune else ''}{shots}"
 
     def predictor(self, context: StepContext, generation: Mapping[str, Any]) -> LanguageModelPredictor:
         """The model with this prompt; its rule does not matter, as only its outputs are taken."""

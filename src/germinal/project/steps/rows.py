@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 from germinal.data import Row
 from germinal.ledger import Ledger
 from germinal.ledger.records import Prediction, PredictionLink, StepRecord
 from germinal.predictors.answers import Output
-from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.predictors.language_model_predictor import LanguageModelPredictor, Want
 from germinal.progress import Progress
 from germinal.project.keys import prediction_key
 from germinal.project.steps.base import StepContext
@@ -23,8 +23,6 @@ from germinal.text.context_window import FittedPrompt
 
 BATCH = 32
 """Rows that are computed before they are stored."""
-
-Want = Literal["generate", "score"]
 
 _KEPT: dict[Want, tuple[str, ...]] = {
     "generate": ("text", "finish_reason", "token_ids", "computed_tokens"),

@@ -16,6 +16,7 @@ from germinal.data import Row
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.progress import Progress
 from germinal.project.config import LoRASettings
+from germinal.project.models import short_name
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
 from germinal.project.steps.prompted import PromptedStep
@@ -40,7 +41,7 @@ class TuneStep(PromptedStep):
 
     @property
     def name(self) -> str:
-        return f"tune LoRA of rank {self.lora.rank} on {self.model.reference}"
+        return f"tune {short_name(self.model.reference)}, LoRA of rank {self.lora.rank}"
 
     def settings(self) -> Mapping[str, Any]:
         return {

@@ -1,0 +1,57 @@
+"""A project small enough to run whole in a few seconds: short reviews with good or bad words in them."""
+
+from __future__ import annotations
+
+import csv
+import random
+from pathlib import Path
+
+TOML = """\
+seed = 0
+
+[scope]
+use_case = "Say whether a film review is positive or negative"
+data = "reviews.csv"
+input = "text"
+target = "label"
+labels = {{ pos = "Positive", neg = "Negative" }}
+split = {{ dev = 24, test = 16 }}
+metrics = ["accuracy", "f1_macro"]
+success = {{ accuracy = 0.5 }}
+
+[select]
+models = ["{model}"]
+baselines = ["majority", "tfidf"]
+
+[adapt.prompt]
+instruction = "Classify:"
+answer = "Sentiment:"
+shots = [0, 2]
+shot_seeds = [0, 1]
+rules = ["generate", "likelihood", "calibrated"]
+
+[adapt.lora]
+rank = 2
+micro_batch_size = 4
+learning_rate = 0.01
+
+[apply.generation]
+max_new_tokens = 3
+"""
+
+GOOD, BAD = ["good", "great", "warm", "fine", "true"], ["bad", "poor", "dull", "cold", "weak"]
+
+
+def review(number: int, seed: int = 0) -> tuple[str, str]:
+    """A review and its label, the same for the same number."""
+    draw = random.Random(f"{seed}/{number}")
+    label = "pos" if draw.random() < 0.5 else "neg"
+    return f"{' '.join(draw.choices(GOOD if label == 'pos' else BAD, k=3))} film {number}", label
+
+
+def write_rows(file: Path, rows: list[tuple[str, str]]) -> None:
+    """A csv file of reviews."""
+    with file.open("w", newline="", encoding="utf-8") as handle:
+        writer = csv.writer(handle)
+        writer.writerow(("text", "label"))
+        writer.writerows(rows)
