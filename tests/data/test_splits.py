@@ -100,6 +100,29 @@ def test_groups_stay_whole_and_splits_get_at_least_what_was_asked(
     assert len(placed.test) < test + largest
 
 
+@settings(max_examples=40, deadline=None)
+@given(
+    grouped=st.lists(
+        st.tuples(words, st.sampled_from("abcdefghijkl")), min_size=20, max_size=30, unique_by=lambda t: t[0]
+    ),
+    added=st.tuples(words, st.sampled_from("abcdefghijklm")),
+    size=st.tuples(st.integers(1, 3), st.integers(1, 3)),
+)
+def test_a_new_row_moves_at_most_one_group_across_each_border(
+    grouped: list[tuple[str, str]], added: tuple[str, str], size: tuple[int, int]
+) -> None:
+    assume(len({group for _, group in grouped}) >= 8 and added[0] not in {text for text, _ in grouped})
+
+    def homes(rows: list[tuple[str, str]]) -> dict[str, str]:
+        placed = split(rows_of([text for text, _ in rows], [group for _, group in rows]), dev=size[0], test=size[1])
+        return {str(row.group): name for name in ("train", "dev", "test") for row in getattr(placed, name)}
+
+    before, after = homes(grouped), homes([*grouped, added])
+    moves = Counter(frozenset((before[group], after[group])) for group in before if before[group] != after[group])
+    assert set(moves) <= {frozenset(("test", "train")), frozenset(("dev", "train"))}
+    assert all(count == 1 for count in moves.values())
+
+
 def test_texts_that_differ_in_case_and_spacing_stay_together() -> None:
     rows = rows_of([f"text {number}" for number in range(40)] + [f"TEXT  {number}" for number in range(40)])
     placed = split(rows, dev=10, test=10)

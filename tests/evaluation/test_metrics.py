@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from germinal.errors import SettingError
+from germinal.evaluation.evaluator import estimate
 from germinal.evaluation.metrics import METRICS, metric_named
 from germinal.evaluation.sample import Sample
 from germinal.predictors.answers import Answer
@@ -87,6 +88,15 @@ def test_many_sums_at_once_are_each_alone(make_sample: MakeSample) -> None:
     for metric in METRICS.values():
         sums = np.stack([metric.features(sample).sum(0) for sample in samples])
         assert metric.reduce(sums).tolist() == pytest.approx([metric.point(sample) for sample in samples])
+
+
+def test_many_labels_fit_into_memory() -> None:
+    names = tuple(f"label {number}" for number in range(150))
+    rng = np.random.default_rng(0)
+    targets = tuple(names[number] for number in rng.integers(150, size=300))
+    said = tuple(target if rng.random() < 0.7 else names[rng.integers(150)] for target in targets)
+    found = estimate("f1_macro", [Sample(names, targets, said)], draws=500)
+    assert 0.4 < found.low < found.value < found.high < 0.9
 
 
 LABELS = ("pos", "neg")

@@ -133,6 +133,15 @@ def test_answers_are_the_rule_over_outputs(lm: LanguageModel) -> None:
     assert scorer.predict([]) == []
 
 
+def test_many_inputs_are_asked_in_parts(lm: LanguageModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    predictor = LanguageModelPredictor(lm, PROMPT, LABELS)
+    whole = predictor.predict(REVIEWS)
+    monkeypatch.setattr("germinal.predictors.language_model_predictor._AT_ONCE", 2)
+    reports: list[Progress] = []
+    assert_alike(predictor.predict(REVIEWS, reports.append), whole)
+    assert [(report.done, report.total) for report in reports] == [(place, 5) for place in range(1, 6)]
+
+
 def test_a_server_can_ask_for_itself(lm: LanguageModel) -> None:
     predictor = LanguageModelPredictor(lm, PROMPT, LABELS)
     request, fitted = predictor.request(REVIEWS[0])

@@ -77,7 +77,7 @@ def _drawn_sums(distinct: FloatArray, counts: NDArray[np.int64], draws: int, see
     """Sums of rows drawn with replacement, [D, F], in blocks that keep memory small."""
     generator = np.random.default_rng(seed)
     n = int(counts.sum())
-    block = max(1, _NUMBERS_AT_ONCE // len(counts))
+    block = max(1, _NUMBERS_AT_ONCE // max(distinct.shape))
     for start in range(0, draws, block):
         yield generator.multinomial(n, counts / n, size=min(block, draws - start)) @ distinct
 

@@ -101,11 +101,10 @@ def _mean(sums: FloatArray) -> FloatArray:
 def _cells(sample: Sample) -> FloatArray:
     width = len(sample.labels) + 1
     column = {label: index for index, label in enumerate(sample.labels)} | {None: width - 1}
-    cell = [
-        column[target] * width + column[answer]
-        for target, answer in zip(sample.targets, sample.predictions, strict=True)
-    ]
-    return np.eye((width - 1) * width)[cell]  # [N, L * (L + 1)]
+    pairs = zip(sample.targets, sample.predictions, strict=True)
+    features = np.zeros((len(sample), (width - 1) * width))  # [N, L * (L + 1)]
+    features[np.arange(len(sample)), [column[target] * width + column[answer] for target, answer in pairs]] = 1
+    return features
 
 
 def _confusion(sums: FloatArray) -> FloatArray:

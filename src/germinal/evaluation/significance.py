@@ -22,7 +22,7 @@ from germinal.evaluation.intervals import DRAWS, Statistic, sum_by_cluster
 from germinal.evaluation.metrics import FloatArray
 
 _MOST_EXACT = 1 << 16
-_NUMBERS_AT_ONCE = 4_000_000
+_MOST_NUMBERS = 4_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +70,11 @@ def paired_permutation(
         difference = statistic(first_total + moved) - statistic(second_total - moved)
         return np.abs(difference) >= observed - 1e-12
 
-    if math.prod(int(count) + 1 for count in counts) <= _MOST_EXACT:
+    ways = math.prod(int(count) + 1 for count in counts)
+    if ways <= _MOST_EXACT and ways * steps.shape[1] <= _MOST_NUMBERS:
         swapped, weights = _all_swaps(counts)
         return Permutation(min(1.0, float(weights @ as_extreme(swapped))), None)
-    hits = sum(int(as_extreme(swapped).sum()) for swapped in _drawn_swaps(counts, draws, seed))
+    hits = sum(int(as_extreme(swapped).sum()) for swapped in _drawn_swaps(steps, counts, draws, seed))
     return Permutation((hits + 1) / (draws + 1), draws)
 
 
@@ -99,9 +100,10 @@ def _all_swaps(counts: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
     return grid.astype(np.float64), np.exp(logs.sum(-1) - counts.sum() * math.log(2))
 
 
-def _drawn_swaps(counts: NDArray[np.int64], draws: int, seed: int) -> Iterator[FloatArray]:
+def _drawn_swaps(steps: FloatArray, counts: NDArray[np.int64], draws: int, seed: int) -> Iterator[FloatArray]:
+    """The same for swaps drawn by chance, in blocks that keep memory small."""
     generator = np.random.default_rng(seed)
-    block = max(1, _NUMBERS_AT_ONCE // len(counts))
+    block = max(1, _MOST_NUMBERS // max(steps.shape))
     for start in range(0, draws, block):
         size = (min(block, draws - start), len(counts))
         yield generator.binomial(counts, 0.5, size=size).astype(np.float64)

@@ -21,7 +21,7 @@ from germinal.language_model import LanguageModel, Request, Response, load
 from germinal.layers.linear import network_adapters
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import damaged, write_content
-from germinal.progress import Reporter, silent
+from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import ContextWindow, FittedPrompt
 from germinal.text.prompt import Example, Prompt
@@ -32,6 +32,7 @@ WANTED: Mapping[Rule, Want] = {"generate": "generate", "likelihood": "score", "c
 """What each answer rule needs of the model."""
 
 _ROOM_FOR_PUNCTUATION = 3
+_AT_ONCE = 512  # requests that wait in the engine together: plenty for its batches, and quick to look through
 _ADAPTER, _MODEL = "adapter", "model"
 
 
@@ -120,10 +121,13 @@ class LanguageModelPredictor:
             wanted: "generate", "score" (the labels' log-probabilities) or both; by default what the rule needs.
         """
         wants = {WANTED[self.rule]} if wanted is None else set(wanted)
-        prompts = self.prompts_for(inputs)
-        requests = [self._request(fitted, wants) for fitted in prompts]
-        for index, response in self.lm.respond(requests, reporter, task):
-            yield index, self.output(response, prompts[index])
+        prompts = self.prompts_for(inputs)  # all of them, so that one that does not fit is refused before work begins
+        for start in range(0, len(prompts), _AT_ONCE):
+            some = prompts[start : start + _AT_ONCE]
+            requests = [self._request(fitted, wants) for fitted in some]
+            for done, (index, response) in enumerate(self.lm.respond(requests), start=1):
+                reporter(Progress(task, start + done, len(prompts), "examples"))
+                yield start + index, self.output(response, some[index])
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         """An answer to each input, in their order."""
