@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from statsmodels.stats.proportion import proportion_confint
 
 from germinal import figures
 from germinal.errors import UnsupportedError
@@ -38,7 +39,7 @@ def charts() -> dict[str, Any]:
         "confusion": figures.confusion([("pos", "pos"), ("pos", "neg"), ("neg", None)], labels=["neg", "pos"]),
         "loss": figures.loss_curve([LossPoint(1, 0.9), LossPoint(2, 0.5), LossPoint(2, 0.6, True)], best_step=2),
         "tradeoff": figures.tradeoff(OUTCOMES, metric="accuracy", cost="time", unit="s"),
-        "reliability": figures.reliability([Bin(0.55, 0.5, 10), Bin(0.95, 0.9, 30)]),
+        "reliability": figures.reliability([Bin(0.55, 0.5, 0.24, 0.76, 10), Bin(0.95, 0.9, 0.74, 0.97, 30)]),
     }
 
 
@@ -90,6 +91,7 @@ def test_bins_count_every_answer_once() -> None:
     assert sum(item.count for item in found) == 5
     assert [item.count for item in found] == [1, 2, 2]
     assert found[1].accuracy == 0.5
+    assert (found[1].low, found[1].high) == pytest.approx(proportion_confint(1, 2, method="wilson"))
     assert found[1].confidence == pytest.approx(0.555)
 
 

@@ -23,7 +23,7 @@ from germinal.ledger.tables import CANDIDATE
 
 MODEL = "smollm2-135m-instruct"
 USE_CASE = "Say whether a film review is positive or negative"
-NASTY = "</script><script>alert('x')</script> & <b>\"bold\"</b> https://example.org/a?b=c\nsecond line\u2028 ünï"
+NASTY = "</script><script>alert('x')</script> & <b>\"bold\"</b> https://example.org/a?b=c\r\nsecond line\u2028 ünï"
 LABELS = ("neg", "pos")
 
 

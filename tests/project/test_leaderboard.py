@@ -198,7 +198,10 @@ def test_no_run_is_an_error(tmp_path: Path) -> None:
 def test_a_baseline_that_wins_is_said(tmp_path: Path) -> None:
     specs = (prompted(0, "likelihood", 0.55), Spec("majority", (0.5,)), Spec("tfidf", (0.9,)))
     board = leaderboard(fill(tmp_path / "ledger.sqlite", specs=specs))
-    assert wording.against_baseline(board) == "No language model is needed: the plain baseline tfidf is proposed."
+    assert (
+        wording.against_baseline(board)
+        == "No language model was shown to be better: the plain baseline tfidf is proposed."
+    )
 
 
 @pytest.mark.parametrize(

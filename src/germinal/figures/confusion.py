@@ -41,7 +41,7 @@ def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str],
         fillOpacity=alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0.03, 0.95]), legend=None),
         description="text:N",
     )
-    ink = alt.condition("datum.share > 0.5", alt.value(LIGHT.on_fill), alt.value(LIGHT.ink))
+    ink = alt.condition("datum.share > 0.62", alt.value(LIGHT.on_fill), alt.value(LIGHT.ink))
     count = base.mark_text(fontSize=19, fontWeight=600, dy=-7).encode(text="count:N", color=ink)
     percent = base.mark_text(fontSize=11, dy=13).encode(text="percent:N", color=ink)
     side = {"width": alt.Step(cell), "height": alt.Step(max(48, round(cell * 0.7)))}

@@ -10,16 +10,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
+from scipy.stats import binomtest
 
 from germinal.figures.theme import LIGHT, styled
 
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The answers whose confidence fell into one interval."""
+    """The answers whose confidence fell into one interval; `low` and `high` bound their accuracy (Wilson, 95%)."""
 
     confidence: float
     accuracy: float
+    low: float
+    high: float
     count: int
 
 
@@ -28,22 +31,24 @@ def bins(confidences: Sequence[float], right: Sequence[bool], number: int = 10) 
     groups: dict[int, list[tuple[float, bool]]] = {}
     for confidence, hit in zip(confidences, right, strict=True):
         groups.setdefault(min(int(confidence * number), number - 1), []).append((confidence, hit))
-    return [
-        Bin(
-            confidence=sum(confidence for confidence, _ in group) / len(group),
-            accuracy=sum(hit for _, hit in group) / len(group),
-            count=len(group),
-        )
-        for _, group in sorted(groups.items())
-    ]
+    return [_bin(group) for _, group in sorted(groups.items())]
+
+
+def _bin(group: Sequence[tuple[float, bool]]) -> Bin:
+    hits = sum(hit for _, hit in group)
+    interval = binomtest(hits, len(group)).proportion_ci(method="wilson")
+    confidence = sum(confidence for confidence, _ in group) / len(group)
+    return Bin(confidence, hits / len(group), float(interval.low), float(interval.high), len(group))
 
 
 def reliability(found: Sequence[Bin], *, side: int = 300) -> Any:
-    """Mean confidence across, share that was right up."""
+    """Mean confidence across, share that was right up, with its 95% interval."""
     rows = [
         {
             "confidence": item.confidence,
             "accuracy": item.accuracy,
+            "low": item.low,
+            "high": item.high,
             "count": item.count,
             "text": f"{item.count} answers with confidence near {item.confidence:.2f}: {item.accuracy:.0%} right",
         }
@@ -59,8 +64,10 @@ def reliability(found: Sequence[Bin], *, side: int = 300) -> Any:
         x=alt.X("confidence:Q", scale=whole, title="confidence of the answer", axis=alt.Axis(grid=False)),
         y=alt.Y("accuracy:Q", scale=whole, title="share that was right"),
     )
-    line = base.mark_line(color=LIGHT.prompted, strokeWidth=1.5, opacity=0.6)
-    dots = base.mark_circle(color=LIGHT.prompted, opacity=0.85).encode(
-        size=alt.Size("count:Q", scale=alt.Scale(range=[30, 420]), legend=None), description="text:N"
+    whisker = base.mark_rule(color=LIGHT.prompted, strokeWidth=1.5, opacity=0.5).encode(
+        y=alt.Y("low:Q", scale=whole, title="share that was right"), y2="high:Q"
     )
-    return styled(alt.layer(ideal, line, dots).properties(width=side, height=side))
+    dots = base.mark_circle(color=LIGHT.prompted, opacity=0.85).encode(
+        size=alt.Size("count:Q", scale=alt.Scale(range=[40, 260]), legend=None), description="text:N"
+    )
+    return styled(alt.layer(ideal, whisker, dots).properties(width=side, height=side))

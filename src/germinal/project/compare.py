@@ -166,8 +166,11 @@ def reply(answer: AnswerRecord) -> Reply:
 
 
 def raw_output(answer: AnswerRecord) -> str:
-    """The text as it was generated, else the probability of each label, else nothing (the baselines that give none)."""
-    if answer.text is not None:
+    """The text as it was generated, else the probability of each label, else nothing.
+
+    A text that is the label to the letter says nothing new: so answer the baselines.
+    """
+    if answer.text is not None and answer.text != answer.answer:
         return answer.text
     if answer.probabilities:
         ordered = sorted(answer.probabilities.items(), key=lambda item: -item[1])

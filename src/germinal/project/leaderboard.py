@@ -341,7 +341,7 @@ def _limits(results: Results) -> list[Limit]:
     if results.choice is None:
         return []
     cost = results.trial(results.choice.winner_trial).cost
-    rows = results.splits["dev"].rows if results.run.limit is None else results.run.limit
+    rows = results.splits["dev"].rows
     predicted = cost.by_step.get("predict")
     measured = {
         "memory_gb": (None if cost.peak_memory_bytes is None else cost.peak_memory_bytes / 1e9, ""),

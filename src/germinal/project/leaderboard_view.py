@@ -149,8 +149,7 @@ def _conclusion(board: Leaderboard) -> RenderableType:
         text.append(f"{wording.success(record, board)}\n", style=_VERDICT_STYLES[record.verdict])
     for limit in board.run.limits:
         text.append(f"{wording.limit(limit)}\n", style="green" if limit.kept else "yellow")
-    if board.detectable_difference is not None:
-        text.append(f"Dev can detect a difference of about {board.detectable_difference:.3f}. ", style="dim")
+    text.append(f"{wording.detectable(board)} ", style="dim")
     if board.tested:
         text.append(wording.looks(board), style="dim")
     for warning in board.run.warnings:

@@ -62,7 +62,8 @@ def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: s
     first = ids.index(results.choice.winner_trial) if results.choice and results.choice.winner_trial in ids else 0
     baselines = {row.id for row in board.rows if row.kind == "baseline"}
     others = [index for index in range(len(ids)) if index != first]
-    second = next((index for index in others if trials[index].candidate in baselines), (others or [first])[0])
+    if trials[first].candidate not in baselines:
+        others.sort(key=lambda index: trials[index].candidate not in baselines)
     return ExampleTable(
         split=split,
         total=len(answers[trials[0].id]),
@@ -76,7 +77,7 @@ def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: s
             for trial in trials
         ],
         first=first,
-        second=second,
+        second=(others or [first])[0],
     )
 
 

@@ -94,7 +94,7 @@ def against_baseline(board: Leaderboard) -> str | None:
     if winner is None:
         return None
     if winner.kind == "baseline":
-        return f"No language model is needed: the plain baseline {winner.label} is proposed."
+        return f"No language model was shown to be better: the plain baseline {winner.label} is proposed."
     comparison = winner.against("baseline")
     if comparison is None:
         return None
@@ -117,6 +117,13 @@ def choice(board: Leaderboard) -> str | None:
     if len(names) < 2:
         return f"{board.winner.label} is alone at the top: every other candidate can be told apart from it."
     return f"{len(names)} candidates cannot be told apart from the best; of them {board.winner.label} takes least work."
+
+
+def detectable(board: Leaderboard) -> str:
+    """What difference dev can show."""
+    if board.detectable_difference is None:
+        return "Dev is too small to show a difference in accuracy reliably."
+    return f"Dev can show differences in accuracy of about {board.detectable_difference:.3f} and more."
 
 
 def looks(board: Leaderboard) -> str:
