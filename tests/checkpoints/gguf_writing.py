@@ -42,7 +42,7 @@ def permuted(weight: np.ndarray[Any, Any], heads: int) -> np.ndarray[Any, Any]:
 def write_gguf(
     path: Path, model: Any, tokenizer: Any, kind: GGMLQuantizationType = GGMLQuantizationType.F32, **extra: Any
 ) -> dict[str, np.ndarray[Any, Any]]:
-    """Write a transformers LlamaForCausalLM with its byte-level tokenizer; matrices packed as `kind`.
+    """Write a transformers LlamaForCausalLM with its byte-level tokenizer; matrices packed as `kind`, `extra` metadata.
 
     Returns:
         The packed matrices by their GGUF names.
@@ -61,7 +61,9 @@ def write_gguf(
     writer.add_rope_dimension_count(config.head_dim)
     writer.add_rope_freq_base(config.rope_parameters["rope_theta"])
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    _add_tokenizer(writer, tokenizer, extra.get("pre", "gpt-2"))
+    for key, value in extra.items():
+        writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
+    _add_tokenizer(writer, tokenizer, "gpt-2")
     packed: dict[str, np.ndarray[Any, Any]] = {}
     for name, tensor in model.state_dict().items():
         if name == "lm_head.weight" and config.tie_word_embeddings:

@@ -168,6 +168,16 @@ def test_a_file_cut_anywhere_is_an_error(plain: Path, tmp_path: Path, keep: int)
         read(spoilt(plain, tmp_path, lambda data: data[:keep]))
 
 
+def test_other_rope_scalings_and_parts_of_a_model_are_refused_by_name(peer: Any, tmp_path: Path) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, *peer, **{"llama.rope.scaling.type": "yarn"})
+    with pytest.raises(UnsupportedError, match="'yarn'"):
+        read(path)
+    write_gguf(path, *peer, **{"split.count": 3})
+    with pytest.raises(UnsupportedError, match="one of 3 parts"):
+        read(path)
+
+
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError):
         read(tmp_path / "absent.gguf")

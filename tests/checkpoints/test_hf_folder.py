@@ -79,7 +79,9 @@ def test_logits_are_transformers(llama_folder: Path) -> None:
     torch.testing.assert_close(logits_of(read(llama_folder)), peers_logits(llama_folder), atol=1e-4, rtol=1e-4)
 
 
-@pytest.mark.parametrize("shape", [{}, {"tie_word_embeddings": True}, {"attention_bias": True, "mlp_bias": True}])
+@pytest.mark.parametrize(
+    "shape", [{}, {"tie_word_embeddings": True}, {"attention_bias": True, "mlp_bias": True, "hidden_act": "gelu"}]
+)
 def test_what_we_write_is_what_transformers_reads(
     make_llama_folder: Callable[..., Path], tmp_path: Path, shape: dict[str, Any]
 ) -> None:
@@ -164,6 +166,7 @@ def cut(path: Path, keep: int) -> None:
             UnsupportedError,
             "gptq",
         ),
+        (lambda f: edit_json(f / "config.json", hidden_act="silo"), UnsupportedError, "Did you mean 'silu'"),
         (lambda f: edit_json(f / "config.json", num_hidden_layers=4), CheckpointError, r"missing: model\.layers\.3"),
         (lambda f: edit_json(f / "config.json", num_hidden_layers=2), CheckpointError, r"not part of the model: model"),
         (lambda f: edit_json(f / "config.json", intermediate_size=81), CheckpointError, r"\[80, 48\] where \[81, 48\]"),

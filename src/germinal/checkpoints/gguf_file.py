@@ -33,6 +33,12 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str):
         raise CheckpointError("has no 'general.architecture', so it is no model.", where=str(path))
+    if (parts := metadata.get("split.count", 1)) != 1:
+        raise UnsupportedError(
+            f"is one of {parts} parts of a model.",
+            where=str(path),
+            hint="Join them with llama.cpp's gguf-split --merge.",
+        )
     family = families.for_gguf(architecture)
     if family.config_from_gguf is None or family.gguf_rules is None:
         raise UnsupportedError(f"family '{family.name}' is not read from GGUF.", where=str(path))

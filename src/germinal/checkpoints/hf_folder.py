@@ -36,7 +36,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     state = assemble(
         stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)
     )
-    own_name = name or str(published.get("_name_or_path") or "").rsplit("/", 1)[-1] or folder.resolve().name
+    own_name = name or _name_of(folder)
     return Checkpoint(
         path=folder,
         config=config,
@@ -111,3 +111,12 @@ def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, 
     if path.is_file():
         return read_json(path)
     return {key: published[key] for key in _TOKEN_IDS if published.get(key) is not None}
+
+
+def _name_of(folder: Path) -> str:
+    """The folder's name; in the hub's cache, where that is a commit's number, the repository's."""
+    path = folder.resolve()
+    repository = path.parent.parent.name
+    if path.parent.name == "snapshots" and repository.startswith("models--"):
+        return repository.removeprefix("models--").replace("--", "/")
+    return path.name

@@ -48,4 +48,6 @@ def name_of(ref: str, path: Path) -> str:
     reference, alias = parse(ref)
     if alias is not None:
         return alias.name
-    return reference.repository if isinstance(reference, HubReference) else path.resolve().stem
+    if isinstance(reference, HubReference):
+        return reference.repository
+    return path.resolve().name.removesuffix(".gguf")

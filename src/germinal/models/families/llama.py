@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from germinal.errors import CheckpointError, UnsupportedError
+from germinal.errors import CheckpointError, UnsupportedError, nearest
 from germinal.layers.positions import RopeScaling, rotary_frequencies
 from germinal.models.config import TransformerConfig
 from germinal.models.families.family import Family
@@ -36,6 +36,8 @@ _HF_NAMES = {
     "feed_forward.down_proj": "mlp.down_proj",
 }
 
+_HF_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
+
 _GGUF_NAMES = {
     "attention_norm": "attn_norm",
     "self_attention.q_proj": "attn_q",
@@ -53,8 +55,15 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a LlamaForCausalLM, in transformers 4's spelling or 5's (`rope_parameters`)."""
     heads = _required(hf, "num_attention_heads")
     rope = hf.get("rope_parameters") or {}
+    activation = hf.get("hidden_act", "silu")
+    if activation not in _HF_ACTIVATIONS:
+        raise UnsupportedError(
+            f"activation '{activation}' is not supported.",
+            where="config.json",
+            hint=nearest(str(activation), list(_HF_ACTIVATIONS)),
+        )
     return TransformerConfig(
-        **DEFAULTS,
+        **{**DEFAULTS, "activation": _HF_ACTIVATIONS[activation]},
         vocab_size=_required(hf, "vocab_size"),
         hidden_size=_required(hf, "hidden_size"),
         intermediate_size=_required(hf, "intermediate_size"),
@@ -94,7 +103,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
         "max_position_embeddings": config.max_position_embeddings,
-        "hidden_act": "silu",
+        "hidden_act": next(theirs for theirs, ours in _HF_ACTIVATIONS.items() if ours == config.activation),
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
         "rope_scaling": None if config.rope_scaling is None else rope,
@@ -197,8 +206,11 @@ def _scaling_from_hf(rope: Mapping[str, Any]) -> RopeScaling | None:
 def _scaling_from_gguf(
     metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], head_dim: int, theta: float
 ) -> RopeScaling | None:
-    if metadata.get("llama.rope.scaling.type", "none") == "linear":
+    kind = metadata.get("llama.rope.scaling.type", "none")
+    if kind == "linear":
         return RopeScaling("linear", float(metadata["llama.rope.scaling.factor"]))
+    if kind != "none":
+        raise UnsupportedError(f"rope scaling '{kind}' is not supported.", hint="Known: none, linear, llama3.")
     if "rope_freqs.weight" not in tensors:
         return None
     # The converter stores what each frequency is divided by, not the four numbers behind it: those that Llama 3.x was
