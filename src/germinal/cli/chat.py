@@ -68,9 +68,11 @@ def _turn(lm: LanguageModel, messages: list[Message], settings: dict[str, Any]) 
     from germinal.text.chat_template import Message
     from germinal.text.conversation import fit_conversation
 
-    reserve = settings.get("max_new_tokens", lm.generation_defaults.max_new_tokens)
+    window = lm.config.max_position_embeddings
+    longest = settings.get("max_new_tokens", lm.generation_defaults.max_new_tokens)
     try:
-        fitted = fit_conversation(messages, lm.tokenizer, lm.config.max_position_embeddings, reserve)
+        # An answer that may be long must not push out all that it should answer.
+        fitted = fit_conversation(messages, lm.tokenizer, window, reserve=min(longest, window // 2))
     except ContextWindowError as error:
         stderr.print(str(error), style="red")
         return messages[:-1]

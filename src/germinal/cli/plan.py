@@ -37,8 +37,8 @@ def plan(
         typer.echo(json.dumps(_as_json(made), indent=2, ensure_ascii=False))
         return
     if steps:
-        rows = ((step.name, step.kind, _STATES[step.state], _trials(step.trials)) for step in made.steps)
-        stdout.print(table(("step", "kind", "state", "for"), rows))
+        rows = ((_STATES[step.state], step.name, str(len(step.trials) or "")) for step in made.steps)
+        stdout.print(table(("state", "step", "trials"), rows, right=("trials",)))
         stdout.print()
     stdout.print(_trial_table(made))
     stdout.print()
@@ -48,12 +48,6 @@ def plan(
     if made.detectable_difference is not None:
         points = 100 * made.detectable_difference
         stdout.print(f"Dev can tell candidates apart that differ by {points:.1f} points or more (80% power, 5% level).")
-
-
-def _trials(trials: tuple[str, ...]) -> str:
-    if len(trials) > 1:
-        return f"{len(trials)} trials"
-    return trials[0] if trials else ""
 
 
 def _trial_table(made: Plan) -> Any:

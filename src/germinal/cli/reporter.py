@@ -84,7 +84,7 @@ class PlainReporter:
         if now - self._written < _SECONDS_BETWEEN_LINES and not (finished and now - started >= _SECONDS_BETWEEN_LINES):
             return
         self._written = now
-        parts = [progress.task, _amount(progress)]
+        parts = [_amount(progress)] if progress.task == progress.unit else [progress.task, _amount(progress)]
         if known and not finished and progress.total is not None and progress.done > first:
             left = (now - started) / (progress.done - first) * (progress.total - progress.done)
             parts.append(f"{_duration(left)} left")
