@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -25,13 +26,18 @@ _INTERVALS_SHOWN = 2  # metrics; more than these would not fit 100 columns with 
 
 
 def render(board: Leaderboard) -> RenderableType:
-    """All of it: quality on dev, what it cost, the choice, the winner on test, what was shown."""
-    parts: list[RenderableType] = [Text(board.use_case, style="bold"), _heading("Quality on dev", board, "dev")]
-    parts += [_quality(board), _legend(board), _heading("What it took to answer dev"), _costs(board), _cost_legend()]
+    """All of it, one part under the other."""
+    return Group(*(part for _, part in parts(board)))
+
+
+def parts(board: Leaderboard) -> Iterator[tuple[str, RenderableType]]:
+    """The parts by name: the use case, quality on dev, what it cost, the winner on test, what was shown."""
+    yield "use case", Text(board.use_case, style="bold")
+    yield "quality", Group(_heading("Quality on dev", board, "dev"), _quality(board), _legend(board))
+    yield "cost", Group(_heading("What it took to answer dev"), _costs(board), _cost_legend())
     if board.tested:
-        parts += [_heading("The winner and the baselines on test", board, "test"), _tested(board)]
-    parts.append(_conclusion(board))
-    return Group(*parts)
+        yield "test", Group(_heading("The winner and the baselines on test", board, "test"), _tested(board))
+    yield "conclusion", _conclusion(board)
 
 
 def _heading(title: str, board: Leaderboard | None = None, split: str = "") -> RenderableType:
