@@ -158,7 +158,7 @@ def test_a_prompt_over_the_window(url: str) -> None:
 
 def test_bodies_that_are_no_requests(url: str) -> None:
     place, json_type = f"{url}/chat/completions", {"Content-Type": "application/json"}
-    for content in (b"{", b"[]", b"\xff\xfe", b"", b"[" * 200_000):
+    for content in (b"{", b"[]", b"\xff\xfe", b"", b"[" * 200_000, b'{"\\ud800": 1}'):
         response = httpx.post(place, content=content, headers=json_type)
         assert (response.status_code, error_of(response)["code"]) == (400, "invalid_json")
     response = httpx.post(place, content=b"{}", headers={"Content-Type": "text/plain"})

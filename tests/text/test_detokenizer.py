@@ -134,6 +134,15 @@ def test_real_text_comes_in_whole_characters(kind: str, text: str) -> None:
         assert not any("\ufffd" in piece for piece in pieces)
 
 
+def test_plain_text_in_a_byte_level_vocabulary() -> None:
+    """Some vocabularies hold pieces that are not spelt in the byte-level alphabet; the decoder takes them as they are."""
+    backend = tokenizers.Tokenizer(models.BPE(vocab={"two words": 0, "日本": 1, "Ã": 2, "©": 3}, merges=[]))
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = Tokenizer(backend)
+    assert "".join(stream(Detokenizer(tokenizer), [0, 1, 2, 3, 0])) == tokenizer.decode([0, 1, 2, 3, 0])
+    assert tokenizer.decode([0, 1, 2, 3]) == "two words日本é"
+
+
 @given(st.text(max_size=40))
 def test_any_text_survives_a_byte_level_vocabulary(text: str) -> None:
     tokenizer = tokenizer_of("byte_level_bpe")

@@ -175,6 +175,7 @@ async def read_chat_request(request: Request) -> ChatRequest:
             raise APIError(message, status=413, code="request_too_large", headers={"Connection": "close"})
     try:
         fields = json.loads(bytes(body))
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
     except (ValueError, RecursionError) as error:
         raise APIError(f"The body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(fields, dict):

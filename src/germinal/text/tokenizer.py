@@ -125,6 +125,8 @@ class Tokenizer:
         if id in self.added_ids:
             return piece.encode()
         if self._spelling == "byte-level":
+            if not all(map(_BYTE_OF.__contains__, piece)):
+                return piece.encode()  # plain text in the vocabulary, which the decoder takes as it is
             return bytes(_BYTE_OF[character] for character in piece)
         if self._spelling == "byte-fallback":
             if match := _BYTE_PIECE.fullmatch(piece):
