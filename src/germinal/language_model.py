@@ -30,7 +30,7 @@ from germinal.layers.linear import base_state_dict
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.models.transformer import Transformer
-from germinal.objectives.language_modelling import causal_lm_loss, labelled_tokens
+from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_tokens
 from germinal.progress import Progress, Reporter, silent
 from germinal.text.chat_template import ChatTemplate, Message
 from germinal.text.detokenizer import Detokenizer
@@ -253,14 +253,25 @@ class LanguageModel:
     def loss(
         self,
         input_ids: Tensor | SequenceOf[SequenceOf[int]],
-        labels: Tensor | SequenceOf[SequenceOf[int]],
         attention_mask: Tensor | None = None,
-    ) -> float:
-        """Mean cross-entropy of the labelled tokens [B, T], -100 ignored, each predicted from what stands before it."""
-        hidden_states, _ = self._hidden_states(input_ids, attention_mask)
-        targets = torch.as_tensor(labels, device=self.network.device)
-        total = causal_lm_loss(hidden_states, targets, self.network.logits)
-        return total.item() / max(1, labelled_tokens(targets))
+        labels: Tensor | SequenceOf[SequenceOf[int]] | None = None,
+    ) -> Tensor:
+        """Mean cross-entropy of the labelled tokens, each predicted from what stands before it.
+
+        Args:
+            input_ids: [B, T].
+            attention_mask: [B, T], nonzero where a token is real.
+            labels: [B, T], -100 where a token has no part in the loss; every real token has one when not given.
+
+        Returns:
+            A float32 scalar in [0, inf).
+        """
+        hidden_states, ids = self._hidden_states(input_ids, attention_mask)
+        if labels is None:
+            mask = torch.ones_like(ids) if attention_mask is None else torch.as_tensor(attention_mask).to(ids.device)
+            labels = ids.masked_fill(mask == 0, IGNORED)
+        targets = torch.as_tensor(labels, device=ids.device)
+        return causal_lm_loss(hidden_states, targets, self.network.logits) / max(1, labelled_tokens(targets))
 
     def _hidden_states(
         self, input_ids: Tensor | SequenceOf[SequenceOf[int]], attention_mask: Tensor | None
