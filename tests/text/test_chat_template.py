@@ -125,7 +125,7 @@ def test_objects_do_not_bring_their_methods_along() -> None:
     messages = [{"role": "user", "content": Text("hi")}]
     with pytest.raises(TemplateError):
         ChatTemplate("{{ messages[0].content.secret() }}").render(messages)
-    with pytest.raises(TemplateError, match="not PosixPath|not WindowsPath"):
+    with pytest.raises(TemplateError, match=r"not (Posix|Windows)Path"):
         ChatTemplate("x").render([{"role": "user", "content": Path("x")}])
 
 

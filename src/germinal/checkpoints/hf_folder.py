@@ -26,6 +26,9 @@ _TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_tok
 
 def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
     """Read a folder; errors are those of `checkpoint.read`."""
+    packed = sorted(folder.glob("*.gguf"))
+    if packed and not (folder / "config.json").exists():
+        raise CheckpointError("has no config.json.", where=str(folder), hint=f"Name the file itself: {packed[0]}.")
     published = read_json(folder / "config.json")
     family = families.for_hf(published)
     if published.get("quantization_config"):

