@@ -23,6 +23,7 @@ from germinal.generation.config import GenerationConfig, parse_logit_bias
         ("temperature", float("nan")),
         ("temperature", float("inf")),
         ("temperature", "hot"),
+        ("temperature", 10**400),
         ("top_k", -1),
         ("top_k", 1.5),
         ("top_p", 0.0),

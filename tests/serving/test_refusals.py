@@ -90,6 +90,8 @@ def test_an_unknown_field_is_refused_by_name(url: str, param: str, fields: dict[
         ("temperature", {"temperature": -1}),
         ("temperature", {"temperature": 2.5}),
         ("temperature", {"temperature": "0"}),
+        ("temperature", {"temperature": 10**400}),
+        ("min_p", {"temperature": 1, "min_p": 10**400}),
         ("top_p", {"temperature": 1, "top_p": 0}),
         ("top_p", {"temperature": 0, "top_p": 7}),
         ("top_k", {"temperature": 1, "top_k": -3}),

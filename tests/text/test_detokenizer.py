@@ -135,7 +135,7 @@ def test_real_text_comes_in_whole_characters(kind: str, text: str) -> None:
 
 
 def test_plain_text_in_a_byte_level_vocabulary() -> None:
-    """Some vocabularies hold pieces that are not spelt in the byte-level alphabet; the decoder takes them as they are."""
+    """Some hold pieces that are not spelt in the byte-level alphabet; the decoder takes them as they are."""
     backend = tokenizers.Tokenizer(models.BPE(vocab={"two words": 0, "日本": 1, "Ã": 2, "©": 3}, merges=[]))
     backend.decoder = decoders.ByteLevel()
     tokenizer = Tokenizer(backend)

@@ -22,7 +22,7 @@ class Rule:
         type: int, float or str, of one item when `many`.
         help: One line for a user.
         allowed: The values it takes, in words.
-        convert: Brings a value into its stored form; TypeError or ValueError where that cannot be.
+        convert: Brings a value into its stored form, or raises a TypeError, ValueError or OverflowError.
         holds: Whether a converted value is in range.
         optional: None means that the setting is off.
         off: A value that switches the setting off too; it is stored as None.
@@ -48,7 +48,7 @@ class Rule:
             return None
         try:
             converted = self.convert(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             converted = None
         if converted is None or not self.holds(converted):
             raise SettingError(f"{value!r} is not {self.allowed}.", where=name)
