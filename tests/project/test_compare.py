@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -42,9 +43,12 @@ def test_differing_examples_come_with_raw_outputs(ledger: Ledger) -> None:
     assert [difference.row_id for difference in comparison.differing] == expected
     assert expected
     failed = next(difference for difference in comparison.differing if difference.first.answer is None)
-    assert failed.first.raw == " What a film!\nReally"
+    assert failed.first.text == failed.first.raw == " What a film!\nReally"
     assert failed.first.error == "no label in the text"
-    assert {"neg", "pos"} == {part.split()[0] for part in failed.second.raw.split(", ")}
+    assert failed.second.text is None
+    assert failed.second.probabilities is not None
+    assert failed.second.probabilities.keys() == {"neg", "pos"}
+    assert re.fullmatch(r"(neg|pos) 0\.\d{3}, (neg|pos) 0\.\d{3}", failed.second.raw)
 
 
 def test_a_candidate_with_one_replicate_may_be_named_by_itself_others_not(ledger: Ledger) -> None:
@@ -73,6 +77,7 @@ def test_terminal_shows_text_as_it_is(ledger: Ledger) -> None:
     text = comparison.text(width=100)
     assert max(map(len, text.splitlines())) <= 100
     assert "exploratory" in text
+    assert all(line == line.rstrip() for line in text.splitlines())
     assert f"{len(comparison.differing)} examples answered differently" in text
     nasty = [difference for difference in comparison.differing if difference.input == NASTY]
     assert not nasty or "<script>alert('x')</script>" in text
@@ -81,4 +86,4 @@ def test_terminal_shows_text_as_it_is(ledger: Ledger) -> None:
 def test_json(ledger: Ledger, tmp_path: Path) -> None:
     dumped = json.loads(json.dumps(compare(ledger, GENERATE, "tfidf").to_json()))
     assert dumped["first"] == GENERATE
-    assert dumped["differing"][0]["second"].keys() == {"answer", "correct", "raw", "error"}
+    assert dumped["differing"][0]["second"].keys() == {"answer", "correct", "text", "probabilities", "error"}

@@ -15,6 +15,7 @@ from germinal.errors import LedgerError, SettingError
 from germinal.evaluation import evaluator
 from germinal.evaluation.sample import Sample
 from germinal.ledger import AnswerRecord, Ledger
+from germinal.project import wording
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -22,12 +23,24 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What one trial made of one example; `raw` is the text it generated, or the probabilities of the labels."""
+    """What one trial made of one example.
+
+    Attributes:
+        answer: The label, or None when there was none.
+        text: What it generated, None where it generated nothing that the label does not say.
+        probabilities: Of the labels, where the rule gives them.
+    """
 
     answer: str | None
     correct: bool
-    raw: str
+    text: str | None
+    probabilities: dict[str, float] | None
     error: str | None
+
+    @property
+    def raw(self) -> str:
+        """The text as it was generated, else the probabilities, else nothing."""
+        return self.text if self.text is not None else wording.probabilities(self.probabilities or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,17 +175,5 @@ def _difference(first: AnswerRecord, second: AnswerRecord) -> Difference:
 
 def reply(answer: AnswerRecord) -> Reply:
     """An answer with the raw output that it came from."""
-    return Reply(answer.answer, answer.correct, raw_output(answer), answer.error)
-
-
-def raw_output(answer: AnswerRecord) -> str:
-    """The text as it was generated, else the probability of each label, else nothing.
-
-    A text that is the label to the letter says nothing new: so answer the baselines.
-    """
-    if answer.text is not None and answer.text != answer.answer:
-        return answer.text
-    if answer.probabilities:
-        ordered = sorted(answer.probabilities.items(), key=lambda item: -item[1])
-        return ", ".join(f"{label} {probability:.3f}" for label, probability in ordered)
-    return ""
+    text = None if answer.text == answer.answer else answer.text  # so answer the baselines: the label to the letter
+    return Reply(answer.answer, answer.correct, text, answer.probabilities, answer.error)

@@ -46,7 +46,7 @@ def _cells(comparison: TrialComparison) -> RenderableType:
     ]
     heads = [f"{comparison.n:,} {comparison.split} examples", "B right", "B wrong", ""]
     cells = table(heads, [[name, *map(str, row)] for name, *row in counts], styles=["", "", "dim"])
-    return Padding(cells, (1, 0))
+    return Padding(cells, (1, 0), expand=False)
 
 
 def _verdict(comparison: TrialComparison) -> RenderableType:
@@ -65,9 +65,10 @@ def _example(difference: Difference) -> RenderableType:
         text.append(f"\n  {name} ")
         text.append("✓ " if given.correct else "✗ ", style="green" if given.correct else "red")
         text.append(_said(given))
-    return Padding(text, (1, 0, 0, 0))
+    return Padding(text, (1, 0, 0, 0), expand=False)
 
 
 def _said(given: Reply) -> str:
     answer = given.answer if given.answer is not None else f"no answer ({given.error or 'nothing that is a label'})"
-    return f"{answer}  {given.raw!r}" if given.raw else answer
+    raw = repr(given.text) if given.text is not None else wording.probabilities(given.probabilities or {})
+    return f"{answer}  {raw}".rstrip()

@@ -44,7 +44,7 @@ def _heading(title: str, board: Leaderboard | None = None, split: str = "") -> R
     text = Text(title, style="bold")
     if board is not None and split in board.splits:
         text.append(f"  {board.splits[split].rows:,} examples", style="dim")
-    return Padding(text, (1, 0, 0, 0))
+    return Padding(text, (1, 0, 0, 0), expand=False)
 
 
 def _quality(board: Leaderboard) -> Table:

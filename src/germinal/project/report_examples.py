@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from germinal.ledger import AnswerRecord, Ledger, PromptRecord, Results
-from germinal.project.compare import raw_output
+from germinal.project.compare import reply
 from germinal.project.leaderboard import Leaderboard
 
 MOST_EXAMPLES = 1000  # of one split in one page; the ledger has them all
@@ -89,7 +89,7 @@ def _replies(answers: Sequence[AnswerRecord], shown: Sequence[AnswerRecord]) -> 
     """[answer or None, 1 when right, raw output] for each shown row; None where the trial has no answer to it."""
     by_row = {answer.row_id: answer for answer in answers}
     found = (by_row.get(row.row_id) for row in shown)
-    return [None if answer is None else [answer.answer, int(answer.correct), raw_output(answer)] for answer in found]
+    return [None if answer is None else [answer.answer, int(answer.correct), reply(answer).raw] for answer in found]
 
 
 def prompt_groups(board: Leaderboard, results: Results, ledger: Ledger) -> list[PromptGroup]:

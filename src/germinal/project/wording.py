@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from germinal.ledger import ComparisonRecord, Figure, SuccessRecord
 from germinal.project.leaderboard import Leaderboard, Limit
 
@@ -66,6 +68,11 @@ def memory(size: float | None) -> str:
     if size is None:
         return "–"
     return f"{size / 2**20:.0f} MiB" if size < 2**30 else f"{size / 2**30:.2f} GiB"
+
+
+def probabilities(of: Mapping[str, float]) -> str:
+    """Labels with their probabilities, the likeliest first."""
+    return ", ".join(f"{label} {value:.3f}" for label, value in sorted(of.items(), key=lambda item: -item[1]))
 
 
 def factor(times: float | None) -> str:
