@@ -132,7 +132,7 @@ def test_killed_at_twenty_moments_and_resumed_it_is_as_if_nothing_had_been(
             if killed < KILLS and process.poll() is None:
                 process.send_signal(signal.SIGKILL)
                 assert process.wait() == -signal.SIGKILL
-                killed += 1
+                killed += Project(folder).ledger.runs()[0].status == "running"  # else it was over but for the exit
                 during.append(_running_kind(folder))
                 continue
             assert process.wait(timeout=300) == 0, process.stderr.read() if process.stderr else ""
@@ -143,7 +143,7 @@ def test_killed_at_twenty_moments_and_resumed_it_is_as_if_nothing_had_been(
         assert facts == {name: expected[name] for name in facts}
         statuses = [run.status for run in Project(folder).ledger.runs()]
         assert statuses[0] == "finished"
-        assert set(statuses[1:]) <= {"interrupted"}
+        assert set(statuses[1:]) <= {"interrupted", "finished"}
     assert "tune" in during, during
     assert "predict" in during or "calibrate" in during, during
 

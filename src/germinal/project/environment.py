@@ -22,7 +22,7 @@ def environment(folder: Path) -> Environment:
         germinal=germinal.__version__,
         python=platform.python_version(),
         platform=platform.platform(),
-        device=_device(),
+        device=device(),
         git_commit=commit,
         git_dirty=dirty,
         versions=versions(_RECORDED),
@@ -41,7 +41,8 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=1)
-def _device() -> str:
+def device() -> str:
+    """What computes here."""
     import torch
 
     if torch.cuda.is_available():

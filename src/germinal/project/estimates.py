@@ -1,15 +1,222 @@
-"""What each trial will take: parameters, memory and time, before it runs; and what these figures stand on."""
+"""What each trial will take before it runs: parameters, memory and time; and what these figures stand on.
+
+Memory is that of this process plus weights, key-value cache and activations of the largest step. Time is tokens times
+parameters over the speed of this machine: of earlier steps in the ledger if there are any, else of a matrix product
+that is measured here and now. After a run the ledger says by what factor they were off.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from statistics import mean, median
 
+from germinal.data import read_table
+from germinal.data.dataset import inputs_of
 from germinal.ledger import EstimateRecord, Ledger
+from germinal.models.config import TransformerConfig
+from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
+from germinal.project.config import ProjectConfig
+from germinal.project.models import locate
 from germinal.project.plan import Resolver
+from germinal.project.trials import Trial
 from germinal.project.wiring import Wiring
 
+_CHARACTERS_A_TOKEN = 4.2  # of English under a vocabulary of some 50,000
+_BYTES = {"float32": 4, "bfloat16": 2}
+_TOKENS_A_STEP = 256  # what the engine computes at once, at most
+_SLOTS = 32  # sequences that its cache holds
+_EFFICIENCY = 0.5  # of a matrix product's speed, with attention, norms and small batches between
+_TRAINING_PASSES = 3.0  # forward, backward to the adapters, and what checkpoints and validation take
 
-def estimate_trials(
-    wiring: Wiring, resolver: Resolver, ledger: Ledger, folder: Path, before: int | None = None
-) -> dict[str, EstimateRecord]:
-    return {}
+
+@dataclass(frozen=True)
+class ModelSize:
+    """A model's config and the number of its parameters."""
+
+    config: TransformerConfig
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """Rows and mean tokens of a project, from its data file."""
+
+    dev: int
+    train: int
+    input_tokens: float
+    longest_input: float
+    labels: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """How fast this machine is, in tokens x parameters a second, and how that is known."""
+
+    work_per_second: float
+    basis: str
+
+
+def estimate_trials(wiring: Wiring, resolver: Resolver, ledger: Ledger, folder: Path) -> dict[str, EstimateRecord]:
+    """Estimates by trial. Baselines, which take next to nothing, have none; nor have models that are not here yet.
+
+    Raises:
+        DataError: the data file is missing or malformed.
+    """
+    sizes = _model_sizes(wiring, folder)
+    if not sizes:
+        return {}
+    amounts = _amounts(wiring, resolver, folder)
+    speed = _speed(ledger)
+    resting = _resident_bytes()
+    return {
+        trial.id: _estimate(trial, wiring.config, sizes[trial.model], amounts, speed, resting)
+        for trial in wiring.trials
+        if trial.model in sizes
+    }
+
+
+def _estimate(
+    trial: Trial, config: ProjectConfig, size: ModelSize, amounts: Amounts, speed: Speed, resting: int
+) -> EstimateRecord:
+    own, shared = _prompt_tokens(trial, config, amounts)
+    longest = own + shared + amounts.longest_input - amounts.input_tokens + 8
+    asked = {"generated": 0.0, "scored": 0.0}
+    if "generate" in config.adapt.prompt.rules:
+        asked["generated"] = float(config.apply.generation.get("max_new_tokens", 4))
+    if {"likelihood", "calibrated"} & set(config.adapt.prompt.rules):
+        asked["scored"] = float(amounts.labels)
+    computed = shared + amounts.dev * (own + sum(asked.values()))
+    if trial.rule == "calibrated":
+        batch = config.adapt.prompt.calibration == "batch"
+        computed += shared + (BATCH_CALIBRATION_INPUTS if batch else len(CONTENT_FREE_INPUTS)) * (own + asked["scored"])
+    lora = config.adapt.lora if trial.adapter else None
+    if lora:
+        computed += _TRAINING_PASSES * lora.epochs * min(amounts.train, lora.max_examples or amounts.train) * (own + 2)
+    weight_bytes = size.parameters * _BYTES[trial.precision or "float32"]
+    cache_bytes = int(_cache_bytes(size.config, trial) * _SLOTS * longest)
+    activation_bytes = int(_activation_bytes(size.config) * min(_TOKENS_A_STEP, _SLOTS * longest))
+    if lora:
+        activation_bytes = max(activation_bytes, int(_training_bytes(size.config) * lora.micro_batch_size * longest))
+    own_rule = asked["generated" if trial.rule == "generate" else "scored"]
+    return EstimateRecord(
+        parameters=size.parameters,
+        weight_bytes=weight_bytes,
+        cache_bytes=cache_bytes,
+        activation_bytes=activation_bytes,
+        memory_bytes=resting + weight_bytes + cache_bytes + activation_bytes,
+        seconds=computed * size.parameters / speed.work_per_second,
+        tokens=int(shared + amounts.dev * (own + own_rule)),
+        basis=speed.basis,
+    )
+
+
+def _prompt_tokens(trial: Trial, config: ProjectConfig, amounts: Amounts) -> tuple[float, float]:
+    """Tokens of one block with its input, and those of the worked examples, which all prompts share."""
+    prompt = config.adapt.prompt
+    frame = (len(prompt.instruction) + len(prompt.answer)) / _CHARACTERS_A_TOKEN + 2
+    if prompt.chat:
+        frame += 16  # a turn's special tokens and roles
+    own = frame + amounts.input_tokens
+    return own, (trial.shots or 0) * (own + 2)
+
+
+def _cache_bytes(config: TransformerConfig, trial: Trial) -> int:
+    """Keys and values of one token."""
+    return 2 * config.num_layers * config.num_kv_heads * config.head_dim * _BYTES[trial.precision or "float32"]
+
+
+def _activation_bytes(config: TransformerConfig) -> int:
+    """What one token holds while it goes through a block, and its share of the logits."""
+    return (
+        4 * (6 * config.hidden_size + 3 * config.intermediate_size) + 4 * config.vocab_size * _SLOTS // _TOKENS_A_STEP
+    )
+
+
+def _training_bytes(config: TransformerConfig) -> int:
+    """What one token holds through all blocks until its gradient is taken."""
+    return 4 * config.num_layers * (10 * config.hidden_size + 4 * config.intermediate_size)
+
+
+def _model_sizes(wiring: Wiring, folder: Path) -> dict[str | None, ModelSize]:
+    found: dict[str | None, ModelSize] = {}
+    for reference in {trial.model for trial in wiring.trials if trial.model}:
+        path = locate(reference, folder, fetch=False)
+        if path is not None:
+            found[reference] = size_of(path)
+    return found
+
+
+def size_of(path: Path) -> ModelSize:
+    """A model's size, from the header of its files alone."""
+    from germinal.checkpoints.gguf_header import read_header
+    from germinal.checkpoints.hf_folder import read_json
+    from germinal.models import families
+    from germinal.models.transformer import Transformer
+
+    if path.is_dir():
+        published = read_json(path / "config.json")
+        config = families.for_hf(published).config_from_hf(published)
+    else:
+        metadata: Mapping[str, object] = read_header(path).metadata
+        family = families.for_gguf(str(metadata.get("general.architecture")))
+        assert family.config_from_gguf is not None
+        config = family.config_from_gguf(dict(metadata), {})
+    network = Transformer(config, device="meta")
+    return ModelSize(config, sum(weight.numel() for weight in network.parameters()))
+
+
+def _amounts(wiring: Wiring, resolver: Resolver, folder: Path) -> Amounts:
+    texts = [
+        len(text) / _CHARACTERS_A_TOKEN for text in inputs_of(read_table(folder / wiring.data.path), wiring.data.input)
+    ]
+    resolved = resolver.look(wiring.data)
+    if resolved and resolved.record:
+        splits = resolved.record.values["splits"]
+        dev, train = splits["dev"]["rows"], splits["train"]["rows"]
+        labels = len(resolved.record.values["labels"])
+    else:
+        counts = [
+            size if isinstance(size, int) else int(size * len(texts)) for size in (wiring.data.dev, wiring.data.test)
+        ]
+        dev, train, labels = counts[0], max(0, len(texts) - sum(counts)), max(2, len(wiring.config.scope.labels))
+        dev = min(dev, wiring.data.limit or dev)
+    return Amounts(dev, train, mean(texts), max(texts), labels)
+
+
+def _speed(ledger: Ledger) -> Speed:
+    """From what steps on this machine took, else from a short measurement."""
+    from germinal.project.environment import device
+
+    here = device()
+    known = [
+        step.values["parameters"] * sum(step.values["tokens"].values()) / step.seconds
+        for step in ledger.measured("predict")
+        if step.seconds > 0 and step.values.get("prompts") and step.environment.device == here
+    ]
+    if known:
+        return Speed(median(known), f"{len(known)} earlier steps on this machine")
+    return Speed(_matrix_speed() * _EFFICIENCY, "a matrix product measured on this machine")
+
+
+@lru_cache(maxsize=1)
+def _matrix_speed() -> float:
+    """Multiplications a second of a product the size of a small model's."""
+    import torch
+
+    left, right = torch.randn(256, 1024), torch.randn(1024, 1024)
+    left @ right  # threads start
+    count, start = 0, time.perf_counter()
+    while time.perf_counter() - start < 0.1:
+        left @ right
+        count += 1
+    return count * left.numel() * right.shape[1] / (time.perf_counter() - start)
+
+
+def _resident_bytes() -> int:
+    import psutil
+
+    return int(psutil.Process().memory_info().rss)

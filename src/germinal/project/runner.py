@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from germinal.errors import GerminalError, ProjectBusyError
-from germinal.ledger import Environment, Ledger, StepRecord
+from germinal.ledger import Environment, EstimateRecord, Ledger, StepRecord
 from germinal.progress import Progress, Reporter, silent
 from germinal.project import memory
 from germinal.project.environment import environment
@@ -80,6 +80,7 @@ class Runner:
     _cached: Counter[str] = field(default_factory=Counter)
     _rows: RowCount = field(default_factory=RowCount)
     _records: dict[str, StepRecord] = field(default_factory=dict)
+    _estimates: dict[str, EstimateRecord] = field(default_factory=dict)
 
     def run(self) -> RunSummary:
         """Run the project to its end.
@@ -96,6 +97,7 @@ class Runner:
             config = self.wiring.config.model_dump(mode="json")
             self._run_id = self.ledger.begin_run(config, self.overrides, self.limit, self._environment)
             with self._recorded():
+                self._foretell()
                 self._do_all(in_order([self.wiring.choose], self._resolver.recipes.key))
                 tested = self.wiring.tested_trials(self._record(self.wiring.choose))
                 self._do_test(tested)
@@ -147,6 +149,15 @@ class Runner:
             return
         self._records[recipe] = self._execute(step, resolved, inputs)
         self._run[step.kind] += 1
+        if step.kind in ("data", "model"):
+            self._foretell()
+
+    def _foretell(self) -> None:
+        """Estimate what can be estimated before it is measured: a model that was just fetched, its trials."""
+        from germinal.project.estimates import estimate_trials
+
+        known = estimate_trials(self.wiring, self._resolver, self.ledger, self.folder)
+        self._estimates = {**known, **self._estimates}
 
     def _execute(self, step: Step, resolved: Resolved, inputs: Mapping[str, StepRecord]) -> StepRecord:
         key = resolved.key.digest
@@ -224,15 +235,12 @@ class Runner:
 
     def _trials(self, tested: Sequence[Trial]) -> list[dict[str, Any]]:
         """The trials as the ledger keeps them, with the steps that are finished."""
-        from germinal.project.estimates import estimate_trials
-
-        estimates = estimate_trials(self.wiring, self._resolver, self.ledger, self.folder, before=self._run_id)
         replicate = {trial.id: place for item in self.wiring.candidates for place, trial in enumerate(item.trials)}
         rows = []
         for position, trial in enumerate(self.wiring.trials):
             steps = self.wiring.steps(trial, "dev") | (self.wiring.steps(trial, "test") if trial in tested else {})
             recipes = {role: self._resolver.recipes.key(step) for role, step in steps.items()}
-            estimate = estimates.get(trial.id)
+            estimate = self._estimates.get(trial.id)
             rows.append(
                 {
                     "trial_id": trial.id,
