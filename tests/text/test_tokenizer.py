@@ -106,10 +106,18 @@ def test_a_continuation_is_encoded_jointly(tokenizer: Tokenizer, context: str, c
     assert after
 
 
-def test_white_space_before_a_continuation_belongs_to_it(tokenizer: Tokenizer) -> None:
-    assert tokenizer.encode_continuation("Sentiment: ", "Positive") == tokenizer.encode_continuation(
-        "Sentiment:", " Positive"
-    )
+def test_a_token_across_the_border_belongs_to_the_continuation(tokenizer: Tokenizer) -> None:
+    apart = tokenizer.encode_continuation("Sentiment:", " Positive")
+    assert tokenizer.encode_continuation("Sentiment: ", "Positive") == apart
+    assert tokenizer.decode(apart[1]) == " Positive"
+
+
+def test_a_chats_last_line_break_stays_with_the_context(tokenizer: Tokenizer) -> None:
+    context = tokenizer.template.render([{"role": "user", "content": "A film"}])
+    assert context.endswith("assistant\n")
+    before, after = tokenizer.encode_continuation(context, "Positive", add_special_tokens=False)
+    assert before == tokenizer.encode(context, add_special_tokens=False)
+    assert tokenizer.decode(after) == "Positive"
 
 
 def test_truncation_and_padding_of_the_file_are_switched_off(tokenizer: Tokenizer, copy: Path) -> None:

@@ -1,7 +1,7 @@
 """A conversation that goes on for longer than the context window: the oldest turns make room, and the caller is told.
 
-The system message and the newest user turn always stay. Turns leave in pairs, a question with its answer, so that what is
-left starts with a user turn as chat templates expect.
+The system message and the newest user turn always stay. Turns leave in pairs, a question with its answer, so that what
+is left starts with a user turn as chat templates expect.
 """
 
 from __future__ import annotations
@@ -47,6 +47,6 @@ def fit_conversation(
         if tokens + reserve <= context_window:
             return FittedConversation(tuple(kept), tokens, dropped=start)
     raise ContextWindowError(
-        f"the last message takes {tokens} tokens, the answer up to {reserve}; the context window holds {context_window}.",
+        f"the last message has {tokens} tokens, the answer up to {reserve}; the context window holds {context_window}.",
         hint="Shorten the message, or lower max_new_tokens.",
     )

@@ -98,12 +98,12 @@ class Tokenizer:
     ) -> tuple[list[int], list[int]]:
         """Token ids of a context and of what follows it, encoded as one text and then cut.
 
-        White space at the end of the context goes to the continuation, as lm-evaluation-harness does. Where a token
-        spans the border it counts as continuation, so that the two parts together are always the joint encoding.
+        A token that spans the border ("Sentiment: " and "Positive" share " Positive") counts as continuation, so that
+        the two parts together are always the joint encoding. lm-evaluation-harness gives all white space at the end of
+        the context to the continuation; here a line break that a chat template ends with stays with the context.
         """
-        stripped = context.rstrip()
         whole = self.encode(context + continuation, add_special_tokens)
-        alone = self.encode(stripped, add_special_tokens)
+        alone = self.encode(context, add_special_tokens)
         border = 0
         for left, right in zip(alone, whole, strict=False):
             if left != right:
