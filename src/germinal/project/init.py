@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -17,7 +17,7 @@ from typing import Literal
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from germinal.data.dataset import Dataset, make_dataset
-from germinal.data.readers import read_table
+from germinal.data.readers import Table, read_table
 from germinal.data.splits import check_labels, split
 from germinal.errors import DataError, ProjectFileError, UnsupportedError
 from germinal.evaluation.power import detectable_difference
@@ -131,12 +131,7 @@ def propose(
             the same input with two targets, or a label too rare to be in the training split.
         UnsupportedError: another task.
     """
-    if task not in (None, "classification"):
-        raise UnsupportedError(f"no project can be proposed for the task '{task}' yet.", hint="Known: classification.")
-    table = read_table(data)
-    for name in (input, target, group):
-        if name is not None:
-            table.require_column(name)
+    table = _readable(data, task, (input, target, group))
     columns = describe(table)
     found_target = Guess(target) if target else guess_target(columns, input)
     found_input = Guess(input) if input else guess_input(columns, found_target.name)
@@ -191,6 +186,16 @@ def write_project(proposal: Proposal, path: str | Path, overwrite: bool = False)
     write_text(file.parent / SCHEMA_FILE, schema_text())
     write_text(file, proposal.toml(file.parent))
     return file
+
+
+def _readable(data: str | Path, task: str | None, named: Iterable[str | None]) -> Table:
+    if task not in (None, "classification"):
+        raise UnsupportedError(f"no project can be proposed for the task '{task}' yet.", hint="Known: classification.")
+    table = read_table(data)
+    for name in named:
+        if name is not None:
+            table.require_column(name)
+    return table
 
 
 def _chosen(found_input: Guess, found_target: Guess, data: Path) -> tuple[str, str]:
