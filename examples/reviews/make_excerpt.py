@@ -35,8 +35,8 @@ ROWS_PER_LABEL = 1000
 
 def fetch(folder: Path) -> Path:
     """The source package, downloaded and not installed."""
-    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "vaderSentiment", "--dest", str(folder), PACKAGE]
-    subprocess.run(pip, check=True)
+    pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "vaderSentiment"]
+    subprocess.run([*pip, "--dest", str(folder), PACKAGE], check=True)
     return next(folder.glob("*.tar.gz"))
 
 
