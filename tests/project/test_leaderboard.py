@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import runpy
+import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +190,21 @@ def test_mixed_versions_name_the_library() -> None:
     counts = "2.12.0 (1 of 2 trials), 2.13.0 (2 of 2 trials)"
     assert sentences == [f"Different versions of torch took part in what is compared here: {counts}."]
     assert mixed_environments({"a": [environment()], "b": [environment()]}) == []
+
+
+def test_unknown_candidate_names_the_nearest(board: Leaderboard) -> None:
+    with pytest.raises(LedgerError) as error:
+        board.row("tfdif")
+    assert "tfidf" in str(error.value)
+
+
+def test_picture_of_the_leaderboard_is_whole_and_stands_alone(board: Leaderboard) -> None:
+    script = Path(__file__).parents[2] / "docs" / "images" / "make_leaderboard.py"
+    svg = runpy.run_path(str(script))["draw"](board, "germinal run <here>")
+    texts = [element.text for element in ElementTree.fromstring(svg).iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[0] == "$ germinal run <here>"
+    assert {row.label for row in board.rows} <= set(texts)
+    assert not re.search(r"href|url\(|@import", svg)
 
 
 def test_no_run_is_an_error(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
+from germinal.errors import LedgerError, nearest
 from germinal.ledger import (
     CandidateRecord,
     ChoiceRecord,
@@ -170,8 +171,15 @@ class Leaderboard:
         return sorted((row for row in self.rows if row.test), key=lambda row: not row.winner)
 
     def row(self, candidate: str) -> Row:
-        """The row of a candidate's id."""
-        return next(row for row in self.rows if row.id == candidate)
+        """The row of a candidate's id.
+
+        Raises:
+            LedgerError: there is no such candidate; names the nearest.
+        """
+        found = {row.id: row for row in self.rows}
+        if candidate not in found:
+            raise LedgerError(f"there is no candidate '{candidate}'.", hint=nearest(candidate, list(found)))
+        return found[candidate]
 
     def to_json(self) -> dict[str, Any]:
         """As JSON-ready values, in a fixed order."""
