@@ -108,6 +108,13 @@ def test_transformers_reads_what_we_write(pre: str, tmp_path: Path) -> None:
     assert again.fingerprint == ours.fingerprint
 
 
+@pytest.mark.parametrize("pre", ["llama3", "llama-v3"])
+def test_older_names_of_a_way_to_split(pre: str) -> None:
+    metadata = metadata_of(PAIRS["llama-bpe"], "llama-bpe")
+    now, before = (tokenizer_from_gguf({**metadata, "tokenizer.ggml.pre": each}, "x") for each in ("llama-bpe", pre))
+    assert before.fingerprint == now.fingerprint
+
+
 def test_user_defined_tokens_are_found_whole_and_shown() -> None:
     metadata = metadata_of(PAIRS["gpt-2"], "gpt-2")
     place = metadata["tokenizer.ggml.tokens"].index("Ġthe")

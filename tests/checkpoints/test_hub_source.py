@@ -80,7 +80,7 @@ def test_a_model_is_fetched_whole_and_once(setting: Setting, llama_folder: Path)
     assert first["done"] == sorted(first["done"])
     checkpoint, expected = read(folder), read(llama_folder)
     assert all(torch.equal(checkpoint.state_dict[name], tensor) for name, tensor in expected.state_dict.items())
-    assert checkpoint.card.licence == "mit"
+    assert (checkpoint.card.name, checkpoint.card.source, checkpoint.card.licence) == ("org/tiny", "hf:org/tiny", "mit")
     before = len(setting.hub.downloads())
     assert setting.fetch("hf:org/tiny@main")["path"] == first["path"]
     assert len(setting.hub.downloads()) == before

@@ -23,6 +23,7 @@ _LLAMA3 = (
     r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+_LLAMA3_NAMES = frozenset({"llama-bpe", "llama3", "llama-v3"})
 
 
 class _Kind(IntEnum):
@@ -75,7 +76,7 @@ def _splitting(pre: str | None, name: str) -> tuple[normalizers.Normalizer | Non
     known: dict[str, tuple[normalizers.Normalizer | None, pre_tokenizers.PreTokenizer]] = {
         "gpt-2": (None, gpt2),
         "smollm": (None, pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])),
-        "llama-bpe": (None, split(_LLAMA3)),
+        **dict.fromkeys(_LLAMA3_NAMES, (None, split(_LLAMA3))),
         "qwen2": (normalizers.NFC(), split(_QWEN2)),
     }
     if pre not in known:
@@ -93,7 +94,7 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], name: str) -> Ba
     normalizer, pre_tokenizer = _splitting(pre, name)
     merges = [tuple(merge.split(" ")) for merge in _required(metadata, "merges", name)]
     # Llama 3's vocabulary has whole words that its merges do not reach; they are looked up first.
-    backend = _backend(tokens, merges, name, ignore_merges=pre == "llama-bpe")
+    backend = _backend(tokens, merges, name, ignore_merges=pre in _LLAMA3_NAMES)
     if normalizer is not None:
         backend.normalizer = normalizer
     backend.pre_tokenizer = pre_tokenizer
@@ -167,7 +168,7 @@ def _config(metadata: Mapping[str, Any], tokens: list[str], name: str) -> dict[s
 
 def _add_borders(backend: Backend, metadata: Mapping[str, Any], tokens: list[str], kind: str) -> None:
     """Put the first and last token around every text where the model's format has them."""
-    by_default = kind == "llama" or metadata.get("tokenizer.ggml.pre") == "llama-bpe"  # where older files leave it out
+    by_default = kind == "llama" or metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES  # where older files are silent
     wanted = {
         "bos": metadata.get("tokenizer.ggml.add_bos_token", by_default),
         "eos": metadata.get("tokenizer.ggml.add_eos_token", False),

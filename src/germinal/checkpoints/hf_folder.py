@@ -39,7 +39,8 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     state = assemble(
         stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)
     )
-    own_name = name or _name_of(folder)
+    source = _source_of(folder)
+    own_name = name or source.removeprefix("hf:")
     return Checkpoint(
         path=folder,
         config=config,
@@ -50,7 +51,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
         card=ModelCard(
             name=own_name,
             licence=read_licence(folder),
-            source=str(folder),
+            source=source,
             stored_precision=main_precision(stored.values()),
         ),
     )
@@ -116,10 +117,10 @@ def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, 
     return {key: published[key] for key in _TOKEN_IDS if published.get(key) is not None}
 
 
-def _name_of(folder: Path) -> str:
-    """The folder's name; in the hub's cache, where that is a commit's number, the repository's."""
+def _source_of(folder: Path) -> str:
+    """The folder's name; in the hub's cache, where that is a commit's number, the repository's reference."""
     path = folder.resolve()
     repository = path.parent.parent.name
     if path.parent.name == "snapshots" and repository.startswith("models--"):
-        return repository.removeprefix("models--").replace("--", "/")
+        return f"hf:{repository.removeprefix('models--').replace('--', '/')}"
     return path.name

@@ -10,6 +10,7 @@ import json
 import os
 import pickle
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -113,14 +114,20 @@ def _load(file: Any, name: str, dtype: torch.dtype) -> Tensor:
     return tensor.to(dtype)  # the mapped tensor itself when it is stored so
 
 
-def _read_pickle(path: Path) -> dict[str, Stored]:
-    try:
+def _load_pickle(path: Path) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch asks for a report to its tracker when it meets a newer pickle protocol
         try:
-            state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
             if "mmap can only be used" not in str(error):
                 raise
-            state = torch.load(path, map_location="cpu", weights_only=True)  # the format before torch 1.6
+            return torch.load(path, map_location="cpu", weights_only=True)  # the format before torch 1.6
+
+
+def _read_pickle(path: Path) -> dict[str, Stored]:
+    try:
+        state = _load_pickle(path)
     except pickle.UnpicklingError as error:
         raise UnsafeFileError(
             "is a pickle that holds more than tensors and could run code; it was not read.",

@@ -1,0 +1,192 @@
+"""PEFT folders that are not what they should be: each refused by name, and the network left as it was.
+
+That good ones are read and written as PEFT does is shown in tests/training/test_lora_parity.py.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from germinal.checkpoints.peft import adapter_digest, load_adapter, read_config, save_adapter
+from germinal.errors import (
+    CheckpointError,
+    GerminalError,
+    ModelNotFoundError,
+    SettingError,
+    UnsafeFileError,
+    UnsupportedError,
+)
+from germinal.layers.linear import LoRAConfig, adapted_layers, add_adapter, network_adapters, remove_adapter
+from germinal.models.families import build
+from germinal.models.families.llama import FAMILY
+from germinal.models.transformer import Transformer
+
+
+def make_network(**overrides: Any) -> Transformer:
+    torch.manual_seed(0)
+    sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_layers": 2, "num_heads": 4}
+    return build("llama", **{**sizes, "num_kv_heads": 2, "head_dim": 4, "max_position_embeddings": 64, **overrides})
+
+
+@pytest.fixture
+def network() -> Transformer:
+    return make_network()
+
+
+@pytest.fixture
+def folder(network: Transformer, tmp_path: Path) -> Path:
+    """A good adapter of q and v, rank 3."""
+    for part in add_adapter(network, "film", LoRAConfig(rank=3, alpha=6)).values():
+        nn.init.normal_(part.B)
+    save_adapter(network, "film", tmp_path / "adapter", family=FAMILY)
+    remove_adapter(network, "film")
+    return tmp_path / "adapter"
+
+
+def edit_config(folder: Path, **settings: Any) -> None:
+    file = folder / "adapter_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), **settings}))
+
+
+def edit_tensors(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> None:
+    file = folder / "adapter_model.safetensors"
+    tensors = load_file(file)
+    change(tensors)
+    save_file(tensors, file)
+
+
+def refused(network: Transformer, folder: Path, error: type[GerminalError], message: str) -> None:
+    before = set(adapted_layers(network))
+    with pytest.raises(error, match=message):
+        load_adapter(network, folder, "film", family=FAMILY)
+    assert network_adapters(network) == {}
+    assert set(adapted_layers(network)) == before
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_dora": True},
+        {"modules_to_save": ["lm_head"]},
+        {"rank_pattern": {"q_proj": 4}},
+        {"alpha_pattern": {"q_proj": 4}},
+        {"bias": "lora_only"},
+        {"lora_bias": True},
+        {"fan_in_fan_out": True},
+        {"layer_replication": [[0, 1]]},
+        {"trainable_token_indices": [1]},
+        {"init_lora_weights": "pissa"},
+        {"a_setting_of_next_year": 7},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_more_than_plain_lora_is_refused_by_its_setting(
+    network: Transformer, folder: Path, settings: dict[str, Any]
+) -> None:
+    edit_config(folder, **settings)
+    refused(network, folder, UnsupportedError, f"'{next(iter(settings))}' is ")
+
+
+def test_another_method_is_refused_by_name(network: Transformer, folder: Path) -> None:
+    edit_config(folder, peft_type="LOHA")
+    refused(network, folder, UnsupportedError, "holds a LOHA adapter")
+
+
+def test_missing_and_extra_tensors_are_listed(network: Transformer, folder: Path) -> None:
+    name = "base_model.model.model.layers.1.self_attn.q_proj.lora_A.weight"
+    edit_tensors(folder, lambda tensors: tensors.pop(name))
+    refused(network, folder, CheckpointError, f"lacks {name}")
+    edit_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(3, 16), "surplus": torch.zeros(1)}))
+    refused(network, folder, CheckpointError, "holds, beyond .* surplus")
+
+
+def test_misshapen_tensors_are_named_with_both_shapes(network: Transformer, folder: Path) -> None:
+    name = "base_model.model.model.layers.1.self_attn.v_proj.lora_B.weight"
+    edit_tensors(folder, lambda tensors: tensors.update({name: torch.zeros(9, 3)}))
+    refused(network, folder, CheckpointError, rf"{name} has shape \[9, 3\]; .* ask for \[8, 3\]")
+
+
+def test_a_rank_that_contradicts_the_tensors(network: Transformer, folder: Path) -> None:
+    edit_config(folder, r=4)
+    refused(network, folder, CheckpointError, r"has shape \[3, 16\]; .* ask for \[4, 16\]")
+
+
+def test_an_adapter_of_another_base(folder: Path) -> None:
+    refused(make_network(hidden_size=24, head_dim=6), folder, CheckpointError, "another base model")
+    refused(make_network(num_layers=1), folder, CheckpointError, "holds, beyond")
+    refused(make_network(num_layers=3), folder, CheckpointError, "lacks")
+
+
+def test_layers_that_the_model_does_not_have(network: Transformer, folder: Path) -> None:
+    edit_config(folder, target_modules=["c_attn"])
+    refused(network, folder, CheckpointError, "adapts .*c_attn.*, which the model does not have")
+
+
+@pytest.mark.parametrize("size", [0, 7, 200])
+def test_truncated_weights(network: Transformer, folder: Path, size: int) -> None:
+    file = folder / "adapter_model.safetensors"
+    file.write_bytes(file.read_bytes()[:size])
+    refused(network, folder, CheckpointError, "cannot be read")
+
+
+def test_a_pickle_is_never_opened(network: Transformer, folder: Path) -> None:
+    (folder / "adapter_model.safetensors").unlink()
+    refused(network, folder, ModelNotFoundError, "holds no adapter_model.safetensors")
+    (folder / "adapter_model.bin").write_bytes(b"\x80\x04")
+    refused(network, folder, UnsafeFileError, "is a pickle")
+
+
+def test_no_adapter_there(network: Transformer, tmp_path: Path) -> None:
+    refused(network, tmp_path, ModelNotFoundError, "holds no adapter_config.json")
+
+
+@pytest.mark.parametrize(
+    "text", ["{", "[]", '{"peft_type": "LORA"}', '{"peft_type": "LORA", "r": "x", "lora_alpha": 1}']
+)
+def test_a_config_that_is_none(network: Transformer, folder: Path, text: str) -> None:
+    (folder / "adapter_config.json").write_text(text)
+    refused(network, folder, CheckpointError, "adapter_config.json")
+
+
+def test_a_name_that_is_taken(network: Transformer, folder: Path) -> None:
+    load_adapter(network, folder, "film", family=FAMILY)
+    with pytest.raises(SettingError, match="already"):
+        load_adapter(network, folder, "film", family=FAMILY)
+    load_adapter(network, folder, "food", family=FAMILY)
+    assert list(network_adapters(network)) == ["film", "food"]
+
+
+def test_saved_again_it_is_the_same_bytes(network: Transformer, folder: Path, tmp_path: Path) -> None:
+    config = load_adapter(network, folder, "film", family=FAMILY)
+    assert config == read_config(folder) == LoRAConfig(rank=3, alpha=6)
+    save_adapter(network, "film", tmp_path / "again", family=FAMILY)
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "again" / file).read_bytes() == (folder / file).read_bytes()
+
+
+def test_layers_that_no_short_name_picks_out_are_named_in_full(network: Transformer, tmp_path: Path) -> None:
+    chosen = ["decoder.layers.0.self_attention.q_proj", "decoder.layers.1.self_attention.v_proj"]
+    add_adapter(network, "film", LoRAConfig(), layers=chosen)
+    save_adapter(network, "film", tmp_path / "adapter", family=FAMILY)
+    other = make_network()
+    load_adapter(other, tmp_path / "adapter", "film", family=FAMILY)
+    assert list(adapted_layers(other)) == chosen
+
+
+def test_digest_counts_what_the_adapter_does_and_nothing_else(folder: Path) -> None:
+    digest = adapter_digest(folder)
+    edit_config(folder, base_model_name_or_path="elsewhere", lora_dropout=0.5)
+    assert adapter_digest(folder) == digest
+    edit_config(folder, lora_alpha=7)
+    assert adapter_digest(folder) != digest
+    edit_config(folder, lora_alpha=6)
+    edit_tensors(folder, lambda tensors: next(iter(tensors.values())).add_(1))
+    assert adapter_digest(folder) != digest
