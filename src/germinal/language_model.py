@@ -153,8 +153,8 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights by content and of the tokenizer: where they came from does not matter."""
-        return fingerprint(base_state_dict(self.network), self.tokenizer, self._checkpoint_path)
+        """SHA-256 of the weights by content, of the config and the tokenizer: where they came from does not matter."""
+        return fingerprint(base_state_dict(self.network), self.tokenizer, self._checkpoint_path, self.config)
 
     # Text in, text out
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 
 import torch
@@ -41,7 +42,15 @@ def fingerprint(
         weights = remembered("weights", files, [_VERSION, kinds], lambda: weights_digest(state_dict))
     else:
         weights = weights_digest(state_dict)
-    return storage.digest([_VERSION, weights, tokenizer.fingerprint, repr(config)])
+    return storage.digest([_VERSION, weights, tokenizer.fingerprint, _settings(config)])
+
+
+def _settings(config: TransformerConfig | None) -> dict[str, str]:
+    """What a config says beyond its defaults: an axis that is added later leaves the models without it as they were."""
+    if config is None:
+        return {}
+    values = {field.name: (getattr(config, field.name), field.default) for field in fields(config)}
+    return {name: repr(value) for name, (value, default) in values.items() if value != default}
 
 
 def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
