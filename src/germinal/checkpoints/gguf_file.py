@@ -42,7 +42,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
     family = families.for_gguf(architecture)
     if family.config_from_gguf is None or family.gguf_rules is None:
         raise UnsupportedError(f"family '{family.name}' is not read from GGUF.", where=str(path))
-    config = read_config(partial(family.config_from_gguf, metadata, _config_tensors(header)))
+    config = read_config(partial(family.config_from_gguf, metadata, config_tensors(header)))
     stored = {
         tensor.name: Stored(
             tensor.shape, _PLAIN_NAMES.get(tensor.kind.name, tensor.kind.name), partial(_load, header, tensor)
@@ -73,7 +73,7 @@ def _load(header: GgufHeader, tensor: StoredTensor, dtype: torch.dtype) -> Tenso
     return dequantize(header.bytes_of(tensor), tensor.kind, tensor.shape, dtype)
 
 
-def _config_tensors(header: GgufHeader) -> dict[str, Tensor]:
+def config_tensors(header: GgufHeader) -> dict[str, Tensor]:
     """What a family may read its config from: the shape of every tensor, and the values of small plain ones."""
     return {
         name: _load(header, tensor, torch.float32)

@@ -8,7 +8,6 @@ that is measured here and now. After a run the ledger says by what factor they w
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -152,6 +151,7 @@ def _model_sizes(wiring: Wiring, folder: Path) -> dict[str | None, ModelSize]:
 
 def size_of(path: Path) -> ModelSize:
     """A model's size, from the header of its files alone."""
+    from germinal.checkpoints.gguf_file import config_tensors
     from germinal.checkpoints.gguf_header import read_header
     from germinal.checkpoints.hf_folder import read_json
     from germinal.models import families
@@ -161,10 +161,10 @@ def size_of(path: Path) -> ModelSize:
         published = read_json(path / "config.json")
         config = families.for_hf(published).config_from_hf(published)
     else:
-        metadata: Mapping[str, object] = read_header(path).metadata
-        family = families.for_gguf(str(metadata.get("general.architecture")))
+        header = read_header(path)
+        family = families.for_gguf(str(header.metadata.get("general.architecture")))
         assert family.config_from_gguf is not None
-        config = family.config_from_gguf(dict(metadata), {})
+        config = family.config_from_gguf(header.metadata, config_tensors(header))
     network = Transformer(config, device="meta")
     return ModelSize(config, sum(weight.numel() for weight in network.parameters()))
 
