@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 import torch
@@ -56,7 +55,3 @@ def test_a_type_that_nobody_unpacks_is_refused_by_name() -> None:
     kind = next(kind for kind in GGMLQuantizationType if kind.name == "Q8_K")
     with pytest.raises(UnsupportedError, match="Q8_K"):
         dequantize(random_blocks(kind, 1, 256).reshape(-1), kind, (1, 256), torch.float32)
-
-
-def test_the_package_is_the_one_expected() -> None:
-    assert hasattr(gguf, "GGUFReader")
