@@ -67,6 +67,12 @@ def test_pieces_of_any_size_give_the_whole(seed: int, batch: int, length: int, c
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_the_last_hidden_state_is_not_needed() -> None:
+    hidden_states, labels, head = problem()
+    whole = causal_lm_loss(hidden_states, labels, head)
+    torch.testing.assert_close(causal_lm_loss(hidden_states[:, :-1], labels, head), whole)
+
+
 def test_only_labelled_positions_reach_the_output_matrix() -> None:
     hidden_states, labels, head = problem()
     seen: list[int] = []

@@ -47,7 +47,7 @@ def causal_lm_loss(
     """Summed cross-entropy of the labelled tokens, each predicted from the position before it.
 
     Args:
-        hidden_states: [B, T, D].
+        hidden_states: [B, T, D], or [B, T - 1, D]: nothing is predicted from the last token.
         labels: [B, T], aligned with the input: the token itself where it counts, -100 elsewhere.
         project: Logits of hidden states, [N, D] -> [N, V].
         parameters: Whatever `project` uses that may want a gradient; more does no harm. Without it the work is not done
@@ -59,7 +59,7 @@ def causal_lm_loss(
     """
     targets = labels[:, 1:].flatten()  # [B (T-1)]
     counted = (targets != IGNORED).nonzero().squeeze(-1)  # [N]
-    picked = hidden_states[:, :-1].flatten(0, 1).index_select(0, counted)  # [N, D]
+    picked = hidden_states[:, : labels.shape[1] - 1].flatten(0, 1).index_select(0, counted)  # [N, D]
     return projected_cross_entropy(picked, targets[counted], project, parameters, chunk_size=chunk_size)
 
 

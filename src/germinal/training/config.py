@@ -29,7 +29,7 @@ class TrainingConfig:
         max_grad_norm: The gradient is shortened to this length; None leaves it.
         seed: Of the order of examples, dropout, the validation part and fresh weights.
         validation_fraction: Part of the examples, at least one if above 0, that only chooses the best checkpoint.
-        evaluate_every: Updates between two looks at the validation part; None is four times an epoch.
+        evaluate_every: Updates between two looks at the validation part; None is twice an epoch.
         save_every: Updates between two checkpoints; what is lost when the run is killed.
     """
 

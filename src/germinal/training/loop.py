@@ -195,7 +195,7 @@ class _Loop:
 
     def evaluates_after(self, step: int) -> bool:
         """Whether update `step` is followed by a look at the validation part."""
-        every = self.config.evaluate_every or -(-self.updates_per_epoch // 4)
+        every = self.config.evaluate_every or -(-self.updates_per_epoch // 2)
         return len(self.validation) > 0 and ((step + 1) % every == 0 or step + 1 == self.total_steps)
 
     def saves_after(self, step: int) -> bool:

@@ -83,11 +83,11 @@ def tune_lora(
 def answer_loss(network: nn.Module, batch: Batch) -> Tensor:
     """Summed cross-entropy of the answers of a batch.
 
-    Padding stands on the right, where a causal decoder never looks back from: no mask is needed, and attention keeps
-    its fastest path.
+    Padding stands on the right, where a causal decoder never looks: no mask is needed, and attention keeps its fastest
+    path. Nothing follows a last token, so that it needs no hidden state.
     """
     assert isinstance(network, Transformer)
-    hidden_states = network(batch.input_ids)
+    hidden_states = network(batch.input_ids[:, :-1])
     return causal_lm_loss(hidden_states, batch.labels, network.logits, network.parameters())
 
 
