@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import random_llama, small_tokenizer
 from gguf_writing import write_gguf
+from tiny_models import random_llama, small_tokenizer
 
 from germinal.checkpoints.checkpoint import Checkpoint, read
 from germinal.checkpoints.fingerprint import fingerprint, weights_digest

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import random_llama, small_tokenizer
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize as by_package
 from gguf_writing import gguf_name, permuted, write_gguf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tiny_models import random_llama, small_tokenizer
 
 from germinal.checkpoints.checkpoint import read
 from germinal.checkpoints.gguf_header import read_header

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CORPUS, small_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import CORPUS, small_tokenizer
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 

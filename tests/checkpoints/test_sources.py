@@ -325,7 +325,7 @@ def test_every_known_model_is_checked_above_and_well_formed() -> None:
 
 
 def test_the_tokenizer_alone_is_read_without_the_weights(llama_folder: Path, tmp_path: Path) -> None:
-    from conftest import random_llama, small_tokenizer
+    from tiny_models import random_llama, small_tokenizer
 
     tokenizer = small_tokenizer()
     model = random_llama(vocab_size=len(tokenizer), hidden_size=64, num_attention_heads=4)

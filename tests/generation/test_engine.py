@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import random_llama
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_models import random_llama
 
 from germinal.errors import ContextWindowError, SettingError
 from germinal.generation.backends.torch_backend import TorchBackend

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import random_llama
+from tiny_models import random_llama
 
 from germinal.errors import CheckpointError, SettingError, UnsupportedError
 from germinal.models import families
