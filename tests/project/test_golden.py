@@ -145,7 +145,7 @@ if __name__ == "__main__" and "--write" in sys.argv:
     import tempfile
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
-    from conftest import random_llama, small_tokenizer  # type: ignore[import-not-found]
+    from tiny_models import random_llama, small_tokenizer  # type: ignore[import-not-found]
 
     with tempfile.TemporaryDirectory() as place:
         model = Path(place) / "model"

@@ -198,6 +198,16 @@ class SuccessRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitRecord:
+    """Whether the winner keeps within a limit of [scope] on the machine of this run; None where that is not known."""
+
+    name: str
+    limit: float
+    measured: float | None
+    kept: bool | None
+
+
+@dataclass(frozen=True, slots=True)
 class AnswerRecord:
     """What one trial answered to one row."""
 
@@ -289,6 +299,7 @@ class Results:
     detectable_difference: float | None
     splits: dict[str, SplitRecord]
     metrics: list[MetricRecord]
+    limits: list[LimitRecord] = field(default_factory=list)
 
     @property
     def primary(self) -> str:

@@ -19,6 +19,7 @@ from germinal.ledger.records import (
     EstimateRecord,
     Figure,
     Figures,
+    LimitRecord,
     MetricRecord,
     Results,
     RunRecord,
@@ -113,6 +114,7 @@ def results(session: Session, run: Run) -> Results:
         detectable_difference=outcome.get("detectable_difference"),
         splits={name: SplitRecord(**split) for name, split in data.values["splits"].items()} if data else {},
         metrics=[MetricRecord(**metric) for metric in outcome.get("metrics", [])],
+        limits=[LimitRecord(**limit) for limit in outcome.get("limits", [])],
     )
 
 

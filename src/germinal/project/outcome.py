@@ -12,16 +12,23 @@ from germinal.evaluation.success import judge
 from germinal.ledger import Ledger, StepRecord
 from germinal.ledger.records import Figure
 from germinal.ledger.tables import CANDIDATE
+from germinal.project.config import Limits
 from germinal.project.wiring import Wiring
 
 
 def outcome(
-    wiring: Wiring, ledger: Ledger, data: StepRecord, choose: StepRecord, measured: StepRecord
+    wiring: Wiring,
+    ledger: Ledger,
+    data: StepRecord,
+    choose: StepRecord,
+    measured: StepRecord,
+    clocked: StepRecord | None,
 ) -> dict[str, Any]:
     """The outcome of a run, as the ledger keeps it.
 
     Args:
         measured: The winner's measure step on test.
+        clocked: How long its answers take, where that is asked for.
     """
     scope = wiring.config.scope
     figures = ledger.measurements(measured.key).get(CANDIDATE, {})
@@ -31,8 +38,26 @@ def outcome(
         "candidates": [candidate.id for candidate in wiring.candidates],
         "detectable_difference": detectable_difference(rows, comparisons=max(1, len(wiring.comparisons))).difference,
         "metrics": [{"name": name, "higher_is_better": METRICS[name].higher_is_better} for name in scope.metrics],
+        "limits": _limits(scope.limits, clocked),
         "success": [_judged(name, required, figures.get(name)) for name, required in scope.success.items()],
     }
+
+
+def _limits(limits: Limits, clocked: StepRecord | None) -> list[dict[str, Any]]:
+    if clocked is None:
+        return []
+    peak = clocked.peak_memory_bytes
+    measured = {"memory_gb": None if peak is None else peak / 1e9, "latency_ms": clocked.values["latency_ms"]}
+    asked = {name: limit for name, limit in limits.model_dump().items() if limit is not None}
+    return [
+        {
+            "name": name,
+            "limit": float(limit),
+            "measured": measured[name],
+            "kept": None if measured[name] is None else measured[name] <= limit,
+        }
+        for name, limit in asked.items()
+    ]
 
 
 def _judged(metric: str, required: float, figure: Figure | None) -> dict[str, Any]:

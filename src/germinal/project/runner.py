@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,10 +22,12 @@ from germinal.errors import GerminalError, ProjectBusyError
 from germinal.ledger import Environment, EstimateRecord, Ledger, StepRecord
 from germinal.progress import Progress, Reporter, silent
 from germinal.project import memory
+from germinal.project.config import Limits
 from germinal.project.environment import environment
 from germinal.project.models import ModelShelf
 from germinal.project.outcome import outcome
 from germinal.project.plan import Resolved, Resolver, in_order
+from germinal.project.run_progress import RunProgress
 from germinal.project.steps.base import RowCount, Step, StepContext, StepResult
 from germinal.project.trials import Trial
 from germinal.project.wiring import Wiring
@@ -102,7 +105,7 @@ class Runner:
                 tested = self.wiring.tested_trials(self._record(self.wiring.choose))
                 self._do_test(tested)
                 self.ledger.record_trials(self._run_id, self._trials(tested))
-                self.ledger.end_run(self._run_id, "finished", self._outcome(tested))
+                self.ledger.end_run(self._run_id, "finished", self._outcome())
         seconds = time.perf_counter() - started
         return RunSummary(self._run_id, self._run, self._cached, self._rows.predicted, self._rows.reused, seconds)
 
@@ -113,27 +116,27 @@ class Runner:
 
     # ---- steps ---------------------------------------------------------------------------------------------------
 
-    def _do_all(self, steps: Sequence[Step]) -> None:
-        measured = {self._resolver.recipes.key(measure): 0 for measure in self.wiring.choose.measures}
-        for candidate, measure in zip(self.wiring.candidates, self.wiring.choose.measures, strict=True):
-            measured[self._resolver.recipes.key(measure)] = len(candidate.trials)
-        done, total = 0, len(self.wiring.trials)
-        self.reporter(Progress("trials", done, total, "trials"))
+    def _do_all(self, steps: list[Step]) -> None:
+        self._progress = RunProgress(self.reporter, steps)
         for step in steps:
             self._do(step)
-            if trials := measured.get(self._resolver.recipes.key(step), 0):
-                done += trials
-                self.reporter(Progress("trials", done, total, "trials"))
+            if step.kind == "data":
+                self._progress.began(self._record(step))
 
     def _do_test(self, tested: Sequence[Trial]) -> None:
         """Measure on test, and count the look if anything is new there."""
-        for trial in tested:
-            steps = self.wiring.steps(trial, "test")
-            before = self._run["measure"]
-            for step in in_order(list(steps.values()), self._resolver.recipes.key):
-                self._do(step)
-            if self._run["measure"] > before:
-                self.ledger.look_at_test(self._run_id, trial.id, self._record(steps["measure/test"]).key)
+        measures = {trial.id: self.wiring.steps(trial, "test")["measure/test"] for trial in tested}
+        known = set(self._records)
+        steps = in_order(list(measures.values()), self._resolver.recipes.key)
+        new = [step for step in steps if self._resolver.recipes.key(step) not in known]
+        self._progress = RunProgress(self.reporter, new)
+        self._progress.began(self._record(self.wiring.data))
+        before = self._run.copy()
+        for step in new:
+            self._do(step)
+        for trial_id, measure in measures.items():
+            if self._run["measure"] > before["measure"]:
+                self.ledger.look_at_test(self._run_id, trial_id, self._record(measure).key)
 
     def _do(self, step: Step) -> None:
         """Take a step's result from the ledger, or run it."""
@@ -146,9 +149,11 @@ class Runner:
         if resolved.record is not None:
             self._cached[step.kind] += 1
             self._records[recipe] = resolved.record
+            self._progress.skipped(step)
             return
         self._records[recipe] = self._execute(step, resolved, inputs)
         self._run[step.kind] += 1
+        self._progress.finished(step)
         if step.kind in ("data", "model"):
             self._foretell()
 
@@ -164,7 +169,7 @@ class Runner:
         artifact = self.artifacts / f"{step.kind}-{key[:16]}"
         before = self.ledger.begin_step(self._starting(step, resolved, artifact), self._run_id)
         note = memory.reset_peak()
-        clock = _Clock(self.ledger, key, before, self.reporter)
+        clock = _Clock(self.ledger, key, before, partial(self._progress.during, step))
         context = StepContext(
             key=key,
             inputs=inputs,
@@ -254,11 +259,16 @@ class Runner:
             )
         return rows
 
-    def _outcome(self, tested: Sequence[Trial]) -> dict[str, Any]:
+    def _outcome(self) -> dict[str, Any]:
         data, choose = self._record(self.wiring.data), self._record(self.wiring.choose)
         winner = self.wiring.winner(choose)
         measured = self._record(self.wiring.steps(winner, "test")["measure/test"])
-        return outcome(self.wiring, self.ledger, data, choose, measured)
+        clocked: StepRecord | None = None
+        if self.wiring.config.scope.limits != Limits():
+            clock = self.wiring.clock(winner)
+            self._do(clock)
+            clocked = self._record(clock)
+        return outcome(self.wiring, self.ledger, data, choose, measured, clocked)
 
 
 class _Clock:

@@ -14,6 +14,7 @@ from germinal.project.config import ProjectConfig
 from germinal.project.steps.base import Step
 from germinal.project.steps.calibrate import CalibrateStep
 from germinal.project.steps.choose import BEST_BASELINE, ChooseStep, DeclaredTest
+from germinal.project.steps.clock import ClockStep
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
 from germinal.project.steps.fit import FitStep
@@ -109,6 +110,10 @@ class Wiring:
         if choice is not None and (winner := self.winner(choice)) not in tested:
             tested.append(winner)
         return tested
+
+    def clock(self, trial: Trial) -> ClockStep:
+        """The step that says how long one answer of a trial takes."""
+        return ClockStep(self._predict(trial, "test"))
 
     def winner(self, choice: StepRecord) -> Trial:
         """The replicate that a finished choose step says to ship."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from germinal.data import Row
-from germinal.predictors.answers import CONTENT_FREE_INPUTS, Labels, priors_from
+from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS, Labels, priors_from
 from germinal.project.config import Calibration
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
@@ -50,6 +50,10 @@ class CalibrateStep(PromptedStep):
             seconds=answered.seconds,
             peak_memory_bytes=answered.peak_memory_bytes,
         )
+
+    def num_inputs(self, train_rows: int) -> int:
+        """How many inputs the priors are taken from."""
+        return min(BATCH_CALIBRATION_INPUTS, train_rows) if self.method == "batch" else len(CONTENT_FREE_INPUTS)
 
     def _rows(self, context: StepContext) -> list[Row]:
         if self.method == "batch":
