@@ -153,6 +153,7 @@ class _Filler:
                 "choose": choose,
                 "candidates": [spec.id for spec in self.specs],
                 "detectable_difference": 0.113,
+                "limits": [{"name": "latency_ms", "limit": 300.0, "measured": 412.0, "kept": False}],
                 "metrics": [{"name": name, "higher_is_better": True} for name in ("accuracy", "f1_macro")],
                 "success": [
                     {"metric": "accuracy", "threshold": 0.8, "verdict": self.verdict(figure), "figure": as_dict(figure)}

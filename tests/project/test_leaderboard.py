@@ -18,10 +18,10 @@ from small_data import reviews, write_csv
 from statsmodels.stats.proportion import proportion_confint
 
 from germinal.errors import LedgerError
-from germinal.ledger import Ledger
+from germinal.ledger import Ledger, LimitRecord
 from germinal.project import Project, wording
 from germinal.project.init import propose, write_project
-from germinal.project.leaderboard import Leaderboard, Limit, leaderboard, mixed_environments
+from germinal.project.leaderboard import Leaderboard, leaderboard, mixed_environments
 
 WINNER = f"{MODEL}/lora-r8/zero-shot/likelihood"
 
@@ -224,15 +224,18 @@ def test_a_baseline_that_wins_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("limit", "expected"),
     [
-        (Limit("memory_gb", 4, 1.2, ""), "Within the limit of 4 GB peak memory: 1.2 GB measured."),
+        (LimitRecord("memory_gb", 4, 1.2, True), "Within the limit of 4 GB for peak memory: 1.2 GB measured."),
         (
-            Limit("latency_ms", 300, 412.0, ", in batches"),
-            "Over the limit of 300 ms time of one answer: 412 ms measured, in batches.",
+            LimitRecord("latency_ms", 300, 412.0, False),
+            "Over the limit of 300 ms for the time of one answer: 412 ms measured.",
         ),
-        (Limit("memory_gb", 4, None, ""), "Limit of 4 GB peak memory: not measured."),
+        (
+            LimitRecord("memory_gb", 4, None, None),
+            "Not known whether it keeps the limit of 4 GB for peak memory.",
+        ),
     ],
 )
-def test_limits_in_words(limit: Limit, expected: str) -> None:
+def test_limits_in_words(limit: LimitRecord, expected: str) -> None:
     assert wording.limit(limit) == expected
 
 

@@ -21,6 +21,7 @@ from germinal.ledger import (
     Environment,
     Figure,
     Ledger,
+    LimitRecord,
     MetricRecord,
     Results,
     SplitRecord,
@@ -111,21 +112,6 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
-    """A limit of the scope and what the winner took; `measured` is None where it could not be known."""
-
-    name: Literal["memory_gb", "latency_ms"]
-    allowed: float
-    measured: float | None
-    how: str
-
-    @property
-    def kept(self) -> bool:
-        """Whether the winner stays within it."""
-        return self.measured is not None and self.measured <= self.allowed
-
-
-@dataclass(frozen=True, slots=True)
 class RunInfo:
     """Which run this is of, where it happened, and what a reader must know before comparing its rows."""
 
@@ -136,7 +122,7 @@ class RunInfo:
     device: str
     germinal: str
     limit: int | None
-    limits: list[Limit]
+    limits: list[LimitRecord]
     test_looks: int
     warnings: list[str]
 
@@ -337,28 +323,10 @@ def _run_info(results: Results, ledger: Ledger) -> RunInfo:
         device=run.environment.device,
         germinal=run.environment.germinal,
         limit=run.limit,
-        limits=_limits(results),
+        limits=list(results.limits),
         test_looks=results.test_looks,
         warnings=_warnings(results, ledger),
     )
-
-
-def _limits(results: Results) -> list[Limit]:
-    """What the scope allows, beside what the winner took."""
-    allowed = results.run.config.get("scope", {}).get("limits") or {}
-    if results.choice is None:
-        return []
-    cost = results.trial(results.choice.winner_trial).cost
-    rows = results.splits["dev"].rows
-    predicted = cost.by_step.get("predict")
-    measured = {
-        "memory_gb": (None if cost.peak_memory_bytes is None else cost.peak_memory_bytes / 1e9, ""),
-        "latency_ms": (
-            None if predicted is None else 1000 * predicted / rows,
-            ", as the mean over dev, answered in batches",
-        ),
-    }
-    return [Limit(name, allowed[name], *measured[name]) for name in ("memory_gb", "latency_ms") if allowed.get(name)]
 
 
 def _warnings(results: Results, ledger: Ledger) -> list[str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from germinal.ledger import ComparisonRecord, Figure, SuccessRecord
-from germinal.project.leaderboard import Leaderboard, Limit
+from germinal.ledger import ComparisonRecord, Figure, LimitRecord, SuccessRecord
+from germinal.project.leaderboard import Leaderboard
+
+_LIMITS = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("the time of one answer", "ms")}
 
 
 def value(number: float | None) -> str:
@@ -141,11 +143,10 @@ def looks(board: Leaderboard) -> str:
     return f"The test split was looked at {often}.{caution}"
 
 
-def limit(found: Limit) -> str:
+def limit(found: LimitRecord) -> str:
     """One sentence on one limit of the scope."""
-    what, unit = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("time of one answer", "ms")}[found.name]
+    what, unit = _LIMITS.get(found.name, (found.name, ""))
+    allowed = f"the limit of {found.limit:g} {unit} for {what}"
     if found.measured is None:
-        return f"Limit of {found.allowed:g} {unit} {what}: not measured."
-    verdict = "Within" if found.kept else "Over"
-    measured = f"{found.measured:.3g} {unit} measured{found.how}"
-    return f"{verdict} the limit of {found.allowed:g} {unit} {what}: {measured}."
+        return f"Not known whether it keeps {allowed}."
+    return f"{'Within' if found.kept else 'Over'} {allowed}: {found.measured:.3g} {unit} measured."
