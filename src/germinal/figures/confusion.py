@@ -31,8 +31,10 @@ def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str],
         }
         for (target, column), count in counts.items()
     ]
+    room = cell / 7  # characters of a name that fit over a column
+    angle = 0 if max(map(len, columns)) <= room else -45
     base = alt.Chart(alt.Data(values=rows)).encode(
-        x=alt.X("answer:N", sort=columns, title="answer", axis=alt.Axis(orient="top", labelAngle=0, grid=False)),
+        x=alt.X("answer:N", sort=columns, title="answer", axis=alt.Axis(orient="top", labelAngle=angle, grid=False)),
         y=alt.Y("target:N", sort=list(labels), title="target", axis=alt.Axis(grid=False)),
     )
     colour = alt.condition("datum.right", alt.value(LIGHT.good), alt.value(LIGHT.bad))
@@ -42,7 +44,7 @@ def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str],
         description="text:N",
     )
     ink = alt.condition("datum.share > 0.62", alt.value(LIGHT.on_fill), alt.value(LIGHT.ink))
-    count = base.mark_text(fontSize=19, fontWeight=600, dy=-7).encode(text="count:N", color=ink)
+    count = base.mark_text(fontSize=min(19, cell // 4), fontWeight=600, dy=-7).encode(text="count:N", color=ink)
     percent = base.mark_text(fontSize=11, dy=13).encode(text="percent:N", color=ink)
     side = {"width": alt.Step(cell), "height": alt.Step(max(48, round(cell * 0.7)))}
     return styled(alt.layer(square, count, percent).properties(**side))
