@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 def init(
     data: Annotated[
-        Path | None, typer.Argument(metavar="[DATA]", help="A csv, tsv, jsonl or parquet file with examples.")
+        Path | None, typer.Argument(metavar="DATA", help="A csv, tsv, jsonl or parquet file with examples.")
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", metavar="PROJECT", help="The file to write, or its folder.")

@@ -12,7 +12,7 @@ import typer
 from germinal.generation.config import GenerationConfig, Setting, parse_logit_bias
 
 ProjectArgument = Annotated[
-    Path, typer.Argument(metavar="[PROJECT]", help="A germinal.toml or its folder.", show_default="this folder")
+    Path, typer.Argument(metavar="PROJECT", help="A germinal.toml or its folder.", show_default="this folder")
 ]
 ProjectOption = Annotated[
     Path,

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def serve(
     target: Annotated[
-        str, typer.Argument(metavar="[PROJECT | MODEL]", help="What to serve.", show_default="this folder's project")
+        str, typer.Argument(metavar="PROJECT | MODEL", help="What to serve.", show_default="this folder's project")
     ] = ".",
     host: Annotated[str, typer.Option(metavar="HOST", help="Where to listen; other machines only if you say so.")] = (
         "127.0.0.1"
