@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -9,11 +10,46 @@ from germinal.evaluation.evaluator import Estimate
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.power import detectable_difference
 from germinal.evaluation.success import judge
-from germinal.ledger import Ledger, StepRecord
+from germinal.ledger import EstimateRecord, Ledger, StepRecord
 from germinal.ledger.records import Figure
 from germinal.ledger.tables import CANDIDATE
 from germinal.project.config import Limits
+from germinal.project.keys import RecipeKeys
+from germinal.project.trials import Trial
 from germinal.project.wiring import Wiring
+
+
+def trial_rows(
+    wiring: Wiring,
+    tested: Sequence[Trial],
+    known: Mapping[str, str],
+    recipes: RecipeKeys,
+    estimates: Mapping[str, EstimateRecord],
+) -> list[dict[str, Any]]:
+    """The trials of a run as the ledger keeps them.
+
+    Args:
+        tested: Those that are measured on test too.
+        known: Recipe key -> resolved key of the steps that are done.
+    """
+    replicate = {trial.id: place for item in wiring.candidates for place, trial in enumerate(item.trials)}
+    rows: list[dict[str, Any]] = []
+    for position, trial in enumerate(wiring.trials):
+        steps = wiring.steps(trial, "dev") | (wiring.steps(trial, "test") if trial in tested else {})
+        by_role = {role: recipes.key(step) for role, step in steps.items()}
+        estimate = estimates.get(trial.id)
+        rows.append(
+            {
+                "trial_id": trial.id,
+                "candidate_id": trial.candidate,
+                "position": position,
+                "replicate": replicate[trial.id],
+                "spec": trial.spec(),
+                "steps": {role: known[recipe] for role, recipe in by_role.items() if recipe in known},
+                "estimate": asdict(estimate) if estimate else None,
+            }
+        )
+    return rows
 
 
 def outcome(

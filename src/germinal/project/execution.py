@@ -1,0 +1,120 @@
+"""Doing one step: recorded as started, measured alone, and recorded as done, which is the last thing that happens."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from germinal.errors import GerminalError
+from germinal.ledger import Environment, Ledger, StepRecord
+from germinal.progress import Progress, Reporter
+from germinal.project import memory
+from germinal.project.keys import Key, RecipeKeys
+from germinal.project.models import ModelShelf
+from germinal.project.steps.base import RowCount, Step, StepContext
+
+_SECONDS_BETWEEN_NOTES = 2.0
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """What all steps of a run share.
+
+    Attributes:
+        folder: The folder of germinal.toml.
+        artifacts: Where steps keep their files.
+    """
+
+    ledger: Ledger
+    run_id: int
+    folder: Path
+    artifacts: Path
+    environment: Environment
+    models: ModelShelf
+    recipes: RecipeKeys
+    rows: RowCount
+
+    def execute(self, step: Step, key: Key, inputs: Mapping[str, StepRecord], reporter: Reporter) -> StepRecord:
+        """Do a step.
+
+        Raises:
+            GerminalError: what is wrong with its inputs or the disk; the step is recorded as failed and tried again by
+                the next run.
+        """
+        artifact = self.artifacts / f"{step.kind}-{key.digest[:16]}"
+        before = self.ledger.begin_step(self._starting(step, key, artifact), self.run_id)
+        note = memory.reset_peak()
+        clock = _Clock(self.ledger, key.digest, before, reporter)
+        try:
+            result = step.run(self._context(key, inputs, artifact, clock.report))
+        except GerminalError as error:
+            self.ledger.fail_step(key.digest, str(error))
+            raise
+        own = result.seconds is None  # else its rows were measured, whenever they were computed
+        return self.ledger.finish_step(
+            key.digest,
+            outputs=result.outputs,
+            values=result.values,
+            seconds=clock.seconds() if result.seconds is None else result.seconds,
+            peak_memory_bytes=memory.peak_bytes() if own else result.peak_memory_bytes,
+            memory_note=note,
+            complete=result.complete,
+        )
+
+    def _context(self, key: Key, inputs: Mapping[str, StepRecord], artifact: Path, reporter: Reporter) -> StepContext:
+        return StepContext(
+            key=key.digest,
+            inputs=inputs,
+            artifact=artifact,
+            folder=self.folder,
+            ledger=self.ledger,
+            run_id=self.run_id,
+            models=self.models,
+            rows=self.rows,
+            report=reporter,
+            peak_memory=memory.peak_bytes,
+        )
+
+    def _starting(self, step: Step, key: Key, artifact: Path) -> StepRecord:
+        return StepRecord(
+            key=key.digest,
+            recipe_key=self.recipes.key(step),
+            kind=step.kind,
+            name=step.name,
+            status="running",
+            parts=key.parts,
+            recipe_parts=self.recipes.parts(step),
+            outputs={},
+            values={},
+            artifact=artifact if step.keeps_files else None,
+            seconds=0.0,
+            peak_memory_bytes=None,
+            memory_note="",
+            environment=self.environment,
+            started_at=datetime.now(UTC),
+            finished_at=None,
+            error=None,
+        )
+
+
+class _Clock:
+    """A step's time, kept in the ledger while it runs so that a kill loses little of it."""
+
+    def __init__(self, ledger: Ledger, key: str, before: float, reporter: Reporter) -> None:
+        self._ledger, self._key, self._reporter = ledger, key, reporter
+        self._start = time.perf_counter() - before
+        self._noted = time.perf_counter()
+
+    def seconds(self) -> float:
+        return time.perf_counter() - self._start
+
+    def report(self, progress: Progress) -> None:
+        """Pass a report on, and note the time now and then."""
+        self._reporter(progress)
+        now = time.perf_counter()
+        if now - self._noted > _SECONDS_BETWEEN_NOTES:
+            self._ledger.touch_step(self._key, self.seconds())
+            self._noted = now
