@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,3 +36,25 @@ def make_llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[...,
 def llama_folder(make_llama_folder: Callable[..., Path]) -> Path:
     """One small LLaMA folder for tests that only read it."""
     return make_llama_folder()
+
+
+SMOLLM2 = "smollm2-135m-instruct"
+
+
+@pytest.fixture(scope="session")
+def smollm2() -> str:
+    """The alias of the real model, fetched if it is not in the cache: the one thing the tests may fetch."""
+    from germinal.checkpoints import sources
+
+    sources.fetch(SMOLLM2, offline=False)
+    return SMOLLM2
+
+
+@pytest.fixture(scope="session")
+def smollm2_folder(smollm2: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The real model as a Hugging Face folder, float32."""
+    import germinal
+
+    folder: Path = germinal.load(smollm2, precision="float32").save(tmp_path_factory.mktemp("smollm2") / "converted")
+    yield folder
+    shutil.rmtree(folder)  # half a gigabyte, which pytest would keep for three runs

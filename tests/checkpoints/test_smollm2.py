@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +16,6 @@ from hypothesis import strategies as st
 from germinal.checkpoints import sources
 from germinal.checkpoints.checkpoint import Checkpoint, read
 from germinal.checkpoints.fingerprint import fingerprint
-from germinal.checkpoints.hf_folder import write_folder
 from germinal.checkpoints.references import parse
 from germinal.models.transformer import Transformer
 
@@ -35,8 +32,8 @@ TRICKY = [
 
 
 @pytest.fixture(scope="module")
-def path() -> Path:
-    return sources.fetch(ALIAS, offline=False)
+def path(smollm2: str) -> Path:
+    return sources.fetch(smollm2)
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +42,8 @@ def checkpoint(path: Path) -> Checkpoint:
 
 
 @pytest.fixture(scope="module")
-def folder(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    out: Path = tmp_path_factory.mktemp("smollm2") / "converted"
-    write_folder(
-        out,
-        checkpoint.state_dict,
-        config=checkpoint.config,
-        family=checkpoint.family,
-        tokenizer=checkpoint.tokenizer,
-        generation_config=checkpoint.generation_config,
-        card=checkpoint.card,
-    )
-    yield out
-    shutil.rmtree(out)  # half a gigabyte, which pytest would keep for three runs
+def folder(smollm2_folder: Path) -> Path:
+    return smollm2_folder
 
 
 def test_it_is_the_published_file(path: Path, checkpoint: Checkpoint) -> None:

@@ -24,8 +24,8 @@ REVIEWS = ["A warm, funny and wonderful film.", "A boring mess. I hated it.", "B
 
 
 @pytest.fixture(scope="module")
-def lm() -> LanguageModel:
-    return germinal.load("smollm2-135m-instruct")
+def lm(smollm2: str) -> LanguageModel:
+    return germinal.load(smollm2)
 
 
 def test_it_chats(lm: LanguageModel) -> None:
