@@ -1,7 +1,8 @@
-"""Tuning LoRA (rank 8 on q and v) on 8 x 64 real tokens: forward, backward and AdamW, ours against transformers + PEFT.
+"""Tuning LoRA (rank 8 on q and v) on batches of 8: forward, backward and AdamW, ours against transformers + PEFT.
 
-Two losses: on every token, where both sides have the same logits to compute, and on the last 8 of each row, as when
-answers are tuned: transformers computes all logits there too, ours only those that count.
+Three kinds of batches, the same for both sides: 64 tokens of real text with the loss on each of them, where both have
+the same to compute; the same with the loss on the last 8, as when answers are tuned (transformers computes all logits
+there too, ours only those that count); and reviews in the project's prompt, sorted by length, as a project tunes them.
 """
 
 from __future__ import annotations
@@ -18,37 +19,35 @@ Step = Callable[[Any], float]
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Tokens a second of both sides, for both precisions and both losses."""
+    """Tokens a second of both sides, for both precisions and all kinds of batches."""
     import torch
 
     torch.set_num_threads(THREADS)
+    count = 2 if setting.quick else 1 + setting.rounds
+    batches = {
+        "8 x 64, loss on every token": _text(count, labelled=_LENGTH),
+        f"8 x 64, loss on the last {_ANSWER}": _text(count, labelled=_ANSWER),
+        "8 reviews": _reviews(count),
+    }
     rows = []
     for precision in ("float32", "bfloat16"):
         ours, peer = _ours(precision), _peft(precision)
-        for labelled, what in ((_ANSWER, f"loss on the last {_ANSWER}"), (_LENGTH, "loss on every token")):
-            rows.append(_compare(setting, ours, peer, labelled, f"LoRA tuning, {precision}, {what}"))
+        rows += [_compare(setting, ours, peer, of, f"LoRA tuning, {precision}, {name}") for name, of in batches.items()]
     return rows
 
 
-def _compare(setting: Setting, ours: Step, peer: Step, labelled: int, name: str) -> Row:
-    batches = _batches(1 + (1 if setting.quick else setting.rounds), labelled)
-    losses = [(ours(batches[0]), peer(batches[0]))]  # warms up
-
-    def side(step: Step, place: int, number: int) -> float:
-        found = [0.0]
-        seconds = timed(lambda: found.__setitem__(0, step(batches[1 + number])))
-        while len(losses) < 2 + number:
-            losses.append((0.0, 0.0))
-        losses[1 + number] = (found[0], losses[1 + number][1]) if place == 0 else (losses[1 + number][0], found[0])
-        return seconds
-
-    seconds = setting.in_turn(lambda number: side(ours, 0, number), lambda number: side(peer, 1, number))
-    rates = [[_BATCH * _LENGTH / each for each in of_side] for of_side in seconds]
-    note = f"largest difference of a loss {max(abs(one - two) for one, two in losses):.0e}"
+def _compare(setting: Setting, ours: Step, peer: Step, batches: list[Any], name: str) -> Row:
+    difference = abs(ours(batches[0]) - peer(batches[0]))  # warms up; both adapters still change nothing, or hardly
+    seconds = setting.in_turn(
+        lambda number: timed(lambda: ours(batches[1 + number])) / batches[1 + number].num_tokens,
+        lambda number: timed(lambda: peer(batches[1 + number])) / batches[1 + number].num_tokens,
+    )
+    rates = [[1 / each for each in of_side] for of_side in seconds]
+    note = f"first losses differ by {difference:.0e}"
     return Row(name, "tok/s", *rates, "transformers + PEFT", goal=1.0, note=note)
 
 
-def _batches(count: int, labelled: int) -> list[Any]:
+def _text(count: int, labelled: int) -> list[Any]:
     """Reviews one after the other, cut into rows; the last `labelled` tokens of each row are learned."""
     from germinal.text.tokenizer import Tokenizer
     from germinal.training.examples import TuningExample, collate
@@ -62,6 +61,20 @@ def _batches(count: int, labelled: int) -> list[Any]:
     rows = [ids[start : start + _LENGTH] for start in range(0, needed, _LENGTH)]
     examples = [TuningExample(tuple(row[:prompt]), tuple(row[prompt:])) for row in rows]
     return [collate(examples, range(first, first + _BATCH), 0, None) for first in range(0, len(examples), _BATCH)]
+
+
+def _reviews(count: int) -> list[Any]:
+    """Batches of an epoch over reviews in the prompt of the example project."""
+    from germinal.text.prompt import Prompt
+    from germinal.text.tokenizer import Tokenizer
+    from germinal.training.examples import TuningData, encode_example
+
+    tokenizer = Tokenizer.from_folder(model_folder())
+    prompt = Prompt(instruction="Classify this review:", answer="Sentiment:")
+    words = {"pos": " Positive", "neg": " Negative"}
+    examples = [encode_example(tokenizer, prompt.text(text), words[label]) for text, label in reviews(400)]
+    epoch = TuningData(examples, micro_batch_size=_BATCH, validation_fraction=0, seed=0).epoch(0)
+    return [epoch[place] for place in range(count)]
 
 
 def _ours(precision: str) -> Step:

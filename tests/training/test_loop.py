@@ -265,7 +265,7 @@ def test_history_and_reports_tell_every_step(tmp_path: Path) -> None:
 
 
 def test_learning_lowers_the_loss(tmp_path: Path) -> None:
-    result, _ = run(tmp_path, TrainingConfig(epochs=40, learning_rate=0.05))
+    result, _ = run(tmp_path, TrainingConfig(epochs=40, learning_rate=0.05, evaluate_every=240, save_every=240))
     assert result.history[-1].loss < 0.05 * result.history[0].loss
 
 

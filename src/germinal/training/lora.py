@@ -19,6 +19,7 @@ from germinal.storage import digest, write_json
 from germinal.training.config import TrainingConfig
 from germinal.training.examples import Batch, TuningData, TuningExample, check_examples
 from germinal.training.loop import TrainingResult, train
+from germinal.training.shared_prefix import hidden_states_after, shared_prefix
 
 if TYPE_CHECKING:
     from germinal.language_model import LanguageModel
@@ -87,8 +88,10 @@ def answer_loss(network: nn.Module, batch: Batch) -> Tensor:
     path. Nothing follows a last token, so that it needs no hidden state.
     """
     assert isinstance(network, Transformer)
-    hidden_states = network(batch.input_ids[:, :-1])
-    return causal_lm_loss(hidden_states, batch.labels, network.logits, network.parameters())
+    ids, labels = batch.input_ids[:, :-1], batch.labels
+    prefix = shared_prefix(batch.input_ids, labels)
+    hidden_states = hidden_states_after(network, ids, prefix) if prefix else network(ids)
+    return causal_lm_loss(hidden_states, labels[:, prefix:], network.logits, network.parameters())
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from germinal.errors import CheckpointError, SettingError
+from germinal.errors import CheckpointError, SettingError, StorageError
 from germinal.storage import atomic_folder, write_json, write_text
 
 Parameters = Mapping[str, nn.Parameter]
@@ -162,8 +162,11 @@ class RunFolder:
 
     def append(self, record: Record) -> None:
         """Add a line to the history."""
-        with self._history.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(record)) + "\n")
+        try:
+            with self._history.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(asdict(record)) + "\n")
+        except OSError as error:
+            raise StorageError(f"cannot be written: {error.strerror}.", where=str(self._history)) from error
 
     def history(self) -> tuple[Record, ...]:
         """The updates so far."""
