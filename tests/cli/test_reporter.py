@@ -81,11 +81,14 @@ def test_a_terminal_gets_bars_with_trials_examples_and_time_left(monkeypatch: py
     terminal = Console(file=written, markup=False, highlight=False, force_terminal=True, width=120)
     monkeypatch.setattr(console, "stderr", terminal)
     with reporter.reporter() as report:
-        report(Progress("trials", 3, 40, "trials"))
-        report(Progress("predict smollm2", 10, 300, "examples", note="4-shot"))
+        report(Progress("run", 20, 100, "examples", note="0/8 trials"))
+        report(Progress("run", 30, 100, "examples", note="1/8 trials"))
+        report(Progress("predict smollm2", 10, 300, "examples"))
         report(Progress("predict smollm2", 300, 300, "examples"))
-        report(Progress("predict other", 1, 300, "examples"))
+        report(Progress("predict other", 1, 300, "examples", note="4-shot [b]"))
     shown = written.getvalue()
-    assert "3/40 trials" in shown
+    assert "run" in shown
+    assert "30/100 examples" in shown
+    assert "4-shot [b]" in shown
+    assert "0:00 left" in shown
     assert "1/300 examples" in shown
-    assert "-:--:--" in shown  # rich's mark for a time that is not known yet

@@ -1,14 +1,21 @@
-"""How long work is shown: bars on a terminal, now and then a plain line elsewhere."""
+"""How long work is shown: bars on a terminal, now and then a plain line elsewhere, both with the time that is left."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from germinal.progress import Progress, Reporter, silent
 
+if TYPE_CHECKING:
+    from rich import progress as bars
+
 _SECONDS_BETWEEN_LINES = 5.0
+_WIDEST_TASK = 56
+
+Clock = Callable[[], float]
 
 
 @contextmanager
@@ -19,78 +26,104 @@ def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
         return
     from germinal.cli.console import stderr
 
-    if stderr.is_terminal:
-        with _bars() as report:
-            yield report
-    else:
+    if not stderr.is_terminal:
         yield PlainReporter(lambda line: stderr.print(line, soft_wrap=True))
+        return
+    with _drawn_bars() as drawn:
+        yield BarReporter(drawn)
 
 
-@contextmanager
-def _bars() -> Iterator[Reporter]:
-    """One bar for each task under way; a finished one makes room for the next."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+class Pace:
+    """The time that tasks have left, by their pace since they were first heard of: a resumed one starts midway."""
 
-    from germinal.cli.console import stderr
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._first: dict[str, tuple[float, float]] = {}
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        TextColumn("{task.fields[amount]}", markup=False),
-        TimeRemainingColumn(elapsed_when_finished=True),
-        TextColumn("{task.fields[note]}", style="dim", markup=False),
-    )
-    with Progress(*columns, console=stderr, transient=True) as bars:
-        yield _BarReporter(bars)
+    def left(self, progress: Progress) -> float | None:
+        """Seconds, or None while they cannot be told."""
+        now = self._clock()
+        started, first = self._first.setdefault(progress.task, (now, progress.done))
+        if progress.total is None or progress.done <= first:
+            return None
+        return (now - started) / (progress.done - first) * (progress.total - progress.done)
 
-
-class _BarReporter:
-    def __init__(self, bars: object) -> None:
-        from rich.progress import Progress, TaskID
-
-        assert isinstance(bars, Progress)
-        self._bars = bars
-        self._ids: dict[str, TaskID] = {}
-
-    def __call__(self, progress: Progress) -> None:
-        amount = _amount(progress)
-        if progress.task not in self._ids:
-            self._ids[progress.task] = self._bars.add_task(
-                _shortened(progress.task), total=progress.total, amount=amount, note=progress.note
-            )
-        bar = self._ids[progress.task]
-        self._bars.update(bar, completed=progress.done, total=progress.total, amount=amount, note=progress.note)
-        if progress.total is not None and progress.done >= progress.total:
-            self._bars.remove_task(self._ids.pop(progress.task))
+    def forget(self, task: str) -> float:
+        """A task is over; how long it took since it was first heard of."""
+        return self._clock() - self._first.pop(task)[0]
 
 
 class PlainReporter:
     """Writes the first and the last report of each task, and between them one line every few seconds."""
 
-    def __init__(self, write: Callable[[str], None], clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
         self._write = write
         self._clock = clock
-        self._started: dict[str, tuple[float, float]] = {}
+        self._pace = Pace(clock)
         self._written = float("-inf")
 
     def __call__(self, progress: Progress) -> None:
-        now = self._clock()
-        known = progress.task in self._started
-        started, first = self._started.setdefault(progress.task, (now, progress.done))
+        left = self._pace.left(progress)
         finished = progress.total is not None and progress.done >= progress.total
-        if finished:
-            del self._started[progress.task]
         # Work that was over before a line was due needs none: what is cached would fill the screen.
-        if now - self._written < _SECONDS_BETWEEN_LINES and not (finished and now - started >= _SECONDS_BETWEEN_LINES):
+        long = finished and self._pace.forget(progress.task) >= _SECONDS_BETWEEN_LINES
+        if self._clock() - self._written < _SECONDS_BETWEEN_LINES and not long:
             return
-        self._written = now
-        parts = [_amount(progress)] if progress.task == progress.unit else [progress.task, _amount(progress)]
-        if known and not finished and progress.total is not None and progress.done > first:
-            left = (now - started) / (progress.done - first) * (progress.total - progress.done)
+        self._written = self._clock()
+        parts = [progress.task, _amount(progress)]
+        if left:
             parts.append(f"{_duration(left)} left")
         if progress.note:
             parts.append(progress.note)
         self._write("  ".join(parts))
+
+
+class BarReporter:
+    """One bar for each task under way; a finished one makes room for the next."""
+
+    def __init__(self, drawn: bars.Progress) -> None:
+        self._drawn = drawn
+        self._pace = Pace(drawn.get_time)
+        self._ids: dict[str, bars.TaskID] = {}
+
+    def __call__(self, progress: Progress) -> None:
+        left = self._pace.left(progress)
+        ends = None if left is None else self._drawn.get_time() + left
+        shown: dict[str, Any] = {"amount": _amount(progress), "note": progress.note, "ends": ends}
+        if progress.task not in self._ids:
+            self._ids[progress.task] = self._drawn.add_task(_shortened(progress.task), total=progress.total, **shown)
+        self._drawn.update(self._ids[progress.task], completed=progress.done, total=progress.total, **shown)
+        if progress.total is not None and progress.done >= progress.total:
+            self._pace.forget(progress.task)
+            self._drawn.remove_task(self._ids.pop(progress.task))
+
+
+@contextmanager
+def _drawn_bars() -> Iterator[bars.Progress]:
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
+    from rich.text import Text
+
+    from germinal.cli.console import stderr
+
+    class TimeLeft(ProgressColumn):
+        """Counts down to the end that was last foreseen."""
+
+        max_refresh = 0.5
+
+        def render(self, task: Task) -> Text:
+            ends = task.fields["ends"]
+            shown = "" if ends is None else f"{_duration(max(0.0, ends - task.get_time()))} left"
+            return Text(shown, style="progress.remaining")
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TimeLeft(),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
+    )
+    with Progress(*columns, console=stderr, transient=True) as drawn:
+        yield drawn
 
 
 def _amount(progress: Progress) -> str:
@@ -101,8 +134,8 @@ def _amount(progress: Progress) -> str:
     return f"{progress.done:g}{total} {progress.unit}"
 
 
-def _shortened(text: str, width: int = 56) -> str:
-    return text if len(text) <= width else f"{text[: width - 1]}…"
+def _shortened(text: str) -> str:
+    return text if len(text) <= _WIDEST_TASK else f"{text[: _WIDEST_TASK - 1]}…"
 
 
 def _duration(seconds: float) -> str:
