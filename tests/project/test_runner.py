@@ -286,6 +286,70 @@ def test_the_winner_answers_and_is_saved(copy: Path, tmp_path: Path) -> None:
     assert load_predictor(tmp_path / "shipped").predict(["good great film 1", "bad poor film 2"]) == answers
 
 
+@pytest.mark.parametrize(
+    ("rules", "success", "verdict"),
+    [('["likelihood"]', "{ accuracy = 0.0 }", "reached"), ('["generate"]', "{ accuracy = 1.0 }", "missed")],
+)
+def test_a_language_model_that_wins_is_measured_on_test_clocked_and_shipped(
+    make_project: Callable[..., Project], tmp_path: Path, rules: str, success: str, verdict: str
+) -> None:
+    project = make_project(
+        'baselines = ["majority", "tfidf"]',
+        "baselines = []",
+        '["generate", "likelihood", "calibrated"]',
+        rules,
+        "success = { accuracy = 0.5 }",
+        f"success = {success}\nlimits = {{ latency_ms = 60000, memory_gb = 0.001 }}",
+    )
+    summary = project.run()
+    assert summary.steps_run["clock"] == 1
+    results = project.ledger.results()
+    assert results.choice is not None
+    winner = results.candidate(results.choice.winner)
+    assert winner.kind == "model"
+    assert winner.figures["test"]["accuracy"].n == TEST
+    assert [item.verdict for item in results.success] == [verdict]
+    assert {item.name: item.kept for item in results.limits} == {"latency_ms": True, "memory_gb": False}
+    assert {comparison.role for comparison in results.comparisons} == {"zero-shot", "best"}
+    best = max(trial.figures["dev"]["accuracy"].value for trial in winner.trials)
+    assert results.trial(results.choice.winner_trial).figures["dev"]["accuracy"].value == best
+    texts = [row.input for row in project.ledger.answers(results.choice.winner_trial, "test")]
+    assert len(texts) == TEST
+    shipped = project.winner()
+    shipped.save(tmp_path / "shipped")
+    assert [answer.label for answer in shipped.predict(texts)] == [
+        row.answer for row in project.ledger.answers(results.choice.winner_trial, "test")
+    ]
+    assert {step.state for step in project.plan().steps} == {"cached"}
+    assert project.run().steps_run.total() == 0
+
+
+def test_a_failed_row_counts_as_wrong_is_not_cached_and_is_tried_again(
+    make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from germinal.predictors.answers import Output
+    from germinal.predictors.language_model_predictor import LanguageModelPredictor
+
+    project = make_project("rank = 2", "rank = 2\nmax_examples = 8", "shots = [0, 2]", "shots = [0]")
+    whole = LanguageModelPredictor.outputs
+
+    def one_fails(self: LanguageModelPredictor, inputs: list[str], *args: object, **kwargs: object) -> object:
+        for index, output in whole(self, inputs, *args, **kwargs):  # type: ignore[arg-type]
+            yield index, Output(error="out of luck") if index == 3 and len(inputs) == DEV else output
+
+    with monkeypatch.context() as patched:
+        patched.setattr(LanguageModelPredictor, "outputs", one_fails)
+        project.run()
+    trial = next(trial for trial in project.ledger.results().trials if trial.id.endswith("/zero-shot/likelihood"))
+    failed = [row for row in project.ledger.answers(trial.id) if row.error]
+    assert [(row.position, row.answer, row.correct, row.error) for row in failed] == [(3, None, False, "out of luck")]
+    assert trial.figures["dev"]["accuracy"].n == DEV
+    again = project.run()
+    assert (again.rows_predicted, again.rows_reused) == (2, 2 * (DEV - 1))
+    assert not any(row.error for row in project.ledger.answers(trial.id))
+    assert project.run().steps_run.total() == 0
+
+
 @pytest.mark.parametrize("rule", ["generate", "likelihood", "calibrated"])
 @pytest.mark.parametrize("part", ["zero-shot/{}", "2-shot/{}/seed-1", "lora-r2/zero-shot/{}"])
 def test_every_trial_can_be_shipped_and_answers_as_it_was_measured(copy: Path, rule: str, part: str) -> None:

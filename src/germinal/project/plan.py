@@ -13,7 +13,7 @@ from typing import Literal
 
 from germinal.evaluation.power import detectable_difference
 from germinal.ledger import EstimateRecord, Ledger, StepRecord
-from germinal.project.config import ProjectConfig
+from germinal.project.config import Limits, ProjectConfig
 from germinal.project.keys import Key, RecipeKeys, resolved_key
 from germinal.project.steps.base import Step
 from germinal.project.trials import Candidate, Comparison, Trial
@@ -178,6 +178,8 @@ def _planned_test(wiring: Wiring, resolver: Resolver) -> Iterator[PlannedStep]:
             by_step.setdefault(resolver.recipes.key(step), []).append(trial.id)
             if getattr(step, "split", None) == "test":
                 steps.append(step)
+    if chosen is not None and chosen.record is not None and wiring.config.scope.limits != Limits():
+        steps.append(wiring.clock(wiring.winner(chosen.record)))
     for step in steps:
         yield _planned(step, resolver, {recipe: tuple(ids) for recipe, ids in by_step.items()})
     if chosen is None or chosen.record is None:

@@ -108,7 +108,8 @@ class MeasureStep(Step):
             return [Answer(**output) for output in outputs]
         calibrated = context.inputs.get(f"priors {number}")
         priors = calibrated.values["priors"] if calibrated else None
-        return [decide(self.rule, Output.from_json(output), labels, priors) for output in outputs]
+        whole = [Output.from_json({"token_ids": (), **output}) for output in outputs]  # scores come without tokens
+        return [decide(self.rule, output, labels, priors) for output in whole]
 
     def _store_figures(self, context: StepContext, samples: Sequence[Sample]) -> list[Estimate]:
         whole: list[Estimate] = []
