@@ -67,7 +67,8 @@ def test_the_written_adapter_is_the_best_and_the_base_is_untouched(llama_folder:
     prompts = [example.prompt_ids for example in examples(lm)]
     wanted = [parameter.requires_grad for parameter in lm.network.parameters()]
 
-    adapter = tune_lora(lm, examples(lm), LORA, replace(CONFIG, epochs=12), tmp_path / "run")
+    lora, config = replace(LORA, dropout=0.0), replace(CONFIG, epochs=30, evaluate_every=20, save_every=100)
+    adapter = tune_lora(lm, examples(lm), lora, config, tmp_path / "run")
 
     assert adapter == tmp_path / "run" / "adapter"
     assert network_adapters(lm.network) == {}
@@ -91,7 +92,7 @@ def test_the_written_adapter_is_the_best_and_the_base_is_untouched(llama_folder:
         scores = lm.score(lm.tokenizer.decode(ids), labels)
         expected = lm.tokenizer.decode(example.answer_ids)
         right += labels[scores.index(max(scores))] == expected
-    assert right >= 40  # of 48, half of each label
+    assert right >= 45  # of 48, half of each label
 
 
 def test_a_finished_run_gives_the_same_adapter_without_training(
