@@ -9,54 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from germinal.errors import TrainingError
 from germinal.progress import Progress, Reporter, silent
 from germinal.training.config import TrainingConfig
+from germinal.training.interfaces import Batches, Objective, TrainingBatch, TrainingData
 from germinal.training.run_folder import Parameters, Record, RunFolder
 from germinal.training.schedules import learning_rate_factor
-
-
-class TrainingBatch(Protocol):
-    """What the loop asks of a batch: what its loss is a sum over, its real tokens, and the examples it was made of."""
-
-    @property
-    def weight(self) -> int: ...
-    @property
-    def num_tokens(self) -> int: ...
-    @property
-    def rows(self) -> tuple[int, ...]: ...
-
-
-BatchT = TypeVar("BatchT", bound=TrainingBatch, covariant=True)
-
-
-class Batches(Protocol[BatchT]):
-    """Batches by place."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, place: int, /) -> BatchT: ...
-
-
-class TrainingData(Protocol[BatchT]):
-    """Micro-batches, as many in every epoch and the same for the same number, and those that are never trained on."""
-
-    @property
-    def batches_per_epoch(self) -> int: ...
-    def epoch(self, number: int) -> Batches[BatchT]: ...
-    def validation(self) -> Batches[BatchT]: ...
-
-
-Objective = Callable[[nn.Module, Any], Tensor]
-"""(network, batch) -> the loss, summed over the batch's weight."""
 
 
 @dataclass(frozen=True, slots=True)
