@@ -324,6 +324,29 @@ def test_a_language_model_that_wins_is_measured_on_test_clocked_and_shipped(
     assert project.run().steps_run.total() == 0
 
 
+def test_grouped_rows_and_a_metric_that_needs_probabilities(make_project: Callable[..., Project]) -> None:
+    project = make_project(
+        '["accuracy", "f1_macro"]', '["log_loss", "accuracy"]', 'target = "label"', 'target = "label"\ngroup = "film"'
+    )
+    lines = ["text,label,film"] + [",".join((*review(number), f"film {number // 3}")) for number in range(90)]
+    (project.folder / "reviews.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    project = Project(project.folder)
+    project.run()
+    results = project.ledger.results()
+    assert results.primary == "log_loss"
+    generating = [candidate for candidate in results.candidates if candidate.rule == "generate"]
+    assert all(set(candidate.figures["dev"]) == {"accuracy"} for candidate in generating)
+    compared = {comparison.first for comparison in results.comparisons}
+    assert not compared & {candidate.id for candidate in generating}
+    scored = [candidate for candidate in results.candidates if "log_loss" in candidate.figures["dev"]]
+    best = min(scored, key=lambda candidate: candidate.figures["dev"]["log_loss"].value)
+    assert results.choice is not None
+    assert results.choice.best == best.id
+    assert best.figures["dev"]["log_loss"].method == "clustered bootstrap"
+    films = {row.group for row in project.ledger.answers(best.trials[0].id)}
+    assert len(films) < results.splits["dev"].rows
+
+
 def test_a_failed_row_counts_as_wrong_is_not_cached_and_is_tried_again(
     make_project: Callable[..., Project], monkeypatch: pytest.MonkeyPatch
 ) -> None:
