@@ -62,3 +62,20 @@ def random_llama(seed: int = 0, **overrides: Any) -> Any:
         **overrides,
     }
     return LlamaForCausalLM(LlamaConfig(**settings)).eval()
+
+
+def ours_from(model: Any) -> Any:
+    """Our network with copies of the weights of a transformers model, by the family's own tables."""
+    from germinal.checkpoints.checkpoint import Stored, assemble
+    from germinal.models import families
+    from germinal.models.transformer import Transformer
+
+    config = model.config.to_dict() | {"architectures": [type(model).__name__]}
+    family = families.for_hf(config)
+    ours = family.config_from_hf(config)
+    stored = {
+        name: Stored(tuple(tensor.shape), "float32", tensor.clone().to) for name, tensor in model.state_dict().items()
+    }
+    network = Transformer(ours, device="meta")
+    network.load_state_dict(assemble(stored, family.hf_rules(ours), ours, torch.float32, "test"), assign=True)
+    return network.eval()

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny_models import random_llama
+from tiny_models import ours_from, random_llama
 
 from germinal.errors import ContextWindowError, SettingError
 from germinal.generation.backends.torch_backend import TorchBackend
@@ -19,7 +19,6 @@ from germinal.generation.engine import Engine
 from germinal.generation.sequence import Sequence
 from germinal.generation.slots import shared_prefix
 from germinal.layers.linear import LoRAConfig, add_adapter
-from germinal.models import families
 from germinal.models.transformer import Transformer
 
 GREEDY = GenerationConfig(max_new_tokens=12, eos_ids=(2,))
@@ -32,14 +31,7 @@ def model() -> Any:
 
 @pytest.fixture(scope="module")
 def network(model: Any) -> Transformer:
-    config = model.config.to_dict()
-    family = families.for_hf(config)
-    ours = family.config_from_hf(config)
-    rules = family.hf_rules(ours)
-    network = Transformer(ours, device="meta")
-    named = {name: rules.ours(name) for name in model.state_dict()}
-    state = {found[0]: model.state_dict()[name].clone() for name, found in named.items() if found is not None}
-    network.load_state_dict(state, assign=True)
+    network: Transformer = ours_from(model)
     return network
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_models import random_llama
+from tiny_models import ours_from, random_llama
 
 from germinal.errors import CheckpointError, SettingError, UnsupportedError
 from germinal.models import families
@@ -33,24 +33,6 @@ SHAPES: dict[str, dict[str, Any]] = {
         "rope_parameters": {"rope_theta": 100_000.0, "rope_type": "default"},
     },
 }
-
-
-def ours_from(model: Any) -> Transformer:
-    """Our network with the weights of a transformers model, by the family's own tables."""
-    config = model.config.to_dict()
-    family = families.for_hf(config)
-    ours = family.config_from_hf(config)
-    rules = family.hf_rules(ours)
-    network = Transformer(ours, device="meta")
-    state = {}
-    for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight" and ours.tie_embeddings:
-            continue
-        found = rules.ours(name)
-        assert found is not None, name
-        state[found[0]] = found[1].to_ours(tensor).clone()
-    network.load_state_dict(state, assign=True)
-    return network
 
 
 @pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())

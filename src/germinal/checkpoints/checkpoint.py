@@ -157,7 +157,8 @@ def assemble(
         CheckpointError: tensors are missing, extra or of another shape; the message lists them.
     """
     expected = {name: tuple(t.shape) for name, t in Transformer(config, device="meta").state_dict().items()}
-    plan: dict[str, tuple[str, Transform]] = {}
+    planned: set[str] = set()
+    loading: list[tuple[str, tuple[str, ...], Transform]] = []
     extra: list[str] = []
     misshapen: list[str] = []
     for theirs, tensor in stored.items():
@@ -166,17 +167,22 @@ def assemble(
             if not rules.ignores(theirs):
                 extra.append(theirs)
             continue
-        ours, transform = found
-        if ours in expected:
-            plan[ours] = (theirs, transform)
-            shape = _shape_after(transform, tensor.shape)
-            if shape != expected[ours]:
-                misshapen.append(f"{theirs} {list(tensor.shape)} where {list(expected[ours])} is expected")
-        elif not (ours == _TIED_HEAD and config.tie_embeddings):
+        names, transform = found
+        if planned.isdisjoint(names) and expected.keys() >= set(names):
+            planned.update(names)
+            loading.append((theirs, names, transform))
+            if _shapes_after(transform, tensor.shape) != [expected[name] for name in names]:
+                wanted = " + ".join(str(list(expected[name])) for name in names)
+                misshapen.append(f"{theirs} {list(tensor.shape)} where {wanted} is expected")
+        elif not (names == (_TIED_HEAD,) and config.tie_embeddings):
             extra.append(theirs)
-    missing = [_published(rules, name) for name in expected if name not in plan]
+    missing = list(dict.fromkeys(_published(rules, name) for name in expected if name not in planned))
     _refuse(missing, extra, misshapen, where)
-    state = {name: transform.to_ours(stored[theirs].load(dtype)) for name, (theirs, transform) in plan.items()}
+    state = {
+        name: tensor
+        for theirs, names, transform in loading
+        for name, tensor in zip(names, transform.to_ours(stored[theirs].load(dtype)), strict=True)
+    }
     _check_tied_head(stored, rules, config, state, where)
     return {name: state[name] for name in expected}
 
@@ -195,11 +201,11 @@ def main_precision(stored: Iterable[Stored]) -> str:
     return values.most_common(1)[0][0] if values else "none"
 
 
-def _shape_after(transform: Transform, shape: tuple[int, ...]) -> tuple[int, ...]:
+def _shapes_after(transform: Transform, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     try:
-        return tuple(transform.to_ours(torch.empty(shape, device="meta")).shape)
+        return [tuple(tensor.shape) for tensor in transform.to_ours(torch.empty(shape, device="meta"))]
     except (RuntimeError, ValueError, IndexError):  # a shape that the transform cannot even be applied to
-        return ()
+        return []
 
 
 def _published(rules: WeightRules, ours: str) -> str:

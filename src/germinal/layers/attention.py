@@ -7,7 +7,9 @@ The module projects and rotates; which tokens see which, and where keys and valu
 
 from __future__ import annotations
 
-from typing import Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from torch.nn import functional as F
 
 from germinal.layers.linear import Linear
 from germinal.layers.positions import Positions, Rotation
+
+Value = TypeVar("Value")
 
 
 def attend(
@@ -48,19 +52,40 @@ def _is_slow_backward(query: Tensor) -> bool:
     return short and query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()
 
 
-class AttentionView(Protocol):
-    """What one forward pass knows of its tokens: their positions, who sees whom, and where keys and values live."""
+class AttentionView(ABC):
+    """What one forward pass knows of its tokens: their positions, who sees whom, and where keys and values live.
+
+    What is the same in all layers (a rotation, a bias, a mask) is worked out once and kept here.
+
+    Attributes:
+        position_ids: [...].
+    """
 
     position_ids: Tensor
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, positions: Positions
-    ) -> Tensor:
-        """[..., H, E], [..., K, E] twice -> [..., H, E]."""
-        ...
+    def __init__(self) -> None:
+        self._kept: dict[Any, Any] = {}
+
+    def keep(self, key: Any, make: Callable[[], Value]) -> Value:
+        """What `make` gives, made the first time that this pass asks for `key`."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return cast("Value", self._kept[key])
+
+    def rotation(self, positions: Positions, dtype: torch.dtype) -> Rotation | None:
+        """The rotation of this pass's tokens under a position strategy."""
+        return self.keep(("rotation", positions, dtype), lambda: positions.rotation(self.position_ids, dtype))
+
+    @abstractmethod
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
+        """Self-attention: [..., H, E], [..., K, E] twice -> [..., H, E]."""
+
+    @abstractmethod
+    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
+        """Cross-attention over an encoder's output: [..., H, E] -> [..., H, E]."""
 
 
-class PaddedView:
+class PaddedView(AttentionView):
     """A batch [B, T] of sequences attended as they stand, without a cache: training, scoring whole batches, encoders.
 
     Args:
@@ -68,6 +93,8 @@ class PaddedView:
         attention_mask: [B, T], nonzero where a token is real; padding on either side and holes are fine.
         causal: A token sees only itself and earlier ones.
         position_ids: [B, T]; 0, 1, 2, ... when not given.
+        memory: An encoder's output [B, S, D], for cross-attention.
+        memory_mask: [B, S], nonzero where the encoder's token is real.
     """
 
     def __init__(
@@ -77,39 +104,57 @@ class PaddedView:
         *,
         causal: bool,
         position_ids: Tensor | None = None,
+        memory: Tensor | None = None,
+        memory_mask: Tensor | None = None,
     ) -> None:
-        length = input_ids.shape[1]
+        super().__init__()
         if position_ids is None:
-            position_ids = torch.arange(length, device=input_ids.device).expand_as(input_ids)
+            position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         self.position_ids = position_ids
-        # Without padding the fused kernel needs no mask: one look at a small tensor saves work in every layer.
-        self._plain = attention_mask is None or bool(attention_mask.all())
         self._causal = causal
-        self._mask = None if self._plain else self._visible(attention_mask, length)
+        self._memory = memory
+        # Without padding the fused kernel needs no mask: one look at a small tensor saves work in every layer.
+        self._real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
+        self._memory_real = None if memory_mask is None or bool(memory_mask.all()) else memory_mask.bool()
 
-    def _visible(self, attention_mask: Tensor | None, length: int) -> Tensor:
-        assert attention_mask is not None
-        visible = attention_mask.bool()[:, None, None, :].expand(-1, 1, length, length)  # [B, 1, T, S]
-        if self._causal:
-            visible = visible & torch.ones(length, length, dtype=torch.bool, device=visible.device).tril()
-        # A padding token sees itself: a row with nothing to look at would be 0 / 0 and its NaN would spread.
-        return visible | torch.eye(length, dtype=torch.bool, device=visible.device)
-
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, positions: Positions
-    ) -> Tensor:
-        mask = add_bias(self._mask, positions.bias(self.position_ids, self.position_ids), self._causal)
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
+        mask = self.keep(
+            ("mask", attention.window, attention.positions), lambda: self._mask(attention.window, attention.positions)
+        )
         query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))  # [B, H, T, E]
-        return attend(query, key, value, scale=scale, mask=mask, causal=self._causal and mask is None).transpose(1, 2)
+        causal = self._causal and mask is None
+        return attend(query, key, value, scale=attention.scale, mask=mask, causal=causal).transpose(1, 2)
+
+    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
+        assert self._memory is not None, "a cross-attention layer needs an encoder's output"
+        key, value = attention.project(self._memory)
+        mask = None if self._memory_real is None else self._memory_real[:, None, None, :]  # [B, 1, 1, S]
+        query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
+        return attend(query, key, value, scale=attention.scale, mask=mask).transpose(1, 2)
+
+    def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
+        """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where the fused kernel needs neither."""
+        length = self.position_ids.shape[1]
+        bias = positions.bias(self.position_ids, self.position_ids)
+        if self._real is None and window is None and (bias is None or not self._causal):
+            return bias
+        places = torch.arange(length, device=self.position_ids.device)
+        visible = torch.ones(1, 1, length, length, dtype=torch.bool, device=places.device)
+        if self._causal:
+            visible = visible & (places <= places[:, None])
+        if window is not None:
+            visible = visible & ((places[:, None] - places).abs() < window)
+        if self._real is not None:
+            visible = visible & self._real[:, None, None, :]
+        # A padding token sees itself: a row with nothing to look at would be 0 / 0 and its NaN would spread.
+        return add_bias(visible | torch.eye(length, dtype=torch.bool, device=places.device), bias)
 
 
-def add_bias(mask: Tensor | None, bias: Tensor | None, causal: bool) -> Tensor | None:
-    """One tensor out of a boolean mask and an additive bias, either of which may be absent."""
-    if bias is None:
-        return mask
-    if mask is None and causal:
-        mask = torch.ones(bias.shape[-2:], dtype=torch.bool, device=bias.device).tril()
-    return bias if mask is None else bias.masked_fill(~mask, torch.finfo(bias.dtype).min)
+def add_bias(visible: Tensor | None, bias: Tensor | None) -> Tensor | None:
+    """One tensor out of who sees whom and an additive bias, either of which may be absent."""
+    if bias is None or visible is None:
+        return visible if bias is None else bias
+    return bias.masked_fill(~visible, torch.finfo(bias.dtype).min)
 
 
 class Attention(nn.Module):
@@ -121,7 +166,9 @@ class Attention(nn.Module):
         scale: Factor of the scores, E^-0.5 in most families.
         bias: Whether the query, key and value projections have one.
         output_bias: Whether the output projection has one.
-        positions: The strategy shared by the layers of a stack.
+        positions: The strategy of this layer, owned by the stack.
+        head_norm: Makes the norm of each query and key head, in families that have one.
+        window: A token sees so many tokens back, itself included; None is no limit.
     """
 
     def __init__(
@@ -135,24 +182,67 @@ class Attention(nn.Module):
         bias: bool,
         output_bias: bool,
         positions: Positions,
+        head_norm: Callable[[], nn.Module] = nn.Identity,
+        window: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
         super().__init__()
         self.head_dim = head_dim
         self.scale = scale
+        self.window = window
         # In a tuple, since the stack owns the strategy: registered here, its parameters would count once a layer.
         self._positions = (positions,)
         self.q_proj = Linear(hidden_size, num_heads * head_dim, bias=bias, device=device)
         self.k_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
         self.v_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
         self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
+        self.q_norm = head_norm()
+        self.k_norm = head_norm()
 
-    def forward(self, hidden_states: Tensor, view: AttentionView, rotation: Rotation | None, layer: int) -> Tensor:
+    @property
+    def positions(self) -> Positions:
+        return self._positions[0]
+
+    def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
         """[..., D] -> [..., D]."""
-        positions = self._positions[0]
-        query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))  # [..., H, E]
-        key = self.k_proj(hidden_states).unflatten(-1, (-1, self.head_dim))  # [..., K, E]
+        query = self.q_norm(self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim)))  # [..., H, E]
+        key = self.k_norm(self.k_proj(hidden_states).unflatten(-1, (-1, self.head_dim)))  # [..., K, E]
         value = self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim))  # [..., K, E]
-        query, key = positions.rotate(query, rotation), positions.rotate(key, rotation)
-        heads = view.attend(layer, query, key, value, self.scale, positions)  # [..., H, E]
+        rotation = view.rotation(self.positions, query.dtype)
+        query, key = self.positions.rotate(query, rotation), self.positions.rotate(key, rotation)
+        heads = view.attend(layer, query, key, value, self)  # [..., H, E]
         return self.o_proj(heads.flatten(-2))
+
+
+class CrossAttention(nn.Module):
+    """Attention of a decoder's tokens over an encoder's output; it knows no positions."""
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        *,
+        scale: float,
+        bias: bool,
+        output_bias: bool,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.scale = scale
+        self.q_proj = Linear(hidden_size, num_heads * head_dim, bias=bias, device=device)
+        self.k_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
+        self.v_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
+        self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
+
+    def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values of an encoder's output: [..., S, D] -> [..., S, K, E] each."""
+        key = self.k_proj(memory).unflatten(-1, (-1, self.head_dim))
+        return key, self.v_proj(memory).unflatten(-1, (-1, self.head_dim))
+
+    def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
+        """[..., D] -> [..., D]."""
+        query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))  # [..., H, E]
+        return self.o_proj(view.attend_memory(layer, query, self).flatten(-2))

@@ -1,4 +1,4 @@
-"""The blocks a stack repeats, by name. A block is given its parts, and says only in which order they act."""
+"""The blocks that a stack repeats, by name. A block is given its parts, and says only in which order they act."""
 
 from __future__ import annotations
 
@@ -6,27 +6,101 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
-from germinal.layers.attention import Attention, AttentionView
+from germinal.layers.attention import Attention, AttentionView, CrossAttention
 from germinal.layers.feed_forward import FeedForward
-from germinal.layers.positions import Rotation
 
 
 class PreNormBlock(nn.Module):
-    """x + attention(norm(x)), then x + feed_forward(norm(x)) (Xiong et al. 2020, arXiv 2002.04745)."""
+    """x + f(norm(x)) for each sublayer f (Xiong et al. 2020, arXiv 2002.04745)."""
 
-    def __init__(self, norm: Callable[[], nn.Module], attention: Attention, feed_forward: FeedForward) -> None:
+    def __init__(
+        self,
+        norm: Callable[[], nn.Module],
+        attention: Attention,
+        feed_forward: FeedForward,
+        cross_attention: CrossAttention | None,
+    ) -> None:
         super().__init__()
         self.attention_norm = norm()
         self.self_attention = attention
+        self.cross_attention_norm = None if cross_attention is None else norm()
+        self.cross_attention = cross_attention
         self.feed_forward_norm = norm()
         self.feed_forward = feed_forward
 
-    def forward(self, hidden_states: Tensor, view: AttentionView, rotation: Rotation | None, layer: int) -> Tensor:
+    def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
         """[..., D] -> [..., D]."""
-        attended = self.self_attention(self.attention_norm(hidden_states), view, rotation, layer)
-        hidden_states = hidden_states + attended
+        hidden_states = hidden_states + self.self_attention(self.attention_norm(hidden_states), view, layer)
+        if self.cross_attention is not None and self.cross_attention_norm is not None:
+            normed = self.cross_attention_norm(hidden_states)
+            hidden_states = hidden_states + self.cross_attention(normed, view, layer)
         return hidden_states + self.feed_forward(self.feed_forward_norm(hidden_states))
 
 
-BLOCKS: dict[tuple[str, str], type[nn.Module]] = {("sequential", "pre"): PreNormBlock}
+class PostNormBlock(PreNormBlock):
+    """norm(x + f(x)) for each sublayer f (arXiv 1706.03762, section 3.1)."""
+
+    def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
+        """[..., D] -> [..., D]."""
+        hidden_states = self.attention_norm(hidden_states + self.self_attention(hidden_states, view, layer))
+        if self.cross_attention is not None and self.cross_attention_norm is not None:
+            crossed = self.cross_attention(hidden_states, view, layer)
+            hidden_states = self.cross_attention_norm(hidden_states + crossed)
+        return self.feed_forward_norm(hidden_states + self.feed_forward(hidden_states))
+
+
+class SandwichBlock(nn.Module):
+    """x + norm(f(norm(x))) for each sublayer f (Gemma 2, arXiv 2408.00118)."""
+
+    def __init__(
+        self,
+        norm: Callable[[], nn.Module],
+        attention: Attention,
+        feed_forward: FeedForward,
+        cross_attention: CrossAttention | None,
+    ) -> None:
+        super().__init__()
+        assert cross_attention is None
+        self.attention_norm = norm()
+        self.self_attention = attention
+        self.attention_output_norm = norm()
+        self.feed_forward_norm = norm()
+        self.feed_forward = feed_forward
+        self.feed_forward_output_norm = norm()
+
+    def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
+        """[..., D] -> [..., D]."""
+        attended = self.self_attention(self.attention_norm(hidden_states), view, layer)
+        hidden_states = hidden_states + self.attention_output_norm(attended)
+        return hidden_states + self.feed_forward_output_norm(self.feed_forward(self.feed_forward_norm(hidden_states)))
+
+
+class ParallelBlock(nn.Module):
+    """x + attention(norm(x)) + feed_forward(norm(x)), with one norm (PaLM, arXiv 2204.02311, section 2)."""
+
+    def __init__(
+        self,
+        norm: Callable[[], nn.Module],
+        attention: Attention,
+        feed_forward: FeedForward,
+        cross_attention: CrossAttention | None,
+    ) -> None:
+        super().__init__()
+        assert cross_attention is None
+        self.norm = norm()
+        self.self_attention = attention
+        self.feed_forward = feed_forward
+
+    def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
+        """[..., D] -> [..., D]."""
+        normed = self.norm(hidden_states)
+        return hidden_states + self.self_attention(normed, view, layer) + self.feed_forward(normed)
+
+
+BLOCKS: dict[tuple[str, str], type[nn.Module]] = {
+    ("sequential", "pre"): PreNormBlock,
+    ("sequential", "post"): PostNormBlock,
+    ("sequential", "sandwich"): SandwichBlock,
+    ("parallel", "pre"): ParallelBlock,
+}
 """(order of the sublayers, placement of the norms) -> block."""

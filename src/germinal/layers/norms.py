@@ -27,6 +27,19 @@ class RMSNorm(nn.Module):
         return normed.to(hidden_states.dtype) * self.weight
 
 
+class OffsetRMSNorm(RMSNorm):
+    """RMSNorm whose factor is 1 + weight, so that weight decay pulls it towards 1 (Gemma, arXiv 2403.08295)."""
+
+    def __init__(self, size: int, eps: float, device: torch.device | str | None = None) -> None:
+        super().__init__(size, eps, device)
+        self.weight = nn.Parameter(torch.zeros(size, device=device))
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        normed = F.rms_norm(hidden_states.float(), self.weight.shape, 1.0 + self.weight.float(), self.eps)
+        return normed.to(hidden_states.dtype)
+
+
 class LayerNorm(nn.LayerNorm):
     """torch's LayerNorm with this package's constructor."""
 
@@ -34,4 +47,16 @@ class LayerNorm(nn.LayerNorm):
         super().__init__(size, eps=eps, device=device)
 
 
-NORMS: dict[str, Callable[..., nn.Module]] = {"rms": RMSNorm, "layer": LayerNorm}
+class UnbiasedLayerNorm(nn.LayerNorm):
+    """LayerNorm without a bias (PaLM, arXiv 2204.02311, section 2)."""
+
+    def __init__(self, size: int, eps: float, device: torch.device | str | None = None) -> None:
+        super().__init__(size, eps=eps, bias=False, device=device)
+
+
+NORMS: dict[str, Callable[..., nn.Module]] = {
+    "rms": RMSNorm,
+    "rms_offset": OffsetRMSNorm,
+    "layer": LayerNorm,
+    "layer_unbiased": UnbiasedLayerNorm,
+}

@@ -16,6 +16,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from germinal.layers.embedding import embedding
+
 Rotation = tuple[Tensor, Tensor]
 
 
@@ -27,7 +29,7 @@ class Positions(nn.Module):
         return hidden_states
 
     def rotation(self, position_ids: Tensor, dtype: torch.dtype) -> Rotation | None:
-        """What `rotate` needs, worked out once a forward pass and shared by all layers."""
+        """What `rotate` needs; the view keeps it, so that all layers share it."""
         return None
 
     def rotate(self, heads: Tensor, rotation: Rotation | None) -> Tensor:
@@ -94,3 +96,113 @@ class Rotary(Positions):
         assert rotation is not None
         cos, sin = rotation
         return torch.addcmul(heads * cos, heads.roll(heads.shape[-1] // 2, -1), sin)
+
+
+class Learned(Positions):
+    """A learned vector for each position (Gehring et al. 2017, arXiv 1705.03122).
+
+    Args:
+        num_positions: Positions that there are.
+        hidden_size: D.
+        offset: Rows of the table before position 0, which some families keep for padding.
+    """
+
+    def __init__(
+        self, num_positions: int, hidden_size: int, offset: int = 0, device: torch.device | str | None = None
+    ) -> None:
+        super().__init__()
+        self.table = embedding(num_positions + offset, hidden_size, device)
+        self.offset = offset
+
+    def embed(self, hidden_states: Tensor, position_ids: Tensor) -> Tensor:
+        return hidden_states + self.table(position_ids + self.offset)
+
+
+class Sinusoidal(Positions):
+    """sin(p / 10000^(2i/D)), cos(p / 10000^(2i/D)) (arXiv 1706.03762, section 3.5).
+
+    Args:
+        hidden_size: D, even.
+        layout: "interleaved": sine and cosine of a frequency side by side, as in the paper; "halves": all sines, then
+            all cosines.
+    """
+
+    def __init__(self, hidden_size: int, layout: Literal["interleaved", "halves"]) -> None:
+        super().__init__()
+        # In double precision, as the published tables were computed: float32 is off by 1e-4 at a thousand positions.
+        self.frequencies = 10_000.0 ** -(torch.arange(0, hidden_size, 2, dtype=torch.float64) / hidden_size)
+        self.interleaved = layout == "interleaved"
+
+    def embed(self, hidden_states: Tensor, position_ids: Tensor) -> Tensor:
+        self.frequencies = self.frequencies.to(position_ids.device)
+        angles = position_ids[..., None].double() * self.frequencies  # [..., D/2]
+        waves = (angles.sin(), angles.cos())
+        table = torch.stack(waves, -1).flatten(-2) if self.interleaved else torch.cat(waves, -1)
+        return hidden_states + table.to(hidden_states.dtype)
+
+
+class ALiBi(Positions):
+    """Scores fall linearly with distance, at a slope of each head's own (Press et al. 2021, arXiv 2108.12409).
+
+    The bias is slope times the key's position: in a row of softmax that is the distance but for a constant.
+    """
+
+    def __init__(self, num_heads: int) -> None:
+        super().__init__()
+        self.slopes = alibi_slopes(num_heads)
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        self.slopes = self.slopes.to(key_positions.device)
+        return self.slopes[:, None, None] * key_positions[:, None, None, :].float()  # [B, H, 1, S]
+
+
+def alibi_slopes(num_heads: int) -> Tensor:
+    """2^(-8/n), 2^(-16/n), ... for n heads, a power of two; others take every second slope of twice as many [H]."""
+    power = 2 ** math.floor(math.log2(num_heads))
+    slopes = [2 ** (-8 * (head + 1) / power) for head in range(power)]
+    slopes += [2 ** (-4 * (head + 1) / power) for head in range(0, 2 * (num_heads - power), 2)]
+    return torch.tensor(slopes)
+
+
+class RelativeBuckets(Positions):
+    """A learned bias a head and bucket of distances, shared by a stack's layers (T5, arXiv 1910.10683, section 2.1).
+
+    Half of the buckets are exact distances, the other half grow logarithmically up to `max_distance`.
+
+    Args:
+        num_heads: H.
+        bidirectional: Keys after the query have buckets of their own; without, they share bucket 0.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        *,
+        num_buckets: int,
+        max_distance: int,
+        bidirectional: bool,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.table = embedding(num_buckets, num_heads, device)
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+
+    def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
+        distances = key_positions[:, None, :] - query_positions[:, :, None]  # [B, T, S]
+        return self.table(self.buckets(distances)).permute(0, 3, 1, 2)
+
+    def buckets(self, distances: Tensor) -> Tensor:
+        """Bucket of each distance, key minus query."""
+        buckets, first = self.num_buckets, torch.zeros_like(distances)
+        if self.bidirectional:
+            buckets //= 2
+            first = (distances > 0) * buckets
+            distances = distances.abs()
+        else:
+            distances = (-distances).clamp(min=0)
+        exact = buckets // 2
+        ratio = distances.clamp(min=1).float().div(exact).log() / math.log(self.max_distance / exact)
+        far = (exact + (ratio * (buckets - exact)).long()).clamp(max=buckets - 1)
+        return first + torch.where(distances < exact, distances, far)

@@ -11,18 +11,27 @@ from germinal.layers.positions import Positions
 
 
 class Stack(nn.Module):
-    """Positions, blocks and a final norm (`Identity` in families without one)."""
+    """Positions, blocks and norms (`Identity` in families without one).
 
-    def __init__(self, blocks: Sequence[nn.Module], positions: Positions, final_norm: nn.Module) -> None:
+    Args:
+        blocks: The blocks.
+        positions: What is added to the embeddings, and what the blocks' attention goes by.
+        embedding_norm: Norm of the embeddings.
+        final_norm: Norm of what comes out.
+    """
+
+    def __init__(
+        self, blocks: Sequence[nn.Module], positions: Positions, embedding_norm: nn.Module, final_norm: nn.Module
+    ) -> None:
         super().__init__()
         self.positions = positions
+        self.embedding_norm = embedding_norm
         self.layers = nn.ModuleList(blocks)
         self.final_norm = final_norm
 
     def forward(self, hidden_states: Tensor, view: AttentionView) -> Tensor:
         """[..., D] -> [..., D]."""
-        hidden_states = self.positions.embed(hidden_states, view.position_ids)
-        rotation = self.positions.rotation(view.position_ids, hidden_states.dtype)
+        hidden_states = self.embedding_norm(self.positions.embed(hidden_states, view.position_ids))
         for index, layer in enumerate(self.layers):
-            hidden_states = layer(hidden_states, view, rotation, index)
+            hidden_states = layer(hidden_states, view, index)
         return self.final_norm(hidden_states)

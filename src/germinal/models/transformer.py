@@ -13,27 +13,25 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from germinal.errors import UnsupportedError
-from germinal.layers.attention import Attention, AttentionView, PaddedView
+from germinal.errors import SettingError, UnsupportedError
+from germinal.layers.attention import Attention, AttentionView, CrossAttention, PaddedView
 from germinal.layers.blocks import BLOCKS
+from germinal.layers.embedding import embedding
 from germinal.layers.feed_forward import ACTIVATIONS, FeedForward
 from germinal.layers.kernels import linear
 from germinal.layers.linear import Linear
 from germinal.layers.norms import NORMS
-from germinal.layers.positions import Positions, Rotary
+from germinal.layers.positions import ALiBi, Learned, Positions, RelativeBuckets, Rotary, Sinusoidal
 from germinal.layers.stack import Stack
 from germinal.models.config import TransformerConfig
+from germinal.models.heads import HEADS, VOCABULARY_HEADS
 
 Value = TypeVar("Value")
-
-POSITIONS: dict[str, Callable[[TransformerConfig], Positions]] = {
-    "none": lambda config: Positions(),
-    "rotary": lambda config: Rotary(config.head_dim, config.rope_theta, config.rope_scaling),
-}
+Device = torch.device | str | None
 
 
 class Transformer(nn.Module):
-    """A decoder-only language model.
+    """A decoder, an encoder or both, with the head that the config names.
 
     Args:
         config: What to build.
@@ -43,17 +41,23 @@ class Transformer(nn.Module):
         UnsupportedError: a value of one of the config's axes has no implementation.
     """
 
-    def __init__(self, config: TransformerConfig, device: torch.device | str | None = None) -> None:
+    def __init__(self, config: TransformerConfig, device: Device = None) -> None:
         super().__init__()
-        if config.stacks != "decoder":
-            raise UnsupportedError(
-                f"'{config.stacks}' models cannot be built yet.", where="config.stacks", hint="Known: decoder."
-            )
         self.config = config
-        self.embed_tokens = _embedding(config.vocab_size, config.hidden_size, device)
-        self.decoder = _stack(config, device)
+        self.embed_tokens = embedding(config.vocab_size, config.hidden_size, device)
+        types = config.num_token_types
+        self.embed_token_types = embedding(types, config.hidden_size, device) if types else None
+        self.encoder = _Builder(config, device).stack(causal=False) if config.stacks != "decoder" else None
+        self.decoder = _Builder(config, device).stack(causal=True) if config.stacks != "encoder" else None
+        self.head = None if config.head is None else _lookup(HEADS, config.head, "head")(config, device)
+        writes = config.head in VOCABULARY_HEADS
         self.lm_head = (
-            None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size, bias=False, device=device)
+            Linear(config.hidden_size, config.vocab_size, bias=False, device=device)
+            if writes and not config.tie_embeddings
+            else None
+        )
+        self.logit_bias = (
+            nn.Parameter(torch.zeros(config.vocab_size, device=device)) if writes and config.logit_bias else None
         )
 
     @property
@@ -69,77 +73,175 @@ class Transformer(nn.Module):
         input_ids: Tensor,
         attention_mask: Tensor | None = None,
         position_ids: Tensor | None = None,
+        *,
+        token_type_ids: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
     ) -> Tensor:
         """Hidden states of a batch of sequences.
 
         Args:
-            input_ids: [B, T].
-            attention_mask: [B, T], nonzero where a token is real.
-            position_ids: [B, T]; 0, 1, 2, ... when not given.
+            input_ids: [B, T]; of an encoder-decoder the source [B, S].
+            attention_mask: The same shape, nonzero where a token is real.
+            position_ids: The same shape; 0, 1, 2, ... when not given.
+            token_type_ids: The same shape; the segment of each token, 0 when not given.
+            decoder_input_ids, decoder_attention_mask: [B, T], of an encoder-decoder.
 
         Returns:
-            [B, T, D], after the final norm.
-        """
-        return self.hidden_states(
-            input_ids, PaddedView(input_ids, attention_mask, causal=True, position_ids=position_ids)
-        )
+            [B, T, D], after the final norm; of an encoder-decoder the decoder's.
 
-    def hidden_states(self, input_ids: Tensor, view: AttentionView) -> Tensor:
+        Raises:
+            SettingError: `decoder_input_ids` is missing, or was given to a model that has no second stack.
+        """
+        two_stacks = self.encoder is not None and self.decoder is not None
+        if two_stacks != (decoder_input_ids is not None):
+            what = "is needed by an encoder-decoder." if two_stacks else "was given, but the model has one stack."
+            raise SettingError(what, where="decoder_input_ids")
+        if position_ids is None:
+            position_ids = self._counted(attention_mask)
+        causal = self.encoder is None
+        view = PaddedView(input_ids, attention_mask, causal=causal, position_ids=position_ids)
+        if decoder_input_ids is None:
+            return self.hidden_states(input_ids, view, token_type_ids)
+        memory = self.encode(input_ids, view)
+        view = PaddedView(
+            decoder_input_ids,
+            decoder_attention_mask,
+            causal=True,
+            position_ids=self._counted(decoder_attention_mask),
+            memory=memory,
+            memory_mask=attention_mask,
+        )
+        return self.hidden_states(decoder_input_ids, view)
+
+    def _counted(self, attention_mask: Tensor | None) -> Tensor | None:
+        """Positions that count real tokens only, in families that do so where there is padding."""
+        if attention_mask is None or not self.config.positions_from_mask:
+            return None
+        return (attention_mask.cumsum(-1) - 1) * attention_mask
+
+    def hidden_states(self, input_ids: Tensor, view: AttentionView, token_type_ids: Tensor | None = None) -> Tensor:
         """[...] -> [..., D], for a padded batch as for the flat batch of a cache: the view tells them apart."""
+        stack = self.encoder if self.decoder is None else self.decoder
+        assert stack is not None
+        return stack(self._embedded(input_ids, token_type_ids), view)
+
+    def encode(self, input_ids: Tensor, view: AttentionView) -> Tensor:
+        """The encoder's output, [...] -> [..., D]."""
+        assert self.encoder is not None, "the model has no encoder"
+        return self.encoder(self._embedded(input_ids, None), view)
+
+    def _embedded(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         embedded = self.embed_tokens(input_ids)
         if self.config.embedding_scale != 1.0:
-            embedded = embedded * self.config.embedding_scale
-        return self.decoder(embedded, view)
+            # In the weights' precision, as the published code multiplies: sqrt(D) is rounded in bfloat16.
+            embedded = embedded * torch.tensor(self.config.embedding_scale, dtype=embedded.dtype)
+        if self.embed_token_types is not None:
+            types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
+            embedded = embedded + self.embed_token_types(types)
+        return embedded
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """[..., D] -> [..., V]. Give it only the positions that are wanted: it is the widest product of the model."""
+        assert self.head is not None, "the model has no head"
+        assert self.config.head in VOCABULARY_HEADS, "the model has no vocabulary head"
         weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
-        logits = linear(hidden_states, weight)
-        return logits if self.config.logit_scale == 1.0 else logits * self.config.logit_scale
+        hidden_states = self.head(hidden_states)
+        if self.config.logit_scale != 1.0:
+            hidden_states = hidden_states * self.config.logit_scale
+        return linear(hidden_states, weight, self.logit_bias)
 
     def num_parameters(self) -> int:
         """Weights in all; a tied output matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
-def _embedding(vocab_size: int, hidden_size: int, device: torch.device | str | None) -> nn.Embedding:
-    if device is None or torch.device(device).type != "meta":
-        return nn.Embedding(vocab_size, hidden_size, device=device)
-    # There is nothing to initialise, and torch's `normal_` on this device imports its whole compiler: seconds.
-    return nn.Embedding(vocab_size, hidden_size, _weight=torch.empty(vocab_size, hidden_size, device=device))
+class _Builder:
+    """Makes a stack out of a config."""
 
+    def __init__(self, config: TransformerConfig, device: Device) -> None:
+        self.config = config
+        self.device = device
+        self.heads = (config.hidden_size, config.num_heads, config.num_kv_heads, config.head_dim)
+        self.norm = self._norm(config.hidden_size)
+        self.scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
+        _lookup(ACTIVATIONS, config.activation, "activation")
 
-def _stack(config: TransformerConfig, device: torch.device | str | None) -> Stack:
-    norm = partial(_lookup(NORMS, config.norm, "norm"), config.hidden_size, config.norm_eps, device=device)
-    positions = _lookup(POSITIONS, config.positions, "positions")(config)
-    block = _lookup(BLOCKS, (config.block, config.norm_placement), "block, norm_placement")
-    _lookup(ACTIVATIONS, config.activation, "activation")
+    def _norm(self, size: int) -> Callable[[], nn.Module]:
+        return partial(_lookup(NORMS, self.config.norm, "norm"), size, self.config.norm_eps, device=self.device)
 
-    def attention() -> Attention:
+    def stack(self, *, causal: bool) -> Stack:
+        config = self.config
+        block = _lookup(BLOCKS, (config.block, config.norm_placement), "block, norm_placement")
+        positions = _lookup(POSITIONS, config.positions, "positions")(config, causal, self.device)
+        windowed = positions
+        if config.windowed_rope_theta is not None:
+            windowed = Rotary(config.head_dim, config.windowed_rope_theta)
+        crossed = causal and config.stacks == "encoder-decoder"
+        layers = config.encoder_layers if config.stacks == "encoder-decoder" and not causal else config.num_layers
+        blocks = [
+            block(
+                self.norm,
+                self._attention(windowed if config.is_windowed(layer) else positions, config.is_windowed(layer)),
+                self._feed_forward(),
+                self._cross_attention() if crossed else None,
+            )
+            for layer in range(layers)
+        ]
+        embedding_norm = self.norm() if config.embedding_norm else nn.Identity()
+        return Stack(
+            blocks, positions, embedding_norm, nn.Identity() if config.norm_placement == "post" else self.norm()
+        )
+
+    def _attention(self, positions: Positions, windowed: bool) -> Attention:
         return Attention(
-            config.hidden_size,
-            config.num_heads,
-            config.num_kv_heads,
-            config.head_dim,
-            scale=config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale,
-            bias=config.attention_bias,
-            output_bias=config.attention_output_bias,
+            *self.heads,
+            scale=self.scale,
+            bias=self.config.attention_bias,
+            output_bias=self.config.attention_output_bias,
             positions=positions,
-            device=device,
+            head_norm=self._norm(self.config.head_dim) if self.config.head_norm else nn.Identity,
+            window=self.config.window if windowed else None,
+            device=self.device,
         )
 
-    def feed_forward() -> FeedForward:
+    def _cross_attention(self) -> CrossAttention:
+        return CrossAttention(
+            *self.heads,
+            scale=self.scale,
+            bias=self.config.attention_bias,
+            output_bias=self.config.attention_output_bias,
+            device=self.device,
+        )
+
+    def _feed_forward(self) -> FeedForward:
         return FeedForward(
-            config.hidden_size,
-            config.intermediate_size,
-            activation=config.activation,
-            gated=config.gated,
-            bias=config.feed_forward_bias,
-            device=device,
+            self.config.hidden_size,
+            self.config.intermediate_size,
+            activation=self.config.activation,
+            gated=self.config.gated,
+            bias=self.config.feed_forward_bias,
+            device=self.device,
         )
 
-    blocks = [block(norm, attention(), feed_forward()) for _ in range(config.num_layers)]
-    return Stack(blocks, positions, norm())
+
+POSITIONS: dict[str, Callable[[TransformerConfig, bool, Device], Positions]] = {
+    "none": lambda config, causal, device: Positions(),
+    "rotary": lambda config, causal, device: Rotary(config.head_dim, config.rope_theta, config.rope_scaling),
+    "learned": lambda config, causal, device: Learned(
+        config.max_position_embeddings, config.hidden_size, config.position_offset, device
+    ),
+    "sinusoidal": lambda config, causal, device: Sinusoidal(config.hidden_size, "interleaved"),
+    "sinusoidal_halves": lambda config, causal, device: Sinusoidal(config.hidden_size, "halves"),
+    "alibi": lambda config, causal, device: ALiBi(config.num_heads),
+    "relative": lambda config, causal, device: RelativeBuckets(
+        config.num_heads,
+        num_buckets=config.num_buckets,
+        max_distance=config.max_distance,
+        bidirectional=not causal,
+        device=device,
+    ),
+}
 
 
 def _lookup(

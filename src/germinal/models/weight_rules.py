@@ -1,25 +1,30 @@
 """Declarative, reversible rules between a published layout of weights and ours: a rename and, if needed, a transform.
 
-Layout quirks end here: the network never sees them, and a folder is written with the same rules that read it.
+A published tensor may be several of ours (a fused qkv), never the other way round. Layout quirks end here: the network
+never sees them, and a folder is written with the same rules that read it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A reversible change of one tensor; this one changes nothing."""
+    """A reversible change of one published tensor into ours; this one changes nothing."""
 
-    def to_ours(self, tensor: Tensor) -> Tensor:
-        return tensor
+    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        """Our tensors, in the order of the rule's names."""
+        return (tensor,)
 
-    def to_theirs(self, tensor: Tensor) -> Tensor:
+    def to_theirs(self, *tensors: Tensor) -> Tensor:
+        """The published tensor out of ours."""
+        (tensor,) = tensors
         return tensor
 
 
@@ -29,12 +34,73 @@ class PermuteRotary(Transform):
 
     num_heads: int
 
-    def to_ours(self, tensor: Tensor) -> Tensor:
+    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """[H E, ...] with rows (0, 1), (2, 3), ... a head -> rows 0, 2, 4, ... then 1, 3, 5, ..."""
-        return tensor.reshape(self.num_heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+        return (tensor.reshape(self.num_heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape),)
 
-    def to_theirs(self, tensor: Tensor) -> Tensor:
+    def to_theirs(self, *tensors: Tensor) -> Tensor:
+        (tensor,) = tensors
         return tensor.reshape(self.num_heads, 2, -1, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Transpose(Transform):
+    """[I, O] (a convolution of width one) <-> [O, I]."""
+
+    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        return (tensor.t().contiguous(),)
+
+    def to_theirs(self, *tensors: Tensor) -> Tensor:
+        (tensor,) = tensors
+        return tensor.t().contiguous()
+
+
+@dataclass(frozen=True, slots=True)
+class Split(Transform):
+    """Projections that stand one above the other in one tensor <-> one tensor each.
+
+    Attributes:
+        parts: How many, of equal size.
+        transposed: The published tensor is [I, O].
+    """
+
+    parts: int
+    transposed: bool = False
+
+    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        whole = tensor.t() if self.transposed else tensor
+        return tuple(part.contiguous() for part in whole.chunk(self.parts))
+
+    def to_theirs(self, *tensors: Tensor) -> Tensor:
+        whole = torch.cat(tensors)
+        return whole.t().contiguous() if self.transposed else whole
+
+
+@dataclass(frozen=True, slots=True)
+class Deinterleave(Transform):
+    """[H, 3, E, ...]: query, key and value of each head in turn <-> one tensor each."""
+
+    num_heads: int
+
+    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        heads = tensor.reshape(self.num_heads, 3, -1, *tensor.shape[1:])
+        return tuple(heads[:, part].reshape(-1, *tensor.shape[1:]) for part in range(3))
+
+    def to_theirs(self, *tensors: Tensor) -> Tensor:
+        heads = [tensor.reshape(self.num_heads, -1, *tensor.shape[1:]) for tensor in tensors]
+        return torch.stack(heads, 1).reshape(-1, *tensors[0].shape[1:])
+
+
+@dataclass(frozen=True, slots=True)
+class Squeeze(Transform):
+    """[1, N] <-> [N]."""
+
+    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        return (tensor.squeeze(0),)
+
+    def to_theirs(self, *tensors: Tensor) -> Tensor:
+        (tensor,) = tensors
+        return tensor.unsqueeze(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,61 +109,74 @@ class WeightRule:
 
     Attributes:
         theirs: Published name; `{i}` stands for the layer's number.
-        ours: Name in our network, with the same `{i}`.
+        ours: Name or names in our network, with the same `{i}`.
         transform: What to do with the tensor on the way.
     """
 
     theirs: str
-    ours: str
+    ours: str | tuple[str, ...]
     transform: Transform = Transform()
+
+
+Found = tuple[tuple[str, ...], Transform]
 
 
 class WeightRules:
     """A family's rules for one published layout.
 
     Args:
-        rules: One for each kind of tensor.
-        ignored: Published names (with `{i}`) that hold nothing to load: buffers that the config gives anyway.
+        rules: One for each kind of tensor. Where two have the same published name the first is read and written.
+        ignored: Published names (with `{i}`) that hold nothing to load: buffers and copies that the config gives anyway.
     """
 
     def __init__(self, rules: list[WeightRule], ignored: tuple[str, ...] = ()) -> None:
-        self._to_ours = [(_pattern(rule.theirs), rule.ours, rule.transform) for rule in rules]
-        self._to_theirs = [(_pattern(rule.ours), rule.theirs, rule.transform) for rule in rules]
+        self._rules = [(_pattern(rule.theirs), rule) for rule in rules]
+        self._ours = [(_pattern(name), rule) for rule in rules for name in _names(rule)]
         self._ignored = [_pattern(name) for name in ignored]
 
-    def ours(self, name: str) -> tuple[str, Transform] | None:
-        """Our name of a published tensor and the transform to apply (`to_ours`); None when no rule knows it."""
-        return _rename(name, self._to_ours)
+    def ours(self, name: str) -> Found | None:
+        """Our names of a published tensor and the transform to apply (`to_ours`); None when no rule knows it."""
+        for pattern, rule in self._rules:
+            if match := pattern.fullmatch(name):
+                return tuple(_filled(each, match) for each in _names(rule)), rule.transform
+        return None
 
     def theirs(self, name: str) -> tuple[str, Transform] | None:
         """The published name of a tensor of ours and the transform to apply (`to_theirs`); None when unknown."""
-        return _rename(name, self._to_theirs)
+        for pattern, rule in self._ours:
+            if match := pattern.fullmatch(name):
+                return _filled(rule.theirs, match), rule.transform
+        return None
 
     def ignores(self, name: str) -> bool:
         """Whether a published tensor is known to hold nothing to load."""
         return any(pattern.fullmatch(name) for pattern in self._ignored)
 
-    def convert_to_theirs(self, tensors: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Our tensors under their published names, one at a time.
+    def convert_to_theirs(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Our tensors under their published names, one published tensor at a time.
 
         Raises:
             KeyError: a tensor of ours has no published name (a family's table is incomplete).
         """
-        for name, tensor in tensors.items():
+        written: set[str] = set()
+        for name in tensors:
             found = self.theirs(name)
             if found is None:
                 raise KeyError(name)
             published, transform = found
-            yield published, transform.to_theirs(tensor)
+            if published not in written:
+                written.add(published)
+                names, _ = self.ours(published) or ((name,), transform)
+                yield published, transform.to_theirs(*(tensors[each] for each in names))
+
+
+def _names(rule: WeightRule) -> tuple[str, ...]:
+    return (rule.ours,) if isinstance(rule.ours, str) else rule.ours
 
 
 def _pattern(name: str) -> re.Pattern[str]:
     return re.compile(re.escape(name).replace(r"\{i\}", r"(?P<i>\d+)"))
 
 
-def _rename(name: str, table: list[tuple[re.Pattern[str], str, Transform]]) -> tuple[str, Transform] | None:
-    for pattern, target, transform in table:
-        match = pattern.fullmatch(name)
-        if match:
-            return target.replace("{i}", match.groupdict().get("i", "")), transform
-    return None
+def _filled(name: str, match: re.Match[str]) -> str:
+    return name.replace("{i}", match.groupdict().get("i", ""))

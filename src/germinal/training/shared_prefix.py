@@ -11,7 +11,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from germinal.layers.attention import add_bias, attend
+from germinal.errors import UnsupportedError
+from germinal.layers.attention import Attention, AttentionView, CrossAttention, add_bias, attend
 from germinal.layers.positions import Positions
 from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import IGNORED
@@ -41,7 +42,7 @@ def hidden_states_after(network: Transformer, input_ids: Tensor, prefix: int) ->
     return hidden_states[prefix:].reshape(*rest.shape, -1)
 
 
-class SharedPrefixView:
+class SharedPrefixView(AttentionView):
     """The attention of a batch whose prefix stands in it once. Padding may only stand on the right.
 
     Args:
@@ -50,21 +51,20 @@ class SharedPrefixView:
     """
 
     def __init__(self, rows: int, prefix: int, rest: int, device: torch.device) -> None:
+        super().__init__()
         self._rows, self._prefix = rows, prefix
         places = torch.arange(prefix + rest, device=device)
         self.position_ids = torch.cat((places[:prefix], places[prefix:].repeat(rows)))  # [N]
         self._places = places
-        self._visible = places[prefix:, None] >= places  # [R, P + R]
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, positions: Positions
-    ) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
         """[N, H, E], [N, K, E] twice -> [N, H, E]."""
-        first, places = self._prefix, self._places[None]
+        first = self._prefix
         start = [heads[None, :first].transpose(1, 2) for heads in (query, key, value)]  # [1, H, P, E]
-        bias = add_bias(None, positions.bias(places[:, :first], places[:, :first]), True)
-        of_prefix = attend(*start, scale=scale, mask=bias, causal=bias is None).transpose(1, 2)[0]  # [P, H, E]
-
+        mask_of_prefix, mask_of_rows = self.keep(
+            ("masks", attention.window, attention.positions), lambda: self._masks(attention.window, attention.positions)
+        )
+        of_prefix = attend(*start, scale=attention.scale, mask=mask_of_prefix).transpose(1, 2)[0]  # [P, H, E]
         rows = [
             heads[first:].reshape(self._rows, -1, *heads.shape[1:]).transpose(1, 2)  # [B, H, R, E]
             for heads in (query, key, value)
@@ -73,6 +73,18 @@ class SharedPrefixView:
             torch.cat((shared.expand(self._rows, -1, -1, -1), own), 2)  # [B, K, P + R, E]
             for shared, own in zip(start[1:], rows[1:], strict=True)
         )
-        mask = add_bias(self._visible, positions.bias(places[:, first:], places), True)
-        of_rows = attend(rows[0], keys, values, scale=scale, mask=mask).transpose(1, 2)  # [B, R, H, E]
+        of_rows = attend(rows[0], keys, values, scale=attention.scale, mask=mask_of_rows).transpose(1, 2)
         return torch.cat((of_prefix, of_rows.flatten(0, 1)))
+
+    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
+        """See `AttentionView.attend_memory`: an encoder-decoder's prompts are the encoder's, and shared by nothing."""
+        raise UnsupportedError("the prompts of an encoder-decoder cannot be shared.")
+
+    def _masks(self, window: int | None, positions: Positions) -> tuple[Tensor | None, Tensor | None]:
+        """Who sees whom among the prefix [1, 1, P, P], and from the rest of a row [1, 1, R, P + R]."""
+        places, first = self._places, self._prefix
+        distances = places[:, None] - places
+        visible = (distances >= 0) if window is None else (distances >= 0) & (distances < window)
+        of_prefix = positions.bias(places[None, :first], places[None, :first])
+        of_rows = positions.bias(places[None, first:], places[None])
+        return add_bias(visible[None, None, :first, :first], of_prefix), add_bias(visible[None, None, first:], of_rows)

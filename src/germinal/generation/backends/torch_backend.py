@@ -12,8 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from germinal.errors import UnsupportedError
 from germinal.generation.backends.backend import Chunk, StepBatch
-from germinal.layers.attention import add_bias, attend
+from germinal.layers.attention import Attention, AttentionView, CrossAttention, add_bias, attend
 from germinal.layers.cache import KVCache
 from germinal.layers.linear import Route, adapter_routing
 from germinal.layers.positions import Positions
@@ -79,10 +80,10 @@ class _Group:
     length: int
     query_positions: Tensor
     key_positions: Tensor
-    mask: Tensor | None
+    plain: bool
 
 
-class CachedView:
+class CachedView(AttentionView):
     """The attention view of one step: which tokens of the flat batch belong together, and where their past lies.
 
     Attributes:
@@ -91,6 +92,7 @@ class CachedView:
     """
 
     def __init__(self, cache: KVCache, batch: StepBatch, device: torch.device) -> None:
+        super().__init__()
         self._cache = cache
         self._device = device
         self.chunks = sorted(batch, key=lambda chunk: (len(chunk.token_ids), chunk.slot))
@@ -112,9 +114,8 @@ class CachedView:
             keys = torch.arange(max(chunk.end for chunk in chunks), device=self._device)
             # A single token sees all of its past: with one past length for all, there is nothing to mask.
             plain = length == 1 and len({chunk.end for chunk in chunks}) == 1
-            mask = None if plain else (keys <= queries[..., None])[:, None]  # [B, 1, T, S]
             slots = [chunk.slot for chunk in chunks]
-            groups.append(_Group(tokens, slots, len(keys), queries, keys.expand(len(chunks), -1), mask))
+            groups.append(_Group(tokens, slots, len(keys), queries, keys.expand(len(chunks), -1), plain))
             first = tokens.stop
         return groups
 
@@ -127,21 +128,35 @@ class CachedView:
         rows = [row for chunk in batch for row in range(ends[chunk.slot] - chunk.num_logits, ends[chunk.slot])]
         return torch.tensor(rows, dtype=torch.long, device=self._device)
 
-    def attend(
-        self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float, positions: Positions
-    ) -> Tensor:
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
         """[N, H, E], [N, K, E] twice -> [N, H, E], after keeping the new keys and values."""
         self._cache.write(layer, self._places, key, value)
+        masks = self.keep(
+            ("masks", attention.window, attention.positions),
+            lambda: [_mask(group, attention.window, attention.positions) for group in self._groups],
+        )
         attended = []
-        for group in self._groups:
-            queries = (
-                query[group.tokens].view(*group.query_positions.shape, *query.shape[1:]).transpose(1, 2)
-            )  # [B, H, T, E]
+        for group, mask in zip(self._groups, masks, strict=True):
+            queries = query[group.tokens].view(*group.query_positions.shape, *query.shape[1:]).transpose(1, 2)
             keys, values = self._cache.read(layer, group.slots, group.length)
-            mask = add_bias(group.mask, positions.bias(group.query_positions, group.key_positions), causal=False)
-            heads = attend(queries, keys, values, scale=scale, mask=mask)
+            heads = attend(queries, keys, values, scale=attention.scale, mask=mask)  # [B, H, T, E]
             attended.append(heads.transpose(1, 2).flatten(0, 1))
         return attended[0] if len(attended) == 1 else torch.cat(attended)
+
+    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
+        """See `AttentionView.attend_memory`."""
+        raise UnsupportedError("an encoder-decoder cannot be generated from yet.")
+
+
+def _mask(group: _Group, window: int | None, positions: Positions) -> Tensor | None:
+    """Which keys each query of a group sees, [B, 1, T, S], with the positions' bias in it; None when all."""
+    visible = None
+    distances = group.query_positions[..., None] - group.key_positions[:, None]  # [B, T, S]
+    if window is not None and group.length > window:
+        visible = ((distances >= 0) & (distances < window))[:, None]
+    elif not group.plain:
+        visible = (distances >= 0)[:, None]
+    return add_bias(visible, positions.bias(group.query_positions, group.key_positions))
 
 
 def _route(chunks: list[Chunk], device: torch.device) -> Route:

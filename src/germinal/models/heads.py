@@ -1,0 +1,85 @@
+"""What stands on a stack, by name: from hidden states [B, T, D] to what a task wants.
+
+A vocabulary head's last product, the one with the output matrix, is the Transformer's own: it may be tied.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from germinal.layers.feed_forward import ACTIVATIONS
+from germinal.layers.linear import Linear
+from germinal.layers.norms import NORMS
+from germinal.models.config import TransformerConfig
+
+Device = torch.device | str | None
+
+
+class LanguageModelHead(nn.Identity):
+    """Hidden states go to the output matrix as they are."""
+
+    def __init__(self, config: TransformerConfig, device: Device) -> None:
+        super().__init__()
+
+
+class MaskedLanguageModelHead(nn.Module):
+    """A transform before the output matrix (BERT, arXiv 1810.04805, its published code)."""
+
+    def __init__(self, config: TransformerConfig, device: Device) -> None:
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.hidden_size, device=device)
+        self.activation = ACTIVATIONS[config.activation]
+        self.norm = NORMS[config.norm](config.hidden_size, config.norm_eps, device=device)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[..., D] -> [..., D]."""
+        return self.norm(self.activation(self.dense(hidden_states)))
+
+
+class Pooler(nn.Module):
+    """activation(dense(first token)): one vector a sequence."""
+
+    def __init__(self, config: TransformerConfig, device: Device) -> None:
+        super().__init__()
+        self.dense = Linear(config.hidden_size, config.hidden_size, device=device)
+        self.activation = ACTIVATIONS[config.pooler_activation]
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[B, T, D] -> [B, D]."""
+        return self.activation(self.dense(hidden_states[:, 0]))
+
+
+class SequenceClassificationHead(Pooler):
+    """One score a class and sequence, from its first token."""
+
+    def __init__(self, config: TransformerConfig, device: Device) -> None:
+        super().__init__(config, device)
+        self.classifier = Linear(config.hidden_size, config.num_labels, device=device)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[B, T, D] -> [B, num_labels]."""
+        return self.classifier(super().forward(hidden_states))
+
+
+class TokenClassificationHead(nn.Module):
+    """One score a class and token; of two classes, where an answer starts and ends (question answering)."""
+
+    def __init__(self, config: TransformerConfig, device: Device) -> None:
+        super().__init__()
+        self.classifier = Linear(config.hidden_size, config.num_labels, device=device)
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        """[B, T, D] -> [B, T, num_labels]."""
+        return self.classifier(hidden_states)
+
+
+HEADS: dict[str, type[nn.Module]] = {
+    "lm": LanguageModelHead,
+    "masked-lm": MaskedLanguageModelHead,
+    "pooler": Pooler,
+    "sequence-classification": SequenceClassificationHead,
+    "token-classification": TokenClassificationHead,
+    "question-answering": TokenClassificationHead,
+}
+VOCABULARY_HEADS = ("lm", "masked-lm")
