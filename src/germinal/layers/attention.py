@@ -133,7 +133,7 @@ class PaddedView(AttentionView):
         return attend(query, key, value, scale=attention.scale, mask=mask).transpose(1, 2)
 
     def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
-        """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where the fused kernel needs neither."""
+        """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where neither is needed."""
         length = self.position_ids.shape[1]
         bias = positions.bias(self.position_ids, self.position_ids)
         if self._real is None and window is None and (bias is None or not self._causal):

@@ -126,7 +126,7 @@ class WeightRules:
 
     Args:
         rules: One for each kind of tensor. Where two have the same published name the first is read and written.
-        ignored: Published names (with `{i}`) that hold nothing to load: buffers and copies that the config gives anyway.
+        ignored: Published names (with `{i}`) that hold nothing to load: buffers, and copies of other tensors.
     """
 
     def __init__(self, rules: list[WeightRule], ignored: tuple[str, ...] = ()) -> None:

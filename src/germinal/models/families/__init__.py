@@ -7,11 +7,46 @@ from typing import Any
 
 from germinal.errors import CheckpointError, UnsupportedError, nearest
 from germinal.models.config import TransformerConfig
-from germinal.models.families import llama
+from germinal.models.families import (
+    bart,
+    bert,
+    bloom,
+    distilbert,
+    gemma3,
+    gpt2,
+    jurassic1,
+    llama,
+    marian,
+    mistral,
+    palm,
+    qwen2,
+    qwen3,
+    roberta,
+    t5,
+    transformer,
+)
 from germinal.models.families.family import Family
 from germinal.models.transformer import Transformer
 
-FAMILIES: dict[str, Family] = {family.name: family for family in (llama.FAMILY,)}
+_MODULES = (
+    transformer,
+    bert,
+    roberta,
+    distilbert,
+    bart,
+    marian,
+    t5,
+    gpt2,
+    bloom,
+    palm,
+    jurassic1,
+    llama,
+    mistral,
+    qwen2,
+    qwen3,
+    gemma3,
+)
+FAMILIES: dict[str, Family] = {module.FAMILY.name: module.FAMILY for module in _MODULES}
 
 __all__ = ["FAMILIES", "Family", "build", "for_gguf", "for_hf"]
 

@@ -8,10 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from germinal.errors import CheckpointError, UnsupportedError, nearest
+from germinal.errors import CheckpointError, UnsupportedError
 from germinal.layers.positions import RopeScaling, rotary_frequencies
 from germinal.models.config import TransformerConfig
 from germinal.models.families.family import Family
+from germinal.models.families.published import (
+    activation,
+    layer_rules,
+    published_activation,
+    published_rope,
+    required,
+    rope,
+)
 from germinal.models.weight_rules import PermuteRotary, Transform, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -24,7 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "gated": True,
 }
 
-_HF_NAMES = {
+HF_NAMES = {
     "attention_norm": "input_layernorm",
     "self_attention.q_proj": "self_attn.q_proj",
     "self_attention.k_proj": "self_attn.k_proj",
@@ -35,8 +43,6 @@ _HF_NAMES = {
     "feed_forward.up_proj": "mlp.up_proj",
     "feed_forward.down_proj": "mlp.down_proj",
 }
-
-_HF_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh", "relu": "relu"}
 
 _GGUF_NAMES = {
     "attention_norm": "attn_norm",
@@ -52,49 +58,50 @@ _GGUF_NAMES = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a LlamaForCausalLM, in transformers 4's spelling or 5's (`rope_parameters`)."""
-    heads = _required(hf, "num_attention_heads")
-    rope = hf.get("rope_parameters") or {}
-    activation = hf.get("hidden_act", "silu")
-    if activation not in _HF_ACTIVATIONS:
-        raise UnsupportedError(
-            f"activation '{activation}' is not supported.",
-            where="config.json",
-            hint=nearest(str(activation), list(_HF_ACTIVATIONS)),
-        )
-    return TransformerConfig(
-        **{**DEFAULTS, "activation": _HF_ACTIVATIONS[activation]},
-        vocab_size=_required(hf, "vocab_size"),
-        hidden_size=_required(hf, "hidden_size"),
-        intermediate_size=_required(hf, "intermediate_size"),
-        num_layers=_required(hf, "num_hidden_layers"),
-        num_heads=heads,
-        num_kv_heads=hf.get("num_key_value_heads") or heads,
-        head_dim=hf.get("head_dim") or _required(hf, "hidden_size") // heads,
-        max_position_embeddings=hf.get("max_position_embeddings", 2048),
-        norm_eps=hf.get("rms_norm_eps", 1e-6),
-        rope_theta=float(rope.get("rope_theta") or hf.get("rope_theta", 10_000.0)),
-        rope_scaling=_scaling_from_hf(hf.get("rope_scaling") or rope),
-        attention_bias=hf.get("attention_bias", False),
-        attention_output_bias=hf.get("attention_bias", False),
-        feed_forward_bias=hf.get("mlp_bias", False),
-        tie_embeddings=hf.get("tie_word_embeddings", False),
-    )
+    """config.json of a LlamaForCausalLM."""
+    biases = {
+        "attention_bias": hf.get("attention_bias", False),
+        "attention_output_bias": hf.get("attention_bias", False),
+        "feed_forward_bias": hf.get("mlp_bias", False),
+    }
+    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(hf), **biases})
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     """config.json that transformers 4 and 5 both read."""
-    rope: dict[str, Any] = {"rope_type": "default"}
-    if config.rope_scaling is not None:
-        scaling = config.rope_scaling
-        rope = {"rope_type": scaling.kind, "factor": scaling.factor}
-        if scaling.kind == "llama3":
-            rope["low_freq_factor"] = scaling.low_freq_factor
-            rope["high_freq_factor"] = scaling.high_freq_factor
-            rope["original_max_position_embeddings"] = scaling.original_max_position_embeddings
     return {
         "architectures": [FAMILY.architecture],
-        "model_type": FAMILY.model_types[0],
+        "model_type": "llama",
+        **sizes_to_hf(config),
+        "attention_bias": config.attention_bias,
+        "mlp_bias": config.feed_forward_bias,
+    }
+
+
+def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """What LLaMA and the families that grew out of it have in common."""
+    heads = required(hf, "num_attention_heads")
+    return {
+        "vocab_size": required(hf, "vocab_size"),
+        "hidden_size": required(hf, "hidden_size"),
+        "intermediate_size": required(hf, "intermediate_size"),
+        "num_layers": required(hf, "num_hidden_layers"),
+        "num_heads": heads,
+        "num_kv_heads": hf.get("num_key_value_heads") or heads,
+        "head_dim": hf.get("head_dim") or hf["hidden_size"] // heads,
+        "max_position_embeddings": hf.get("max_position_embeddings", 2048),
+        "norm_eps": hf.get("rms_norm_eps", 1e-6),
+        "activation": activation(hf.get("hidden_act", "silu")),
+        "tie_embeddings": hf.get("tie_word_embeddings", False),
+        **rope(hf),
+    }
+
+
+def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `sizes_from_hf`, in transformers 4's spelling and 5's."""
+    parameters = published_rope(config.rope_theta, config.rope_scaling)
+    scaled = {key: value for key, value in parameters.items() if key != "rope_theta"}
+    return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
         "intermediate_size": config.intermediate_size,
@@ -103,27 +110,28 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
         "max_position_embeddings": config.max_position_embeddings,
-        "hidden_act": next(theirs for theirs, ours in _HF_ACTIVATIONS.items() if ours == config.activation),
+        "hidden_act": published_activation(config.activation),
         "rms_norm_eps": config.norm_eps,
         "rope_theta": config.rope_theta,
-        "rope_scaling": None if config.rope_scaling is None else rope,
-        "rope_parameters": {"rope_theta": config.rope_theta, **rope},
-        "attention_bias": config.attention_bias,
-        "mlp_bias": config.feed_forward_bias,
+        "rope_scaling": None if config.rope_scaling is None else scaled,
+        "rope_parameters": parameters,
         "tie_word_embeddings": config.tie_embeddings,
     }
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
     """Names of transformers' LlamaForCausalLM."""
+    return named(HF_NAMES)
+
+
+def named(names: Mapping[str, str]) -> WeightRules:
+    """The rules of a decoder whose layers' modules are called `names`: ours -> theirs."""
     rules = [
         WeightRule("model.embed_tokens.weight", "embed_tokens.weight"),
         WeightRule("model.norm.weight", "decoder.final_norm.weight"),
         WeightRule("lm_head.weight", "lm_head.weight"),
+        *layer_rules("model.layers.{i}", "decoder.layers.{i}", names),
     ]
-    for ours, theirs in _HF_NAMES.items():
-        for kind in ("weight", "bias"):
-            rules.append(WeightRule(f"model.layers.{{i}}.{theirs}.{kind}", f"decoder.layers.{{i}}.{ours}.{kind}"))
     return WeightRules(rules, ignored=("model.layers.{i}.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"))
 
 
@@ -176,31 +184,6 @@ def gguf_rules(config: TransformerConfig) -> WeightRules:
         for kind in ("weight", "bias"):
             rules.append(WeightRule(f"blk.{{i}}.{theirs}.{kind}", f"decoder.layers.{{i}}.{ours}.{kind}", transform))
     return WeightRules(rules, ignored=("rope_freqs.weight",))
-
-
-def _required(hf: Mapping[str, Any], key: str) -> Any:
-    if hf.get(key) is None:
-        raise CheckpointError(f"has no '{key}'.", where="config.json", hint="The config is not a complete LLaMA's.")
-    return hf[key]
-
-
-def _scaling_from_hf(rope: Mapping[str, Any]) -> RopeScaling | None:
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return None
-    if kind == "linear":
-        return RopeScaling("linear", float(rope["factor"]))
-    if kind == "llama3":
-        return RopeScaling(
-            "llama3",
-            float(rope["factor"]),
-            float(rope["low_freq_factor"]),
-            float(rope["high_freq_factor"]),
-            int(rope["original_max_position_embeddings"]),
-        )
-    raise UnsupportedError(
-        f"rope scaling '{kind}' is not supported.", where="config.json", hint="Known: default, linear, llama3."
-    )
 
 
 def _scaling_from_gguf(

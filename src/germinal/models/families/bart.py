@@ -1,0 +1,137 @@
+"""BART (Lewis et al. 2019, arXiv 1910.13461)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.errors import UnsupportedError
+from germinal.models.config import TransformerConfig
+from germinal.models.families.family import Family
+from germinal.models.families.published import (
+    WHERE,
+    activation,
+    also_without,
+    layer_rules,
+    module_rules,
+    published_activation,
+    required,
+)
+from germinal.models.weight_rules import Squeeze, WeightRule, WeightRules
+
+DEFAULTS: dict[str, Any] = {
+    "stacks": "encoder-decoder",
+    "norm": "layer",
+    "norm_placement": "post",
+    "block": "sequential",
+    "positions": "learned",
+    "position_offset": 2,
+    "activation": "gelu",
+    "gated": False,
+    "attention_bias": True,
+    "attention_output_bias": True,
+    "feed_forward_bias": True,
+    "embedding_norm": True,
+    "tie_embeddings": True,
+    "logit_bias": True,
+}
+
+_LAYER_NAMES = {
+    "self_attention.q_proj": "self_attn.q_proj",
+    "self_attention.k_proj": "self_attn.k_proj",
+    "self_attention.v_proj": "self_attn.v_proj",
+    "self_attention.o_proj": "self_attn.out_proj",
+    "attention_norm": "self_attn_layer_norm",
+    "cross_attention.q_proj": "encoder_attn.q_proj",
+    "cross_attention.k_proj": "encoder_attn.k_proj",
+    "cross_attention.v_proj": "encoder_attn.v_proj",
+    "cross_attention.o_proj": "encoder_attn.out_proj",
+    "cross_attention_norm": "encoder_attn_layer_norm",
+    "feed_forward.up_proj": "fc1",
+    "feed_forward.down_proj": "fc2",
+    "feed_forward_norm": "final_layer_norm",
+}
+
+
+def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """What BART and Marian have in common."""
+    for ours, encoder, decoder in (
+        ("heads", "encoder_attention_heads", "decoder_attention_heads"),
+        ("feed-forward widths", "encoder_ffn_dim", "decoder_ffn_dim"),
+    ):
+        if required(hf, encoder) != required(hf, decoder):
+            raise UnsupportedError(f"encoder and decoder have different {ours}.", where=WHERE)
+    heads, hidden_size = hf["encoder_attention_heads"], required(hf, "d_model")
+    return {
+        "vocab_size": required(hf, "vocab_size"),
+        "hidden_size": hidden_size,
+        "intermediate_size": hf["encoder_ffn_dim"],
+        "num_layers": required(hf, "decoder_layers"),
+        "num_encoder_layers": required(hf, "encoder_layers"),
+        "num_heads": heads,
+        "num_kv_heads": heads,
+        "head_dim": hidden_size // heads,
+        "max_position_embeddings": required(hf, "max_position_embeddings"),
+        "activation": activation(hf.get("activation_function", "gelu")),
+        "embedding_scale": hidden_size**0.5 if hf.get("scale_embedding") else 1.0,
+    }
+
+
+def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `sizes_from_hf`."""
+    return {
+        "is_encoder_decoder": True,
+        "vocab_size": config.vocab_size,
+        "d_model": config.hidden_size,
+        "encoder_ffn_dim": config.intermediate_size,
+        "decoder_ffn_dim": config.intermediate_size,
+        "encoder_layers": config.encoder_layers,
+        "decoder_layers": config.num_layers,
+        "encoder_attention_heads": config.num_heads,
+        "decoder_attention_heads": config.num_heads,
+        "max_position_embeddings": config.max_position_embeddings,
+        "activation_function": published_activation(config.activation),
+        "scale_embedding": config.embedding_scale != 1.0,
+        "tie_word_embeddings": True,
+    }
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a BartForConditionalGeneration."""
+    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(hf)})
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {"architectures": [FAMILY.architecture], "model_type": "bart", **sizes_to_hf(config)}
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' BartForConditionalGeneration and its like."""
+    rules = [WeightRule("model.shared.weight", "embed_tokens.weight")]
+    ignored = []
+    for stack in ("encoder", "decoder"):
+        rules += layer_rules(f"model.{stack}.layers.{{i}}", f"{stack}.layers.{{i}}", _LAYER_NAMES)
+        rules += module_rules({f"{stack}.embedding_norm": f"model.{stack}.layernorm_embedding"})
+        for prefix in ("model.", ""):
+            ignored.append(f"{prefix}{stack}.embed_tokens.weight")  # the shared table once more
+            if config.positions != "learned":
+                ignored.append(f"{prefix}{stack}.embed_positions.weight")  # the formula's values
+        if config.positions == "learned":
+            rules.append(WeightRule(f"model.{stack}.embed_positions.weight", f"{stack}.positions.table.weight"))
+    heads = [
+        WeightRule("final_logits_bias", "logit_bias", Squeeze()),
+        WeightRule("lm_head.weight", "lm_head.weight"),
+    ]
+    return WeightRules([*also_without("model.", rules), *heads], ignored=tuple(ignored))
+
+
+FAMILY = Family(
+    name="bart",
+    paper="arXiv 1910.13461",
+    defaults=DEFAULTS,
+    model_types=("bart",),
+    architecture="BartForConditionalGeneration",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

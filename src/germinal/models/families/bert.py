@@ -1,0 +1,149 @@
+"""BERT (Devlin et al. 2018, arXiv 1810.04805) and MiniLM (arXiv 2002.10957), which has its shape."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families.encoder_heads import architecture_of, head_of
+from germinal.models.families.family import Family
+from germinal.models.families.published import (
+    activation,
+    also_without,
+    layer_rules,
+    module_rules,
+    published_activation,
+    refuse,
+    required,
+)
+from germinal.models.weight_rules import WeightRule, WeightRules
+
+DEFAULTS: dict[str, Any] = {
+    "stacks": "encoder",
+    "norm": "layer",
+    "norm_eps": 1e-12,
+    "norm_placement": "post",
+    "block": "sequential",
+    "positions": "learned",
+    "activation": "gelu",
+    "gated": False,
+    "attention_bias": True,
+    "attention_output_bias": True,
+    "feed_forward_bias": True,
+    "embedding_norm": True,
+    "num_token_types": 2,
+    "tie_embeddings": True,
+    "logit_bias": True,
+    "head": "masked-lm",
+}
+
+ENCODER_NAMES = {
+    "self_attention.q_proj": "attention.self.query",
+    "self_attention.k_proj": "attention.self.key",
+    "self_attention.v_proj": "attention.self.value",
+    "self_attention.o_proj": "attention.output.dense",
+    "attention_norm": "attention.output.LayerNorm",
+    "feed_forward.up_proj": "intermediate.dense",
+    "feed_forward.down_proj": "output.dense",
+    "feed_forward_norm": "output.LayerNorm",
+}
+
+
+def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """What BERT and RoBERTa have in common."""
+    refuse(hf, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
+    heads = required(hf, "num_attention_heads")
+    return {
+        "vocab_size": required(hf, "vocab_size"),
+        "hidden_size": required(hf, "hidden_size"),
+        "intermediate_size": required(hf, "intermediate_size"),
+        "num_layers": required(hf, "num_hidden_layers"),
+        "num_heads": heads,
+        "num_kv_heads": heads,
+        "head_dim": hf["hidden_size"] // heads,
+        "norm_eps": hf.get("layer_norm_eps", 1e-12),
+        "activation": activation(hf.get("hidden_act", "gelu")),
+        **head_of(hf),
+    }
+
+
+def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `sizes_from_hf`."""
+    return {
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "hidden_act": published_activation(config.activation),
+        "layer_norm_eps": config.norm_eps,
+        "type_vocab_size": config.num_token_types,
+        "tie_word_embeddings": True,
+        **({"num_labels": config.num_labels} if config.num_labels else {}),
+    }
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of any Bert model; the head is told by its class."""
+    own = {
+        "max_position_embeddings": required(hf, "max_position_embeddings"),
+        "num_token_types": hf.get("type_vocab_size", 2),
+    }
+    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(hf), **own})
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [architecture_of(config, "Bert")],
+        "model_type": "bert",
+        "max_position_embeddings": config.max_position_embeddings,
+        **sizes_to_hf(config),
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' BertModel and the classes built on it."""
+    rules = encoder_rules("bert")
+    # Under a masked-language head the pooler of pre-training takes no part; nor does its next-sentence head.
+    ignored = ["bert.embeddings.position_ids", "embeddings.position_ids", "cls.predictions.decoder.bias"]
+    ignored += [f"cls.seq_relationship.{kind}" for kind in ("weight", "bias")]
+    if config.head in ("pooler", "sequence-classification"):
+        rules += module_rules({"head.dense": "bert.pooler.dense"})
+    else:
+        ignored += [f"{prefix}pooler.dense.{kind}" for prefix in ("bert.", "") for kind in ("weight", "bias")]
+    heads = module_rules(
+        {
+            "head.dense": "cls.predictions.transform.dense",
+            "head.norm": "cls.predictions.transform.LayerNorm",
+            "head.classifier": "qa_outputs" if config.head == "question-answering" else "classifier",
+        }
+    )
+    heads += [
+        WeightRule("cls.predictions.bias", "logit_bias"),
+        WeightRule("cls.predictions.decoder.weight", "lm_head.weight"),
+    ]
+    return WeightRules([*also_without("bert.", rules), *heads], ignored=tuple(ignored))
+
+
+def encoder_rules(prefix: str) -> list[WeightRule]:
+    """Embeddings and layers under a prefix."""
+    return [
+        WeightRule(f"{prefix}.embeddings.word_embeddings.weight", "embed_tokens.weight"),
+        WeightRule(f"{prefix}.embeddings.position_embeddings.weight", "encoder.positions.table.weight"),
+        WeightRule(f"{prefix}.embeddings.token_type_embeddings.weight", "embed_token_types.weight"),
+        *module_rules({"encoder.embedding_norm": f"{prefix}.embeddings.LayerNorm"}),
+        *layer_rules(f"{prefix}.encoder.layer.{{i}}", "encoder.layers.{i}", ENCODER_NAMES),
+    ]
+
+
+FAMILY = Family(
+    name="bert",
+    paper="arXiv 1810.04805",
+    defaults=DEFAULTS,
+    model_types=("bert",),
+    architecture="BertForMaskedLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

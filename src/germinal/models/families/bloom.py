@@ -1,0 +1,93 @@
+"""BLOOM (BigScience 2022, arXiv 2211.05100)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families.family import Family
+from germinal.models.families.published import also_without, layer_rules, refuse, required
+from germinal.models.weight_rules import Deinterleave, WeightRule, WeightRules
+
+DEFAULTS: dict[str, Any] = {
+    "stacks": "decoder",
+    "norm": "layer",
+    "norm_placement": "pre",
+    "block": "sequential",
+    "positions": "alibi",
+    "positions_from_mask": True,
+    "activation": "gelu_tanh",
+    "gated": False,
+    "attention_bias": True,
+    "attention_output_bias": True,
+    "feed_forward_bias": True,
+    "embedding_norm": True,
+    "tie_embeddings": True,
+}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a BloomForCausalLM. ALiBi sets no limit to the context; `seq_length` is that of training."""
+    refuse(hf, apply_residual_connection_post_layernorm=False)
+    hidden_size = hf.get("hidden_size") or required(hf, "n_embed")
+    heads = hf.get("num_attention_heads") or required(hf, "n_head")
+    return TransformerConfig(
+        **DEFAULTS,
+        vocab_size=required(hf, "vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=4 * hidden_size,
+        num_layers=hf.get("num_hidden_layers") or required(hf, "n_layer"),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hidden_size // heads,
+        max_position_embeddings=hf.get("seq_length", 2048),
+        norm_eps=hf.get("layer_norm_epsilon", 1e-5),
+    )
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [FAMILY.architecture],
+        "model_type": "bloom",
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "n_layer": config.num_layers,
+        "n_head": config.num_heads,
+        "seq_length": config.max_position_embeddings,
+        "layer_norm_epsilon": config.norm_eps,
+        "apply_residual_connection_post_layernorm": False,
+        "tie_word_embeddings": True,
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' BloomForCausalLM; query, key and value of a head stand together."""
+    theirs, ours = "transformer.h.{i}", "decoder.layers.{i}"
+    rules = [WeightRule("transformer.word_embeddings.weight", "embed_tokens.weight")]
+    for kind in ("weight", "bias"):
+        qkv = tuple(f"{ours}.self_attention.{name}_proj.{kind}" for name in "qkv")
+        rules.append(WeightRule(f"{theirs}.self_attention.query_key_value.{kind}", qkv, Deinterleave(config.num_heads)))
+    names = {
+        "attention_norm": "input_layernorm",
+        "self_attention.o_proj": "self_attention.dense",
+        "feed_forward_norm": "post_attention_layernorm",
+        "feed_forward.up_proj": "mlp.dense_h_to_4h",
+        "feed_forward.down_proj": "mlp.dense_4h_to_h",
+    }
+    rules += layer_rules(theirs, ours, names)
+    around = {"embedding_norm": "word_embeddings_layernorm", "final_norm": "ln_f"}
+    rules += layer_rules("transformer", "decoder", around)
+    return WeightRules([*also_without("transformer.", rules), WeightRule("lm_head.weight", "lm_head.weight")])
+
+
+FAMILY = Family(
+    name="bloom",
+    paper="arXiv 2211.05100",
+    defaults=DEFAULTS,
+    model_types=("bloom",),
+    architecture="BloomForCausalLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

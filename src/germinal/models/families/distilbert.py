@@ -1,0 +1,96 @@
+"""DistilBERT (Sanh et al. 2019, arXiv 1910.01108): BERT's axes without segments."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families import bert
+from germinal.models.families.encoder_heads import architecture_of, head_of
+from germinal.models.families.family import Family
+from germinal.models.families.published import (
+    activation,
+    also_without,
+    layer_rules,
+    module_rules,
+    published_activation,
+    required,
+)
+from germinal.models.weight_rules import WeightRule, WeightRules
+
+DEFAULTS: dict[str, Any] = {**bert.DEFAULTS, "num_token_types": 0, "pooler_activation": "relu"}
+
+_LAYER_NAMES = {
+    "self_attention.q_proj": "attention.q_lin",
+    "self_attention.k_proj": "attention.k_lin",
+    "self_attention.v_proj": "attention.v_lin",
+    "self_attention.o_proj": "attention.out_lin",
+    "attention_norm": "sa_layer_norm",
+    "feed_forward.up_proj": "ffn.lin1",
+    "feed_forward.down_proj": "ffn.lin2",
+    "feed_forward_norm": "output_layer_norm",
+}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of any DistilBert model; the bare one has no pooler."""
+    heads = required(hf, "n_heads")
+    return TransformerConfig(
+        **{**DEFAULTS, **head_of(hf, bare=None), "activation": activation(hf.get("activation", "gelu"))},
+        vocab_size=required(hf, "vocab_size"),
+        hidden_size=required(hf, "dim"),
+        intermediate_size=required(hf, "hidden_dim"),
+        num_layers=required(hf, "n_layers"),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hf["dim"] // heads,
+        max_position_embeddings=required(hf, "max_position_embeddings"),
+    )
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [architecture_of(config, "DistilBert")],
+        "model_type": "distilbert",
+        "vocab_size": config.vocab_size,
+        "dim": config.hidden_size,
+        "hidden_dim": config.intermediate_size,
+        "n_layers": config.num_layers,
+        "n_heads": config.num_heads,
+        "max_position_embeddings": config.max_position_embeddings,
+        "activation": published_activation(config.activation),
+        "tie_word_embeddings": True,
+        **({"num_labels": config.num_labels} if config.num_labels else {}),
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' DistilBertModel and the classes built on it."""
+    rules = [
+        WeightRule("distilbert.embeddings.word_embeddings.weight", "embed_tokens.weight"),
+        WeightRule("distilbert.embeddings.position_embeddings.weight", "encoder.positions.table.weight"),
+        *module_rules({"encoder.embedding_norm": "distilbert.embeddings.LayerNorm"}),
+        *layer_rules("distilbert.transformer.layer.{i}", "encoder.layers.{i}", _LAYER_NAMES),
+    ]
+    heads = module_rules(
+        {
+            "head.dense": "vocab_transform" if config.head == "masked-lm" else "pre_classifier",
+            "head.norm": "vocab_layer_norm",
+            "head.classifier": "qa_outputs" if config.head == "question-answering" else "classifier",
+        }
+    )
+    heads += [WeightRule("vocab_projector.bias", "logit_bias"), WeightRule("vocab_projector.weight", "lm_head.weight")]
+    return WeightRules([*also_without("distilbert.", rules), *heads])
+
+
+FAMILY = Family(
+    name="distilbert",
+    paper="arXiv 1910.01108",
+    defaults=DEFAULTS,
+    model_types=("distilbert",),
+    architecture="DistilBertForMaskedLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

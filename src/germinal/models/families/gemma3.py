@@ -1,0 +1,93 @@
+"""Gemma 3's text models (arXiv 2503.19786)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families import llama
+from germinal.models.families.family import Family
+from germinal.models.families.published import activation, published_activation, published_rope, refuse, rope
+from germinal.models.families.qwen3 import HEAD_NORMS
+from germinal.models.families.windows import windows_from_hf, windows_to_hf
+from germinal.models.weight_rules import WeightRules
+
+DEFAULTS: dict[str, Any] = {
+    **llama.DEFAULTS,
+    "norm": "rms_offset",
+    "norm_eps": 1e-6,
+    "norm_placement": "sandwich",
+    "activation": "gelu_tanh",
+    "head_norm": True,
+    "rope_theta": 1_000_000.0,
+    "windowed_rope_theta": 10_000.0,
+    "tie_embeddings": True,
+}
+
+_NAMES = {
+    **llama.HF_NAMES,
+    **HEAD_NORMS,
+    "attention_output_norm": "post_attention_layernorm",
+    "feed_forward_norm": "pre_feedforward_layernorm",
+    "feed_forward_output_norm": "post_feedforward_layernorm",
+}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a Gemma3ForCausalLM, in transformers 4's spelling (`rope_local_base_freq`) or 5's."""
+    refuse(hf, final_logit_softcapping=None, attn_logit_softcapping=None, use_bidirectional_attention=False)
+    by_kind = hf.get("rope_parameters") or {}
+    whole = {"rope_parameters": by_kind["full_attention"]} if "full_attention" in by_kind else hf
+    local = by_kind.get("sliding_attention", {}).get("rope_theta") or hf.get("rope_local_base_freq", 10_000.0)
+    own = {
+        **rope({"rope_theta": 1_000_000.0, **whole}),
+        "windowed_rope_theta": float(local),
+        "activation": activation(hf.get("hidden_activation") or "gelu_pytorch_tanh"),
+        "attention_bias": hf.get("attention_bias", False),
+        "attention_output_bias": hf.get("attention_bias", False),
+        "attention_scale": hf.get("query_pre_attn_scalar", 256) ** -0.5,
+        "embedding_scale": hf["hidden_size"] ** 0.5,
+        "tie_embeddings": hf.get("tie_word_embeddings", True),
+    }
+    return TransformerConfig(
+        **{**DEFAULTS, **llama.sizes_from_hf({**hf, "rope_parameters": None}), **windows_from_hf(hf), **own}
+    )
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    published = llama.sizes_to_hf(config)
+    for key in ("hidden_act", "rope_theta", "rope_scaling"):
+        del published[key]
+    assert config.attention_scale is not None
+    assert config.windowed_rope_theta is not None
+    return {
+        "architectures": [FAMILY.architecture],
+        "model_type": "gemma3_text",
+        **published,
+        **windows_to_hf(config),
+        "rope_parameters": {
+            "full_attention": published_rope(config.rope_theta, config.rope_scaling),
+            "sliding_attention": published_rope(config.windowed_rope_theta, None),
+        },
+        "hidden_activation": published_activation(config.activation),
+        "attention_bias": config.attention_bias,
+        "query_pre_attn_scalar": round(config.attention_scale**-2, 6),
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' Gemma3ForCausalLM."""
+    return llama.named(_NAMES)
+
+
+FAMILY = Family(
+    name="gemma3",
+    paper="arXiv 2503.19786",
+    defaults=DEFAULTS,
+    model_types=("gemma3_text",),
+    architecture="Gemma3ForCausalLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

@@ -1,0 +1,106 @@
+"""GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners")."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families.family import Family
+from germinal.models.families.published import (
+    activation,
+    also_without,
+    layer_rules,
+    published_activation,
+    refuse,
+    required,
+)
+from germinal.models.weight_rules import Split, Transpose, WeightRule, WeightRules
+
+DEFAULTS: dict[str, Any] = {
+    "stacks": "decoder",
+    "norm": "layer",
+    "norm_placement": "pre",
+    "block": "sequential",
+    "positions": "learned",
+    "activation": "gelu_tanh",
+    "gated": False,
+    "attention_bias": True,
+    "attention_output_bias": True,
+    "feed_forward_bias": True,
+    "tie_embeddings": True,
+}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a GPT2LMHeadModel."""
+    refuse(hf, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+    hidden_size, heads = required(hf, "n_embd"), required(hf, "n_head")
+    scaled = hf.get("scale_attn_weights", True)
+    return TransformerConfig(
+        **{**DEFAULTS, "activation": activation(hf.get("activation_function", "gelu_new"))},
+        vocab_size=required(hf, "vocab_size"),
+        hidden_size=hidden_size,
+        intermediate_size=hf.get("n_inner") or 4 * hidden_size,
+        num_layers=required(hf, "n_layer"),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=hidden_size // heads,
+        max_position_embeddings=required(hf, "n_positions"),
+        norm_eps=hf.get("layer_norm_epsilon", 1e-5),
+        attention_scale=None if scaled else 1.0,
+    )
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [FAMILY.architecture],
+        "model_type": "gpt2",
+        "vocab_size": config.vocab_size,
+        "n_embd": config.hidden_size,
+        "n_inner": config.intermediate_size,
+        "n_layer": config.num_layers,
+        "n_head": config.num_heads,
+        "n_positions": config.max_position_embeddings,
+        "activation_function": published_activation(config.activation),
+        "layer_norm_epsilon": config.norm_eps,
+        "scale_attn_weights": config.attention_scale is None,
+        "tie_word_embeddings": True,
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' GPT2LMHeadModel, whose projections are convolutions of width one, stored transposed."""
+    theirs, ours = "transformer.h.{i}", "decoder.layers.{i}"
+    qkv = [f"{ours}.self_attention.{name}_proj" for name in "qkv"]
+    rules = [
+        WeightRule("transformer.wte.weight", "embed_tokens.weight"),
+        WeightRule("transformer.wpe.weight", "decoder.positions.table.weight"),
+        WeightRule(f"{theirs}.attn.c_attn.weight", tuple(f"{name}.weight" for name in qkv), Split(3, transposed=True)),
+        WeightRule(f"{theirs}.attn.c_attn.bias", tuple(f"{name}.bias" for name in qkv), Split(3)),
+    ]
+    projections = {
+        "self_attention.o_proj": "attn.c_proj",
+        "feed_forward.up_proj": "mlp.c_fc",
+        "feed_forward.down_proj": "mlp.c_proj",
+    }
+    for name, published in projections.items():
+        rules.append(WeightRule(f"{theirs}.{published}.weight", f"{ours}.{name}.weight", Transpose()))
+        rules.append(WeightRule(f"{theirs}.{published}.bias", f"{ours}.{name}.bias"))
+    rules += layer_rules(theirs, ours, {"attention_norm": "ln_1", "feed_forward_norm": "ln_2"})
+    rules += layer_rules("transformer", "decoder", {"final_norm": "ln_f"})
+    buffers = ("transformer.h.{i}.attn.bias", "transformer.h.{i}.attn.masked_bias", "h.{i}.attn.bias")
+    tied = WeightRule("lm_head.weight", "lm_head.weight")
+    return WeightRules([*also_without("transformer.", rules), tied], ignored=(*buffers, "h.{i}.attn.masked_bias"))
+
+
+FAMILY = Family(
+    name="gpt2",
+    paper="Radford et al. 2019",
+    defaults=DEFAULTS,
+    model_types=("gpt2",),
+    architecture="GPT2LMHeadModel",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

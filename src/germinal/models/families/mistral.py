@@ -1,0 +1,38 @@
+"""Mistral (Jiang et al. 2023, arXiv 2310.06825): LLaMA with a sliding window."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families import llama
+from germinal.models.families.family import Family
+
+DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "window": 4096}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a MistralForCausalLM; later versions set no window."""
+    return TransformerConfig(**{**DEFAULTS, **llama.sizes_from_hf(hf), "window": hf.get("sliding_window")})
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [FAMILY.architecture],
+        "model_type": "mistral",
+        **llama.sizes_to_hf(config),
+        "sliding_window": config.window,
+    }
+
+
+FAMILY = Family(
+    name="mistral",
+    paper="arXiv 2310.06825",
+    defaults=DEFAULTS,
+    model_types=("mistral",),
+    architecture="MistralForCausalLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=llama.hf_rules,
+)

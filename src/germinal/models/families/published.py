@@ -1,0 +1,134 @@
+"""Reading published configs: what several families' config.json have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.errors import CheckpointError, UnsupportedError, nearest
+from germinal.layers.positions import RopeScaling
+from germinal.models.weight_rules import WeightRule
+
+WHERE = "config.json"
+
+ACTIVATIONS = {
+    "relu": "relu",
+    "gelu": "gelu",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "gelu_fast": "gelu_tanh",
+    "silu": "silu",
+    "swish": "silu",
+}
+"""Published name -> ours."""
+
+
+def required(hf: Mapping[str, Any], key: str) -> Any:
+    """A value that a config must have.
+
+    Raises:
+        CheckpointError: it is missing.
+    """
+    if hf.get(key) is None:
+        raise CheckpointError(f"has no '{key}'.", where=WHERE, hint="The config is not complete.")
+    return hf[key]
+
+
+def activation(name: Any) -> str:
+    """Our name of a published activation.
+
+    Raises:
+        UnsupportedError: there is none.
+    """
+    if name not in ACTIVATIONS:
+        raise UnsupportedError(
+            f"activation '{name}' is not supported.", where=WHERE, hint=nearest(str(name), list(ACTIVATIONS))
+        )
+    return ACTIVATIONS[name]
+
+
+def published_activation(name: str) -> str:
+    """The published name of an activation of ours."""
+    return next(published for published, ours in ACTIVATIONS.items() if ours == name)
+
+
+def refuse(hf: Mapping[str, Any], **neutral: Any) -> None:
+    """Refuse by name every key whose value is neither absent nor the one that changes nothing.
+
+    Raises:
+        UnsupportedError: names key and value.
+    """
+    for key, value in neutral.items():
+        if hf.get(key) not in (None, value):
+            raise UnsupportedError(f"{key}={hf[key]!r} is not supported.", where=WHERE)
+
+
+def rope(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """`rope_theta` and `rope_scaling` of our config, in transformers 4's spelling or 5's (`rope_parameters`)."""
+    parameters = hf.get("rope_parameters") or {}
+    theta = float(parameters.get("rope_theta") or hf.get("rope_theta") or 10_000.0)
+    return {"rope_theta": theta, "rope_scaling": scaling(hf.get("rope_scaling") or parameters)}
+
+
+def scaling(parameters: Mapping[str, Any]) -> RopeScaling | None:
+    """A published rope scaling.
+
+    Raises:
+        UnsupportedError: a kind that is not handled.
+    """
+    kind = parameters.get("rope_type") or parameters.get("type") or "default"
+    if kind == "default":
+        return None
+    if kind == "linear":
+        return RopeScaling("linear", float(parameters["factor"]))
+    if kind == "llama3":
+        return RopeScaling(
+            "llama3",
+            float(parameters["factor"]),
+            float(parameters["low_freq_factor"]),
+            float(parameters["high_freq_factor"]),
+            int(parameters["original_max_position_embeddings"]),
+        )
+    raise UnsupportedError(
+        f"rope scaling '{kind}' is not supported.", where=WHERE, hint="Known: default, linear, llama3."
+    )
+
+
+def published_rope(theta: float, scaled: RopeScaling | None) -> dict[str, Any]:
+    """The `rope_parameters` of config.json."""
+    parameters: dict[str, Any] = {"rope_theta": theta, "rope_type": "default" if scaled is None else scaled.kind}
+    if scaled is not None:
+        parameters["factor"] = scaled.factor
+        if scaled.kind == "llama3":
+            parameters["low_freq_factor"] = scaled.low_freq_factor
+            parameters["high_freq_factor"] = scaled.high_freq_factor
+            parameters["original_max_position_embeddings"] = scaled.original_max_position_embeddings
+    return parameters
+
+
+def layer_rules(theirs: str, ours: str, names: Mapping[str, str]) -> list[WeightRule]:
+    """A rule for weight and bias of each module of a layer: our name -> theirs, after the layer's own prefix."""
+    return [
+        WeightRule(f"{theirs}.{published}.{kind}", f"{ours}.{name}.{kind}")
+        for name, published in names.items()
+        for kind in ("weight", "bias")
+    ]
+
+
+def module_rules(names: Mapping[str, str]) -> list[WeightRule]:
+    """A rule for weight and bias of each module: our name -> theirs."""
+    return [
+        WeightRule(f"{published}.{kind}", f"{name}.{kind}")
+        for name, published in names.items()
+        for kind in ("weight", "bias")
+    ]
+
+
+def also_without(prefix: str, rules: list[WeightRule]) -> list[WeightRule]:
+    """The rules, and the same for checkpoints that leave out a prefix; written is the longer form."""
+    shorter = [
+        WeightRule(rule.theirs.removeprefix(prefix), rule.ours, rule.transform)
+        for rule in rules
+        if rule.theirs.startswith(prefix)
+    ]
+    return [*rules, *shorter]

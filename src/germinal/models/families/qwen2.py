@@ -1,0 +1,40 @@
+"""Qwen2 and Qwen2.5 (arXiv 2407.10671): LLaMA with biased queries, keys and values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families import llama
+from germinal.models.families.family import Family
+from germinal.models.families.windows import windows_from_hf, windows_to_hf
+
+DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "attention_bias": True}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a Qwen2ForCausalLM."""
+    return TransformerConfig(**{**DEFAULTS, **llama.sizes_from_hf(hf), **windows_from_hf(hf)})
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [FAMILY.architecture],
+        "model_type": "qwen2",
+        **llama.sizes_to_hf(config),
+        **windows_to_hf(config),
+        "use_sliding_window": config.window is not None,
+    }
+
+
+FAMILY = Family(
+    name="qwen2",
+    paper="arXiv 2407.10671",
+    defaults=DEFAULTS,
+    model_types=("qwen2",),
+    architecture="Qwen2ForCausalLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=llama.hf_rules,
+)

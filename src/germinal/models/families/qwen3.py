@@ -1,0 +1,50 @@
+"""Qwen3 (arXiv 2505.09388): LLaMA with normalised queries and keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families import llama
+from germinal.models.families.family import Family
+from germinal.models.families.windows import windows_from_hf, windows_to_hf
+from germinal.models.weight_rules import WeightRules
+
+DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "head_norm": True}
+HEAD_NORMS = {"self_attention.q_norm": "self_attn.q_norm", "self_attention.k_norm": "self_attn.k_norm"}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a Qwen3ForCausalLM."""
+    bias = hf.get("attention_bias", False)
+    own = {"attention_bias": bias, "attention_output_bias": bias}
+    return TransformerConfig(**{**DEFAULTS, **llama.sizes_from_hf(hf), **windows_from_hf(hf), **own})
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [FAMILY.architecture],
+        "model_type": "qwen3",
+        **llama.sizes_to_hf(config),
+        **windows_to_hf(config),
+        "use_sliding_window": config.window is not None,
+        "attention_bias": config.attention_bias,
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' Qwen3ForCausalLM."""
+    return llama.named({**llama.HF_NAMES, **HEAD_NORMS})
+
+
+FAMILY = Family(
+    name="qwen3",
+    paper="arXiv 2505.09388",
+    defaults=DEFAULTS,
+    model_types=("qwen3",),
+    architecture="Qwen3ForCausalLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

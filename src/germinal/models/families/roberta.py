@@ -1,0 +1,73 @@
+"""RoBERTa (Liu et al. 2019, arXiv 1907.11692): BERT's axes, with positions that start after the padding token's id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families import bert
+from germinal.models.families.encoder_heads import architecture_of
+from germinal.models.families.family import Family
+from germinal.models.families.published import also_without, module_rules, required
+from germinal.models.weight_rules import WeightRule, WeightRules
+
+DEFAULTS: dict[str, Any] = {
+    **bert.DEFAULTS,
+    "norm_eps": 1e-5,
+    "num_token_types": 1,
+    "position_offset": 2,
+    "positions_from_mask": True,
+}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of any Roberta model."""
+    offset = hf.get("pad_token_id", 1) + 1
+    own = {
+        "position_offset": offset,
+        "max_position_embeddings": required(hf, "max_position_embeddings") - offset,
+        "num_token_types": hf.get("type_vocab_size", 1),
+    }
+    return TransformerConfig(**{**DEFAULTS, **bert.sizes_from_hf(hf), **own})
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "architectures": [architecture_of(config, "Roberta")],
+        "model_type": "roberta",
+        "pad_token_id": config.position_offset - 1,
+        "max_position_embeddings": config.max_position_embeddings + config.position_offset,
+        **bert.sizes_to_hf(config),
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' RobertaModel and the classes built on it."""
+    dense = {"masked-lm": "lm_head.dense", "sequence-classification": "classifier.dense"}
+    classifier = {"sequence-classification": "classifier.out_proj", "question-answering": "qa_outputs"}
+    heads = module_rules(
+        {
+            "head.dense": dense.get(config.head or "", "roberta.pooler.dense"),
+            "head.norm": "lm_head.layer_norm",
+            "head.classifier": classifier.get(config.head or "", "classifier"),
+        }
+    )
+    heads += [WeightRule("lm_head.bias", "logit_bias"), WeightRule("lm_head.decoder.weight", "lm_head.weight")]
+    copies = ["roberta.embeddings.position_ids", "embeddings.position_ids", "lm_head.decoder.bias"]
+    if config.head != "pooler":
+        copies += [f"{prefix}pooler.dense.{kind}" for prefix in ("roberta.", "") for kind in ("weight", "bias")]
+    rules = [*bert.encoder_rules("roberta"), *heads]
+    return WeightRules(also_without("roberta.", rules), ignored=tuple(copies))
+
+
+FAMILY = Family(
+    name="roberta",
+    paper="arXiv 1907.11692",
+    defaults=DEFAULTS,
+    model_types=("roberta",),
+    architecture="RobertaForMaskedLM",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)

@@ -1,0 +1,113 @@
+"""T5 (Raffel et al. 2019, arXiv 1910.10683), T5 1.1 and FLAN-T5 (Chung et al. 2022, arXiv 2210.11416)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.models.config import TransformerConfig
+from germinal.models.families.family import Family
+from germinal.models.families.published import activation, published_activation, required
+from germinal.models.weight_rules import WeightRule, WeightRules
+
+DEFAULTS: dict[str, Any] = {
+    "stacks": "encoder-decoder",
+    "norm": "rms",
+    "norm_eps": 1e-6,
+    "norm_placement": "pre",
+    "block": "sequential",
+    "positions": "relative",
+    "activation": "gelu_tanh",
+    "gated": True,
+    "attention_scale": 1.0,
+}
+
+
+def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
+    """config.json of a T5ForConditionalGeneration: a tied output matrix, as 1.0 has, goes with scaled logits."""
+    gate, _, name = str(hf.get("feed_forward_proj", "relu")).rpartition("-")
+    gated = gate == "gated"
+    tied = hf.get("tie_word_embeddings", True) and hf.get("scale_decoder_outputs", True)
+    heads = required(hf, "num_heads")
+    encoder_layers = required(hf, "num_layers")
+    return TransformerConfig(
+        **{
+            **DEFAULTS,
+            "gated": gated,
+            # "gated-gelu" always meant the tanh form (transformers' T5Config says so).
+            "activation": "gelu_tanh" if gated and name == "gelu" else activation(name),
+            "norm_eps": hf.get("layer_norm_epsilon", 1e-6),
+        },
+        vocab_size=required(hf, "vocab_size"),
+        hidden_size=required(hf, "d_model"),
+        intermediate_size=required(hf, "d_ff"),
+        num_layers=hf.get("num_decoder_layers") or encoder_layers,
+        num_encoder_layers=encoder_layers,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=required(hf, "d_kv"),
+        max_position_embeddings=hf.get("n_positions") or 512,
+        num_buckets=hf.get("relative_attention_num_buckets", 32),
+        max_distance=hf.get("relative_attention_max_distance", 128),
+        tie_embeddings=tied,
+        logit_scale=hf["d_model"] ** -0.5 if tied else 1.0,
+    )
+
+
+def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    name = published_activation(config.activation)
+    return {
+        "architectures": [FAMILY.architecture],
+        "model_type": "t5",
+        "is_encoder_decoder": True,
+        "vocab_size": config.vocab_size,
+        "d_model": config.hidden_size,
+        "d_ff": config.intermediate_size,
+        "d_kv": config.head_dim,
+        "num_layers": config.encoder_layers,
+        "num_decoder_layers": config.num_layers,
+        "num_heads": config.num_heads,
+        "n_positions": config.max_position_embeddings,
+        "layer_norm_epsilon": config.norm_eps,
+        "relative_attention_num_buckets": config.num_buckets,
+        "relative_attention_max_distance": config.max_distance,
+        "feed_forward_proj": ("gated-gelu" if name == "gelu_new" else f"gated-{name}") if config.gated else name,
+        "tie_word_embeddings": config.tie_embeddings,
+    }
+
+
+def hf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of transformers' T5ForConditionalGeneration; the bias table stands in layer 0."""
+    rules = [WeightRule("shared.weight", "embed_tokens.weight"), WeightRule("lm_head.weight", "lm_head.weight")]
+    up = "wi_1" if config.gated else "wi"
+    for stack in ("encoder", "decoder"):
+        last = 1 if stack == "encoder" else 2
+        names = {"attention_norm": "layer.0.layer_norm", "feed_forward_norm": f"layer.{last}.layer_norm"}
+        names |= {f"self_attention.{part}_proj": f"layer.0.SelfAttention.{part}" for part in "qkvo"}
+        names["feed_forward.gate_proj"] = f"layer.{last}.DenseReluDense.wi_0"
+        names["feed_forward.up_proj"] = f"layer.{last}.DenseReluDense.{up}"
+        names["feed_forward.down_proj"] = f"layer.{last}.DenseReluDense.wo"
+        if stack == "decoder":
+            names["cross_attention_norm"] = "layer.1.layer_norm"
+            names |= {f"cross_attention.{part}_proj": f"layer.1.EncDecAttention.{part}" for part in "qkvo"}
+        for ours, theirs in names.items():
+            rules.append(WeightRule(f"{stack}.block.{{i}}.{theirs}.weight", f"{stack}.layers.{{i}}.{ours}.weight"))
+        table = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
+        rules.append(WeightRule(table, f"{stack}.positions.table.weight"))
+        rules.append(WeightRule(f"{stack}.final_layer_norm.weight", f"{stack}.final_norm.weight"))
+    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+    # A table that early checkpoints carry and no version has ever used.
+    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    return WeightRules(rules, ignored=(*copies, unused))
+
+
+FAMILY = Family(
+    name="t5",
+    paper="arXiv 1910.10683",
+    defaults=DEFAULTS,
+    model_types=("t5",),
+    architecture="T5ForConditionalGeneration",
+    config_from_hf=config_from_hf,
+    config_to_hf=config_to_hf,
+    hf_rules=hf_rules,
+)
