@@ -53,6 +53,9 @@ def test_a_command_parses(arguments: list[str]) -> None:
 
 def test_the_other_commands_are_ours_or_pips() -> None:
     others = [arguments for arguments, _ in commands() if arguments[0] != "germinal"]
+    pinned = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pinned is not None
+    assert any(pinned[0] in arguments for arguments in others)
     assert {arguments[0] for arguments in others} <= {"pip", "make"}
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"make ([a-z-]+)", "\n".join(re.findall(r"^    .*|`.*?`", README, re.MULTILINE)))) <= set(
