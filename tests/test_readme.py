@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import re
+import runpy
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -84,6 +85,11 @@ def test_every_command_is_in_the_table_with_its_own_words() -> None:
 def test_the_project_file_is_the_example() -> None:
     example = (ROOT / "examples" / "reviews" / "germinal.toml").read_text(encoding="utf-8")
     assert example in blocks("toml")
+
+
+def test_the_reference_of_the_project_file_is_current() -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "make_project_file.py"))
+    assert pages["PAGE"].read_text(encoding="utf-8") == pages["page"](), "run: python docs/make_project_file.py"
 
 
 def test_links_and_pictures_are_there() -> None:
