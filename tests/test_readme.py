@@ -31,7 +31,7 @@ def commands() -> Iterator[tuple[list[str], str]]:
     for block in blocks("console"):
         for piece in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             line, _, output = piece.partition("\n")
-            yield shlex.split(line, comments=True), output
+            yield shlex.split(line.rpartition("| ")[2], comments=True), output
 
 
 GERMINAL = [(arguments[1:], output) for arguments, output in commands() if arguments[0] == "germinal"]
