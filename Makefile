@@ -6,6 +6,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install -c constraints.txt
 
+# `make demo TORCH=cpu` takes the CPU build of torch where pip would draw the CUDA one, which is several GB.
+TORCH ?=
+ifeq ($(TORCH),cpu)
+TORCH_FIRST = $(BIN)/python -m pip --disable-pip-version-check install --no-deps \
+	--index-url https://download.pytorch.org/whl/cpu "$$(grep '^torch==' constraints.txt)"
+endif
+
 # Tiny models lose on many threads, and two cores gain nothing from more.
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))' 2>/dev/null || echo 2)
 export TOKENIZERS_PARALLELISM ?= false
@@ -59,10 +66,12 @@ $(VENV)/pyvenv.cfg:
 
 $(VENV)/.demo: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV) (a few minutes, once)'
+	$(TORCH_FIRST)
 	$(PIP) -e '.[serve]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	@echo 'Setting up $(VENV) with the peers and clients that the checks need (a few minutes, once)'
+	$(TORCH_FIRST)
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.demo

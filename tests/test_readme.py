@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import io
 import re
+import runpy
 import shlex
 import shutil
 from collections.abc import Iterator
@@ -30,7 +31,7 @@ def commands() -> Iterator[tuple[list[str], str]]:
     for block in blocks("console"):
         for piece in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
             line, _, output = piece.partition("\n")
-            yield shlex.split(line, comments=True), output
+            yield shlex.split(line.rpartition("| ")[2], comments=True), output
 
 
 GERMINAL = [(arguments[1:], output) for arguments, output in commands() if arguments[0] == "germinal"]
@@ -53,6 +54,9 @@ def test_a_command_parses(arguments: list[str]) -> None:
 
 def test_the_other_commands_are_ours_or_pips() -> None:
     others = [arguments for arguments, _ in commands() if arguments[0] != "germinal"]
+    pinned = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
+    assert pinned is not None
+    assert any(pinned[0] in arguments for arguments in others)
     assert {arguments[0] for arguments in others} <= {"pip", "make"}
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"make ([a-z-]+)", "\n".join(re.findall(r"^    .*|`.*?`", README, re.MULTILINE)))) <= set(
@@ -81,6 +85,11 @@ def test_every_command_is_in_the_table_with_its_own_words() -> None:
 def test_the_project_file_is_the_example() -> None:
     example = (ROOT / "examples" / "reviews" / "germinal.toml").read_text(encoding="utf-8")
     assert example in blocks("toml")
+
+
+def test_the_reference_of_the_project_file_is_current() -> None:
+    pages = runpy.run_path(str(ROOT / "docs" / "make_project_file.py"))
+    assert pages["PAGE"].read_text(encoding="utf-8") == pages["page"](), "run: python docs/make_project_file.py"
 
 
 def test_links_and_pictures_are_there() -> None:

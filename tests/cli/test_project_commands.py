@@ -21,6 +21,10 @@ def test_the_whole_life_cycle_of_a_tiny_project(germinal: Germinal, project: Pat
     assert planned.code == 0, planned.err
     assert "4 trials of 4 candidates" in planned.out
     assert "to run" in planned.out
+    assert "differ by" not in planned.out  # fifteen rows tell nothing
+    assert (
+        "Dev can tell candidates apart that differ by" in germinal("plan", project, "--set", "scope.split.dev=300").out
+    )
 
     done = germinal("run", project)
     assert done.code == 0, done.err

@@ -55,7 +55,15 @@ def results_by_kind(folder: Path, model: Path) -> dict[str, dict[str, Any]]:
         assert resolved is not None
         assert resolved.record is not None
         name = " ".join([type(step).__name__, *_variant(step)])
-        found.setdefault(name, {"version": step.version, "result": _result(project, resolved.record)})
+        record = resolved.record
+        folder_of_step = project.artifacts / record.artifact if record.artifact else None
+        golden = {
+            "version": step.version,
+            "outputs": sorted(record.outputs),
+            "files": sorted(file.name for file in folder_of_step.iterdir()) if folder_of_step else [],
+            "result": _result(project, record),
+        }
+        found.setdefault(name, golden)
     return found
 
 
@@ -124,6 +132,8 @@ def test_results_change_only_with_the_version(results: dict[str, dict[str, Any]]
     golden, now = KINDS[kind], json.loads(json.dumps(results[kind]))
     if golden["version"] != now["version"]:
         pytest.fail(f"{kind} has a new version: write its golden output anew (see the top of this file).")
+    for part in ("outputs", "files"):
+        assert golden[part] == now[part], f"what {kind} leaves changed: give it the next version number."
     assert _near(golden["result"], now["result"]), f"the results of {kind} changed: give it the next version number."
 
 

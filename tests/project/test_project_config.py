@@ -127,6 +127,7 @@ def test_generation_settings_are_checked_as_everywhere(write) -> None:
     file = write(DESIGN + "\n[apply.generation]\ntop_p = 0.9\n")
     assert "no effect at temperature 0" in str(refused(file))
     assert str(refused(file)).startswith(f"{file}:35: ")
+    assert "n has no effect here" in str(refused(write(DESIGN + "\n[apply.generation]\ntemperature = 1.0\nn = 2\n")))
     ok = read_project_file(write(DESIGN + "\n[apply.generation]\nmax_new_tokens = 5\n"))
     assert ok.apply.generation == {"max_new_tokens": 5}
 

@@ -228,3 +228,18 @@ def test_a_full_disk_stops_the_run_and_loses_nothing(
     done = project.run()
     assert done.steps_run["data"] == 0
     assert project.ledger.results().choice is not None
+
+
+def test_a_second_run_at_once_is_refused_until_the_first_is_killed(fresh: Path, tmp_path: Path) -> None:
+    from germinal.errors import ProjectBusyError
+
+    folder = Path(shutil.copytree(fresh, tmp_path / "project"))
+    first = _start(folder)
+    _wait_for_run(first, folder, 0)
+    with pytest.raises(ProjectBusyError, match="another process is running this project"):
+        Project(folder).run()
+    second = _start(folder)
+    assert second.wait(timeout=120) == ProjectBusyError.exit_code
+    first.kill()
+    first.wait()
+    assert Project(folder).run(limit=4).steps_run["choose"] == 1

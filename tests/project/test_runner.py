@@ -440,6 +440,37 @@ def test_bad_projects_have_errors_of_their_own(
     assert all(run.status == "failed" for run in runs)
 
 
+SMALL = (
+    'baselines = ["majority", "tfidf"]',
+    "baselines = []",
+    '["generate", "likelihood", "calibrated"]',
+    '["generate"]',
+    "shots = [0, 2]",
+    "shots = [0]",
+    "[adapt.lora]\nrank = 2\nmicro_batch_size = 4\nlearning_rate = 0.01\n",
+    "",
+)
+
+
+def test_a_metric_that_no_trial_has_cannot_choose(make_project: Callable[..., Project]) -> None:
+    only_log_loss = ('["accuracy", "f1_macro"]', '["log_loss"]', "success = { accuracy = 0.5 }\n", "")
+    with pytest.raises(SettingError, match="no trial gives the probabilities that 'log_loss' needs"):
+        make_project(*SMALL, *only_log_loss).run()
+
+
+def test_sampled_answers_follow_the_seed_of_the_project(make_project: Callable[..., Project]) -> None:
+    def texts(folder: str, seed: int) -> list[str | None]:
+        sampled = ("max_new_tokens = 3", "max_new_tokens = 3\ntemperature = 1.0", "seed = 0", f"seed = {seed}")
+        project = make_project(*SMALL, *sampled, folder=folder)
+        assert project.run().rows_predicted == DEV + TEST
+        (trial,) = project.ledger.results().trials
+        return [row.text for row in project.ledger.answers(trial.id)]
+
+    first = texts("first", 1)
+    assert texts("same", 1) == first
+    assert texts("other", 2) != first
+
+
 def test_an_empty_data_file_is_an_error(make_project: Callable[..., Project]) -> None:
     project = make_project()
     (project.folder / "reviews.csv").write_text("text,label\n")

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
 
 def load(model: str, *, precision: str | None, adapter: Path | None = None, quiet: bool = False) -> LanguageModel:
     """Load a model; a download shows how far it is."""
+    from germinal.checkpoints.references import parse
+
+    parse(model)  # a name that is unknown is told before the seconds that torch takes to load
+
     from germinal import language_model
     from germinal.cli.reporter import reporter
 

@@ -32,6 +32,9 @@ Calibration = Literal["batch", "content-free"]
 SplitSize = Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
+_WITHOUT_EFFECT = ("n", "logprobs")
+
+
 class _Table(BaseModel):
     """A table of germinal.toml: unknown keys are errors, values are not coerced from other types."""
 
@@ -210,6 +213,9 @@ class Apply(_Table):
         from germinal.errors import GerminalError
         from germinal.generation.config import GenerationConfig
 
+        for name in _WITHOUT_EFFECT:
+            if name in value:
+                raise ValueError(f"{name} has no effect here: each row is answered once, by its text.")
         try:
             GenerationConfig.from_settings(value)
         except GerminalError as error:
@@ -230,6 +236,12 @@ class ProjectConfig(_Table):
     """Prompt, fine-tune."""
     apply: Apply = Apply()
     """Run."""
+
+    @property
+    def generation(self) -> dict[str, Any]:
+        """The generation settings; what is drawn at random follows the project's seed unless it has its own."""
+        settings = self.apply.generation
+        return {"seed": self.seed, **settings} if settings.get("temperature") else settings
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -144,8 +144,7 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
     standing = _trials_by_step(wiring, resolver.recipes.key)
     planned = [_planned(step, resolver, standing) for step in steps]
     planned += _planned_test(wiring, resolver)
-    data = resolver.look(wiring.data)
-    rows = data.record.values["splits"]["dev"]["rows"] if data and data.record else None
+    rows = _dev_rows(config, resolver.look(wiring.data), limit)
     detectable = detectable_difference(rows, comparisons=max(1, len(wiring.comparisons))) if rows else None
     return Plan(
         trials=wiring.trials,
@@ -155,6 +154,16 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
         detectable_difference=detectable.difference if detectable else None,
         estimates=estimate_trials(wiring, resolver, ledger, folder),
     )
+
+
+def _dev_rows(config: ProjectConfig, data: Resolved | None, limit: int | None) -> int | None:
+    """How many rows dev has, or None where it is a share of data that is not yet read."""
+    if data and data.record:
+        return int(data.record.values["splits"]["dev"]["rows"])
+    asked = config.scope.split.dev
+    if isinstance(asked, float):
+        return None
+    return asked if limit is None else min(asked, limit)
 
 
 def _planned(step: Step, resolver: Resolver, standing: Mapping[str, tuple[str, ...]]) -> PlannedStep:

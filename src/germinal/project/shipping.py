@@ -64,7 +64,7 @@ def _language_model(
         Labels.of(steps["data"].values["labels"], config.scope.labels),
         pairs=steps["examples"].values["examples"] if "examples" in steps else (),
         adapter=adapter_folder(steps["tune"], artifacts) if "tune" in steps else None,
-        generation=config.apply.generation,
+        generation=config.generation,
         rule=candidate.rule or "likelihood",  # type: ignore[arg-type]
         priors=steps["calibrate"].values["priors"] if "calibrate" in steps else None,
     )

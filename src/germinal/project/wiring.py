@@ -167,8 +167,7 @@ class Wiring:
             self._tune(trial),
             split=split,
             wants=self._wants(trial, split),
-            generation=self.config.apply.generation,
-            seed=self.config.seed,
+            generation=self.config.generation,
         )
 
     def _wants(self, trial: Trial, split: str) -> tuple[Want, ...]:

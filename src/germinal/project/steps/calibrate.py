@@ -41,7 +41,7 @@ class CalibrateStep(PromptedStep):
     def run(self, context: StepContext) -> StepResult:
         rows = self._rows(context)
         predictor = self.predictor(context, {})
-        answered = answer_rows(context, predictor, self.identity(context, 0), rows, ("score",), self.name)
+        answered = answer_rows(context, predictor, self.identity(context), rows, ("score",), self.name)
         labels = Labels.of(context.inputs["labels"].values["labels"], self.reading.words)
         priors = priors_from(answered.outputs, labels)
         return StepResult(

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from germinal.errors import SettingError
 from germinal.evaluation import evaluator, selection
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
@@ -70,6 +71,12 @@ class ChooseStep(Step):
 
     def run(self, context: StepContext) -> StepResult:
         candidates = self._candidates(context)
+        if not candidates:
+            raise SettingError(
+                f"no trial gives the probabilities that '{self.metric}' needs, so that nothing can be chosen by it.",
+                where="scope.metrics",
+                hint='Put another metric first, or add the rule "likelihood".',
+            )
         work = {place: float(context.inputs[f"candidate {place}"].values["work"]) for place in candidates}
         choice = selection.choose(
             self.metric,

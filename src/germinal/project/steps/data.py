@@ -20,8 +20,6 @@ from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS
 from germinal.project.steps.base import Step, StepContext, StepResult
 from germinal.storage import digest, file_digest, write_text
 
-ROWS_FILE = "rows.json"
-
 
 @dataclass(frozen=True)
 class DataStep(Step):
@@ -75,10 +73,11 @@ class DataStep(Step):
             for rows in splits.values()
             for row in rows
         )
-        plain = {name: [asdict(row) for row in rows] for name, rows in splits.items()}
-        write_text(context.artifact / ROWS_FILE, json.dumps(plain, ensure_ascii=False))
-        outputs = {name: _rows_digest(rows) for name, rows in splits.items()}
-        outputs["calibration"] = _rows_digest(whole.train[:BATCH_CALIBRATION_INPUTS])
+        kept = {**splits, "calibration": whole.train[:BATCH_CALIBRATION_INPUTS]}
+        for name, rows in kept.items():
+            plain = [asdict(row) for row in rows]
+            write_text(context.artifact / f"{name}.json", json.dumps(plain, ensure_ascii=False))
+        outputs = {name: _rows_digest(rows) for name, rows in kept.items()}
         outputs["labels"] = digest(list(whole.labels))
         counts = {
             name: {"rows": len(rows), "labels": dict(sorted(Counter(row.target for row in rows).items()))}
@@ -88,13 +87,11 @@ class DataStep(Step):
         return StepResult(outputs, values)
 
 
-def rows_of(data: StepRecord, split_name: str, artifacts: Path) -> list[Row]:
-    """The rows of a split, as a finished data step kept them."""
+def rows_of(data: StepRecord, name: str, artifacts: Path) -> list[Row]:
+    """The rows of a split, or those that calibrate, as a finished data step kept them."""
     assert data.artifact is not None
-    plain = json.loads((artifacts / data.artifact / ROWS_FILE).read_text(encoding="utf-8"))
-    if split_name == "calibration":
-        return [Row(**row) for row in plain["train"][:BATCH_CALIBRATION_INPUTS]]
-    return [Row(**row) for row in plain[split_name]]
+    plain = json.loads((artifacts / data.artifact / f"{name}.json").read_text(encoding="utf-8"))
+    return [Row(**row) for row in plain]
 
 
 def _rows_digest(rows: Sequence[Row]) -> str:

@@ -37,7 +37,6 @@ class PredictStep(PromptedStep):
     split: str
     wants: tuple[Want, ...]
     generation: Mapping[str, Any]
-    seed: int
 
     @property
     def name(self) -> str:
@@ -50,7 +49,6 @@ class PredictStep(PromptedStep):
             "wants": list(self.wants),
             "generation": generation,
             "precision": self.model.precision,
-            "seed": self.seed if generation and generation.get("temperature", 0) else None,
         }
 
     def dependencies(self) -> Mapping[str, Dependency]:
@@ -59,7 +57,7 @@ class PredictStep(PromptedStep):
     def run(self, context: StepContext) -> StepResult:
         rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
         predictor = self.predictor(context, self.generation)
-        answered = answer_rows(context, predictor, self.identity(context, self.seed), rows, self.wants, self.name)
+        answered = answer_rows(context, predictor, self.identity(context), rows, self.wants, self.name)
         context.ledger.link_predictions(context.key, answered.links)
         failed = {
             row.id: output.to_json()

@@ -97,10 +97,10 @@ class PromptedStep(Step):
             generation=generation,
         )
 
-    def identity(self, context: StepContext, seed: int) -> Identity:
+    def identity(self, context: StepContext) -> Identity:
         """What the answers depend on beside the prompt."""
         adapter = context.inputs["adapter"].outputs["adapter"] if self.tune else None
-        return Identity(context.inputs["weights"].outputs["weights"], adapter, self.model.precision, seed)
+        return Identity(context.inputs["weights"].outputs["weights"], adapter, self.model.precision)
 
 
 def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:

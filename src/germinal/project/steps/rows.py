@@ -7,8 +7,9 @@ steps with the same prompt share theirs, and a killed run loses at most one batc
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
 from typing import Any
 
 from germinal.data import Row
@@ -37,7 +38,6 @@ class Identity:
     weights: str
     adapter: str | None
     precision: str
-    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,12 +79,14 @@ def answer_rows(
     context.rows.predicted += len(missing)
     context.rows.reused += len(rows) - len(missing)
     failed: dict[int, Output] = {}
-    done = len(rows) - len(missing)
-    for batch in _computed(context, predictor, rows, keys, set(stored), missing):
+    done = count(len(rows) - len(missing) + 1)
+
+    def tick() -> None:
+        context.report(Progress(task, next(done), len(rows), "examples"))
+
+    for batch in _computed(context, predictor, rows, keys, set(stored), missing, tick):
         context.ledger.store_predictions(batch.predictions, context.run_id)
         failed |= batch.failed
-        done += batch.rows
-        context.report(Progress(task, done, len(rows), "examples"))
     stored |= context.ledger.predictions(key for place in missing for key in keys[place].values())
     outputs = [
         failed[place] if place in failed else _assembled([stored[key] for key in keys[place].values()], prompts[place])
@@ -103,7 +105,6 @@ def answer_rows(
 class _Batch:
     predictions: list[Prediction]
     failed: dict[int, Output]
-    rows: int
 
 
 def _computed(
@@ -113,6 +114,7 @@ def _computed(
     keys: Sequence[Mapping[Want, str]],
     stored: set[str],
     missing: Sequence[int],
+    tick: Callable[[], None],
 ) -> Iterator[_Batch]:
     """What is missing, in batches as they finish. Rows that lack different things are asked for them apart."""
     groups: dict[tuple[Want, ...], list[int]] = {}
@@ -126,9 +128,10 @@ def _computed(
         started = time.perf_counter()
         batch: list[tuple[int, Output]] = []
         finished = predictor.outputs([rows[place].input for place in places], wanted=set(lacks))
-        for count, (index, output) in enumerate(finished, start=1):
+        for number, (index, output) in enumerate(finished, start=1):
             batch.append((places[index], output))
-            if len(batch) == BATCH or count == len(places):
+            tick()
+            if len(batch) == BATCH or number == len(places):
                 now = time.perf_counter()
                 yield _batch(batch, keys, lacks, (now - started) / len(batch), context.peak_memory())
                 started, batch = now, []
@@ -151,7 +154,7 @@ def _batch(
         for want in wants:
             kept = {name: plain[name] for name in _KEPT[want]}
             predictions.append(Prediction(keys[place][want], want, kept, seconds / len(wants), peak))
-    return _Batch(predictions, failed, len(batch))
+    return _Batch(predictions, failed)
 
 
 def _key(want: Want, predictor: LanguageModelPredictor, prompt: FittedPrompt, identity: Identity) -> str:
@@ -164,7 +167,7 @@ def _key(want: Want, predictor: LanguageModelPredictor, prompt: FittedPrompt, id
         token_ids=prompt.ids,
         settings=settings,
         precision=identity.precision,
-        seed=identity.seed if want == "generate" and not generation.greedy else None,
+        seed=generation.seed if want == "generate" else None,
     )
 
 
