@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.errors import CheckpointError, UnsupportedError, nearest
-from germinal.models.config import TransformerConfig
 from germinal.models.families import (
     bart,
     bert,
@@ -92,4 +91,4 @@ def build(family: str, *, device: str | None = None, **config: Any) -> Transform
     """
     if family not in FAMILIES:
         raise UnsupportedError(f"unknown family '{family}'.", hint=nearest(family, list(FAMILIES)))
-    return Transformer(TransformerConfig(**{**FAMILIES[family].defaults, **config}), device=device)
+    return Transformer(FAMILIES[family].config(**config), device=device)

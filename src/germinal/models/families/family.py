@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from torch import Tensor
 
+from germinal.errors import SettingError, nearest
 from germinal.models.config import TransformerConfig
 from germinal.models.weight_rules import WeightRules
 
@@ -19,7 +20,8 @@ class Family:
     Attributes:
         name: As papers call it, in lower case.
         paper: Where it was published.
-        defaults: The config values that make a model one of this family; sizes are left open.
+        defaults: The config values that make a model one of this family; sizes are left open. A function stands for a
+            value that follows from the others: it is given all of them.
         model_types: Hugging Face `model_type`s.
         architecture: Hugging Face class name written to config.json.
         config_from_hf, config_to_hf: config.json <-> config.
@@ -40,3 +42,54 @@ class Family:
     gguf_architectures: tuple[str, ...] = ()
     config_from_gguf: Callable[[Mapping[str, Any], Mapping[str, Tensor]], TransformerConfig] | None = None
     gguf_rules: Callable[[TransformerConfig], WeightRules] | None = None
+
+    def config(self, **values: Any) -> TransformerConfig:
+        """A config of this family: `values` over its defaults. Heads are as many for keys as for queries, and share the
+        width, where neither says otherwise.
+
+        Raises:
+            SettingError: a size is missing or impossible, or a value has no such name.
+        """
+        values = {**self.defaults, **values}
+        required = {field.name: field.default is MISSING for field in fields(TransformerConfig)}
+        for name in values:
+            if name not in required:
+                raise SettingError("is no config value.", where=name, hint=nearest(name, list(required)))
+        missing = [name for name in required if required[name] and name not in (*values, *_FOLLOWING)]
+        if missing:
+            raise SettingError(f"a {self.name} needs {', '.join(missing)}.", where="config")
+        filled = follow(values)
+        if "head_dim" not in filled:
+            what = f"{filled['num_heads']} heads do not share a width of {filled['hidden_size']} evenly."
+            raise SettingError(what, where="config.num_heads", hint="Give head_dim as well.")
+        return TransformerConfig(**filled)
+
+
+_FOLLOWING = ("num_kv_heads", "head_dim")
+
+
+def follow(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values, with those worked out that follow from others."""
+    filled = {name: value(values) if callable(value) else value for name, value in values.items()}
+    width, heads = filled.get("hidden_size"), filled.get("num_heads")
+    filled.setdefault("num_kv_heads", heads)
+    if isinstance(width, int) and isinstance(heads, int) and heads > 0 and width % heads == 0:
+        filled.setdefault("head_dim", width // heads)
+    return filled
+
+
+def root_of_width(values: Mapping[str, Any]) -> float:
+    """sqrt(D), by which some families multiply their embeddings."""
+    return float(_width(values) ** 0.5)
+
+
+def inverse_root_of_width(values: Mapping[str, Any]) -> float:
+    """1 / sqrt(D), by which some families multiply their logits."""
+    return float(_width(values) ** -0.5)
+
+
+def _width(values: Mapping[str, Any]) -> int:
+    width = values.get("hidden_size")
+    if not isinstance(width, int) or width < 1:
+        raise SettingError(f"must be a positive whole number, not {width!r}.", where="config.hidden_size")
+    return width

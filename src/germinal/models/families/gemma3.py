@@ -7,7 +7,7 @@ from typing import Any
 
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama
-from germinal.models.families.family import Family
+from germinal.models.families.family import Family, root_of_width
 from germinal.models.families.published import activation, published_activation, published_rope, refuse, rope
 from germinal.models.families.qwen3 import HEAD_NORMS
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
@@ -22,6 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "head_norm": True,
     "rope_theta": 1_000_000.0,
     "windowed_rope_theta": 10_000.0,
+    "embedding_scale": root_of_width,
     "tie_embeddings": True,
 }
 
@@ -59,7 +60,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     published = llama.sizes_to_hf(config)
     for key in ("hidden_act", "rope_theta", "rope_scaling"):
         del published[key]
-    assert config.attention_scale is not None
+    scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
     assert config.windowed_rope_theta is not None
     return {
         "architectures": [FAMILY.architecture],
@@ -72,7 +73,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         },
         "hidden_activation": published_activation(config.activation),
         "attention_bias": config.attention_bias,
-        "query_pre_attn_scalar": round(config.attention_scale**-2, 6),
+        "query_pre_attn_scalar": round(scale**-2),
     }
 
 

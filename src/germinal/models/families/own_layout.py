@@ -8,7 +8,7 @@ from typing import Any
 
 from germinal.errors import CheckpointError
 from germinal.models.config import TransformerConfig
-from germinal.models.families.family import Family
+from germinal.models.families.family import Family, follow
 from germinal.models.families.published import WHERE, scaling
 from germinal.models.weight_rules import WeightRule, WeightRules
 
@@ -57,7 +57,7 @@ def _reader(defaults: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Transf
         if given.get("windowed_layers"):
             given["windowed_layers"] = tuple(given["windowed_layers"])
         try:
-            return TransformerConfig(**{**defaults, **given})
+            return TransformerConfig(**follow({**defaults, **given}))
         except TypeError as error:
             raise CheckpointError(f"is not complete: {error}.", where=WHERE) from error
 

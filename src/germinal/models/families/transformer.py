@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from germinal.models.families.family import root_of_width
 from germinal.models.families.own_layout import own_family
 
 FAMILY = own_family(
@@ -19,6 +20,7 @@ FAMILY = own_family(
         "attention_bias": True,
         "attention_output_bias": True,
         "feed_forward_bias": True,
+        "embedding_scale": root_of_width,
         "tie_embeddings": True,
     },
 )
