@@ -46,6 +46,14 @@ from germinal.generation.config import GenerationConfig, parse_logit_bias
         ("seed", 0.5),
         ("n", 0),
         ("num_beams", 0),
+        ("length_penalty", float("nan")),
+        ("early_stopping", "always"),
+        ("early_stopping", 1),
+        ("renormalize_logits", "never"),
+        ("no_repeat_ngram_size", -1),
+        ("min_new_tokens", 0.5),
+        ("forced_bos_id", -1),
+        ("forced_eos_id", "2"),
         ("logprobs", -1),
         ("logprobs", True),
     ],
@@ -73,10 +81,31 @@ def test_a_stop_text_that_could_never_act_is_refused(stop: tuple[str, ...]) -> N
     assert GenerationConfig.lenient(stop=stop).stop == stop[:1]
 
 
-def test_beam_search_is_refused_by_name() -> None:
+@pytest.mark.parametrize(("name", "value"), [("temperature", 0.7), ("logprobs", 0)])
+def test_beam_search_that_samples_or_reports_is_refused_by_name(name: str, value: Any) -> None:
     for construct in (GenerationConfig, GenerationConfig.lenient):
-        with pytest.raises(UnsupportedError, match="num_beams=4"):
-            construct(num_beams=4)
+        with pytest.raises(UnsupportedError, match=f"{name}={value} and beam search .num_beams=4."):
+            construct(num_beams=4, **{name: value})
+
+
+def test_settings_of_beam_search_need_one() -> None:
+    for name, value in (("length_penalty", 2.0), ("early_stopping", True)):
+        with pytest.raises(SettingError, match=f"{name}={value} has no effect without beam search"):
+            GenerationConfig(**{name: value})
+        assert GenerationConfig.lenient(**{name: value}) == GenerationConfig()
+        assert getattr(GenerationConfig(num_beams=2, **{name: value}), name) == value
+    assert GenerationConfig(num_beams=2, early_stopping="True").early_stopping is True
+    assert GenerationConfig(num_beams=2, early_stopping="never").early_stopping == "never"
+
+
+def test_a_checkpoints_beams_yield_to_a_user_who_samples() -> None:
+    defaults = GenerationConfig(num_beams=4, length_penalty=2.0, early_stopping=True)
+    assert defaults.override(temperature=0.5) == GenerationConfig(temperature=0.5)
+    assert defaults.override(logprobs=0) == GenerationConfig(logprobs=0)
+    assert defaults.override(num_beams=1) == GenerationConfig()
+    assert defaults.override(num_beams=2).length_penalty == 2.0
+    with pytest.raises(UnsupportedError, match=r"temperature=0\.5"):
+        defaults.override(temperature=0.5, num_beams=2)
 
 
 def test_values_that_switch_a_setting_off_are_the_same_as_none() -> None:
@@ -131,11 +160,34 @@ def test_from_hf_translates_what_transformers_would_do() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("no_repeat_ngram_size", 3), ("suppress_tokens", [1]), ("guidance_scale", 2.0), ("num_beams", 4)],
+    [("min_length", 3), ("suppress_tokens", [1]), ("guidance_scale", 2.0), ("forced_bos_token_id", 4)],
 )
 def test_from_hf_ignores_nothing(name: str, value: Any) -> None:
     with pytest.raises(UnsupportedError, match=name):
         GenerationConfig.from_hf({name: value})
+
+
+def test_from_hf_translates_what_published_encoder_decoders_ask_for() -> None:
+    bart = {"decoder_start_token_id": 2, "early_stopping": True, "eos_token_id": 2, "forced_bos_token_id": 0}
+    bart |= {"forced_eos_token_id": [2], "length_penalty": 2.0, "max_length": 142, "min_length": 56}
+    bart |= {"no_repeat_ngram_size": 3, "num_beams": 4, "pad_token_id": 1}
+    assert GenerationConfig.from_hf(bart, encoder_decoder=True) == GenerationConfig(
+        num_beams=4,
+        early_stopping=True,
+        length_penalty=2.0,
+        max_new_tokens=141,
+        min_new_tokens=55,
+        no_repeat_ngram_size=3,
+        forced_bos_id=0,
+        forced_eos_id=2,
+        eos_ids=2,
+    )
+    marian = {"bad_words_ids": [[58]], "num_beams": 6, "renormalize_logits": True, "max_length": 512}
+    assert GenerationConfig.from_hf(marian, encoder_decoder=True) == GenerationConfig(
+        num_beams=6, logit_bias={58: -100}, max_new_tokens=511, renormalize_logits=True
+    )
+    with pytest.raises(UnsupportedError, match="bad_words_ids"):
+        GenerationConfig.from_hf({"bad_words_ids": [[5, 8]]})
 
 
 def test_from_hf_accepts_every_neutral_default_that_transformers_writes() -> None:
@@ -146,7 +198,7 @@ def test_from_hf_accepts_every_neutral_default_that_transformers_writes() -> Non
 
 def test_ids_outside_the_vocabulary_are_refused() -> None:
     GenerationConfig(logit_bias={9: 1}, eos_ids=(9,), logprobs=10).check_vocabulary(10)
-    for settings in ({"logit_bias": {10: 1}}, {"eos_ids": (10,)}, {"logprobs": 11}):
+    for settings in ({"logit_bias": {10: 1}}, {"eos_ids": (10,)}, {"logprobs": 11}, {"forced_bos_id": 10}):
         with pytest.raises(SettingError, match="vocabulary of 10"):
             GenerationConfig(**settings).check_vocabulary(10)
 
@@ -161,7 +213,7 @@ def test_settings_describe_every_field_for_an_option_parser() -> None:
 
 
 def test_the_number_of_settings_grows_only_on_purpose() -> None:
-    assert len(module.GenerationConfig.settings()) == 15
+    assert len(module.GenerationConfig.settings()) == 22
 
 
 def test_logit_bias_from_a_command_line() -> None:

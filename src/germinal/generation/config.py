@@ -13,12 +13,25 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 from germinal.errors import SettingError, UnsupportedError, nearest
-from germinal.generation.settings import Rule, biases, integer, is_number, number, setting, texts, token_ids
+from germinal.generation.settings import (
+    Rule,
+    biases,
+    integer,
+    is_number,
+    number,
+    setting,
+    texts,
+    token_ids,
+    true_false_or_never,
+    true_or_false,
+)
 
 MIN_TEMPERATURE = 1e-3
 """The lowest temperature that samples: 0 says greedy, and float32 logits divided by less lose their meaning."""
 
 _SAMPLING_ONLY = ("top_k", "top_p", "min_p", "seed")
+_BEAMS_ONLY: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": False, "renormalize_logits": False}
+"""Settings that only beam search looks at, with their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +61,7 @@ class GenerationConfig:
 
     Raises:
         SettingError: a value is out of range, contradicts another, or could have no effect.
-        UnsupportedError: `num_beams` above 1.
+        UnsupportedError: beam search that samples, or reports log-probabilities.
     """
 
     max_new_tokens: int = setting(
@@ -131,6 +144,41 @@ class GenerationConfig:
             off=0.0,
         ),
     )
+    no_repeat_ngram_size: int | None = setting(
+        None,
+        Rule(
+            int,
+            "Never write so many tokens in a row a second time.",
+            "an integer from 1 up (0 is off)",
+            integer,
+            lambda v: v >= 0,
+            off=0,
+        ),
+    )
+    min_new_tokens: int | None = setting(
+        None,
+        Rule(
+            int,
+            "Fewest tokens to generate.",
+            "an integer from 1 up (0 is off)",
+            integer,
+            lambda v: v >= 0,
+            off=0,
+        ),
+    )
+    forced_bos_id: int | None = setting(
+        None, Rule(int, "Token id that the answer begins with.", "a token id", integer, lambda v: v >= 0)
+    )
+    forced_eos_id: int | None = setting(
+        None,
+        Rule(
+            int,
+            "Token id that an answer of max_new_tokens ends with.",
+            "a token id",
+            integer,
+            lambda v: v >= 0,
+        ),
+    )
     logit_bias: tuple[tuple[int, float], ...] | None = setting(
         None,
         Rule(
@@ -172,7 +220,49 @@ class GenerationConfig:
         1, Rule(int, "How many answers to sample.", "an integer from 1 up", integer, lambda v: v >= 1, optional=False)
     )
     num_beams: int = setting(
-        1, Rule(int, "Beams to search with.", "an integer from 1 up", integer, lambda v: v >= 1, optional=False)
+        1,
+        Rule(
+            int,
+            "Beams to search the likeliest answer with; 1 is no search.",
+            "an integer from 1 up",
+            integer,
+            lambda v: v >= 1,
+            optional=False,
+        ),
+    )
+    length_penalty: float = setting(
+        1.0,
+        Rule(
+            float,
+            "Beam search divides an answer's log-probability by its length to this power: the higher, the longer.",
+            "a number",
+            number,
+            lambda v: True,
+            optional=False,
+        ),
+    )
+    early_stopping: bool | str = setting(
+        False,
+        Rule(
+            str,
+            "When beam search ends: true, with num_beams answers; false, when longer ones seem no better; never, when "
+            "none can be better.",
+            "true, false or never",
+            true_false_or_never,
+            lambda v: True,
+            optional=False,
+        ),
+    )
+    renormalize_logits: bool = setting(
+        False,
+        Rule(
+            str,
+            "Beam search makes probabilities again of what bias, penalties and forced tokens have left: true or false.",
+            "true or false",
+            true_or_false,
+            lambda v: True,
+            optional=False,
+        ),
     )
     logprobs: int | None = setting(
         None,
@@ -189,13 +279,8 @@ class GenerationConfig:
         for spec in fields(self):
             value = spec.metadata["rule"].apply(spec.name, getattr(self, spec.name))
             object.__setattr__(self, spec.name, value)
-        if self.num_beams > 1:
-            raise UnsupportedError(
-                f"beam search (num_beams={self.num_beams}) is not supported yet.",
-                where="num_beams",
-                hint="Leave it at 1, or sample with a temperature above 0.",
-            )
         _refuse_useless(self)
+        _refuse_useless_or_unsupported_beams(self)
 
     @classmethod
     def lenient(cls, **settings: Any) -> Self:
@@ -210,6 +295,10 @@ class GenerationConfig:
                 if name in settings:
                     _rule(name).apply(name, settings.pop(name))
             settings["temperature"] = 0.0
+        if settings.get("num_beams", 1) == 1:
+            for name in _BEAMS_ONLY:
+                if name in settings:
+                    _rule(name).apply(name, settings.pop(name))
         if "stop" in settings:
             settings["stop"] = _useful_stops(_rule("stop").apply("stop", settings["stop"]))
         return cls.from_settings(settings)
@@ -222,11 +311,16 @@ class GenerationConfig:
         return cls(**settings)
 
     @classmethod
-    def from_hf(cls, generation_config: Mapping[str, Any]) -> Self:
+    def from_hf(cls, generation_config: Mapping[str, Any], *, encoder_decoder: bool = False) -> Self:
         """Translate a checkpoint's generation_config.json into what `transformers` would do with it.
 
         `do_sample` false or absent is temperature 0, whatever sampling settings stand beside it; true without `top_k`
-        means transformers' own default of 50. `max_length` counts the prompt too and is left to the context window.
+        means transformers' own default of 50. `max_length` counts the prompt too and is left to the context window; of
+        an encoder-decoder it counts the answer and the token that the decoder starts with, and is kept.
+
+        Args:
+            generation_config: The file's content.
+            encoder_decoder: Whether the model has two stacks; forced tokens are for these only.
 
         Raises:
             UnsupportedError: the file asks for something that germinal does not do; it is named, never ignored.
@@ -234,13 +328,18 @@ class GenerationConfig:
         given = {name: value for name, value in generation_config.items() if value is not None}
         names = {
             "max_new_tokens": "max_new_tokens",
+            "min_new_tokens": "min_new_tokens",
             "repetition_penalty": "repetition_penalty",
-            "num_beams": "num_beams",
+            "no_repeat_ngram_size": "no_repeat_ngram_size",
         }
-        names |= {"eos_token_id": "eos_ids", "stop_strings": "stop"}
+        names |= {"eos_token_id": "eos_ids", "stop_strings": "stop", "logit_bias": "logit_bias"}
         sampling = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
         sampling |= {"num_return_sequences": "n"}
-        _refuse_untranslatable(given)
+        given = _translated(given, encoder_decoder)
+        if given.get("num_beams", 1) > 1:
+            names |= {name: name for name in ("num_beams", *_BEAMS_ONLY)}
+        if encoder_decoder:
+            names |= {name: name for name in ("forced_bos_id", "forced_eos_id")}
         if given.get("do_sample"):
             given = {"temperature": 1.0, "top_k": 50, **given}
             names |= sampling
@@ -249,13 +348,18 @@ class GenerationConfig:
     def override(self, **settings: Any) -> Self:
         """A user's own settings, checked strictly, with this config as the defaults under them.
 
-        Defaults that these leave without effect (a checkpoint's `top_p` under the user's `temperature=0`) are dropped.
+        Defaults that these leave without effect (a checkpoint's `top_p` under the user's `temperature=0`) are dropped,
+        and so is a checkpoint's beam search where the user samples or asks for log-probabilities.
         """
         for name in settings:
             _rule(name)
         defaults = self.to_dict()
         if settings.get("temperature", self.temperature) == 0:
             defaults |= dict.fromkeys(_SAMPLING_ONLY) | {"n": 1}
+        if settings.get("temperature") or settings.get("logprobs") is not None:
+            defaults["num_beams"] = 1
+        if settings.get("num_beams", defaults["num_beams"]) == 1:
+            defaults |= _BEAMS_ONLY
         return type(self)(**{**defaults, **settings})
 
     def one_of_n(self) -> Self:
@@ -280,6 +384,7 @@ class GenerationConfig:
         for name, ids in (
             ("logit_bias", [token for token, _ in self.logit_bias or ()]),
             ("eos_ids", self.eos_ids or ()),
+            *((name, _given(getattr(self, name))) for name in ("forced_bos_id", "forced_eos_id")),
         ):
             for token in ids:
                 if token >= vocab_size:
@@ -345,6 +450,31 @@ def _refuse_useless(config: GenerationConfig) -> None:
                 )
 
 
+def _refuse_useless_or_unsupported_beams(config: GenerationConfig) -> None:
+    if config.num_beams == 1:
+        for name, default in _BEAMS_ONLY.items():
+            value = getattr(config, name)
+            if value != default:
+                raise SettingError(
+                    f"{name}={value} has no effect without beam search.",
+                    where=name,
+                    hint=f"Set num_beams above 1 to search, or leave {name} out.",
+                )
+        return
+    for name, off in (("temperature", 0), ("logprobs", None)):
+        value = getattr(config, name)
+        if value != off:
+            raise UnsupportedError(
+                f"{name}={value} and beam search (num_beams={config.num_beams}) together are not supported.",
+                where="num_beams",
+                hint=f"Leave num_beams at 1, or leave {name} out.",
+            )
+
+
+def _given(value: int | None) -> tuple[int, ...]:
+    return () if value is None else (value,)
+
+
 def _useful_stops(stop: tuple[str, ...]) -> tuple[str, ...]:
     unique = tuple(dict.fromkeys(stop))
     return tuple(text for text in unique if not any(other != text and other in text for other in unique))
@@ -353,13 +483,11 @@ def _useful_stops(stop: tuple[str, ...]) -> tuple[str, ...]:
 # What transformers acts on and germinal does not do, with the values that switch it off (None always does).
 _HF_UNSUPPORTED: dict[str, Any] = {
     "min_length": 0,
-    "min_new_tokens": 0,
     "max_time": None,
     "typical_p": 1.0,
     "top_h": None,
     "epsilon_cutoff": 0.0,
     "eta_cutoff": 0.0,
-    "no_repeat_ngram_size": 0,
     "encoder_repetition_penalty": 1.0,
     "encoder_no_repeat_ngram_size": 0,
     "bad_words_ids": None,
@@ -379,7 +507,28 @@ _HF_UNSUPPORTED: dict[str, Any] = {
 }
 
 
-def _refuse_untranslatable(given: Mapping[str, Any]) -> None:
-    for name, value in given.items():
+def _translated(given: Mapping[str, Any], encoder_decoder: bool) -> dict[str, Any]:
+    """The settings of a file, where one that has a counterpart of another kind here is replaced by it.
+
+    Raises:
+        UnsupportedError: one of them has no counterpart.
+    """
+    settings = dict(given)
+    if encoder_decoder:
+        # Both lengths count the token that the decoder starts with.
+        for length, tokens in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
+            if length in settings:
+                settings.setdefault(tokens, max(settings.pop(length) - 1, 0))
+        for name in ("forced_bos", "forced_eos"):
+            ids = settings.get(f"{name}_token_id")
+            ids = ids if isinstance(ids, list) else [ids]
+            if len(ids) == 1:
+                settings.pop(f"{name}_token_id", None)
+                settings[f"{name}_id"] = ids[0]
+    words = settings.get("bad_words_ids")
+    if words and all(len(word) == 1 for word in words):
+        settings["logit_bias"] = {word[0]: -100.0 for word in settings.pop("bad_words_ids")}
+    for name, value in settings.items():
         if name in _HF_UNSUPPORTED and value != _HF_UNSUPPORTED[name]:
             raise UnsupportedError(f"{name}={value!r} is not supported.", where=f"generation_config.json, {name}")
+    return settings

@@ -1,8 +1,8 @@
 """The engine: sequences go in, and each step brings every running one further. Generating, scoring, evaluation and the
 server all go through it.
 
-One step: the scheduler picks who runs, the backend turns their tokens into logits, the sampler chooses, and what was
-chosen is appended. The engine sees token ids only, and belongs to one thread.
+One step: the scheduler picks who runs, the backend turns their tokens into logits, the sampler (or a beam search)
+chooses, and what was chosen is appended. The engine sees token ids only, and belongs to one thread.
 """
 
 from __future__ import annotations
@@ -10,7 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from germinal.errors import SettingError
 from germinal.generation.backends.backend import Backend
+from germinal.generation.beam_search import advance_searches
 from germinal.generation.sampler import choose_batch
 from germinal.generation.scheduler import Scheduled, Scheduler
 from germinal.generation.sequence import Sequence
@@ -38,9 +40,15 @@ class Engine:
 
         Raises:
             ContextWindowError: it does not fit the model's context window.
+            SettingError: it wants more beams than the backend has slots.
         """
         for each in (sequence, *sequence.followers):
             each.check_fits(self._backend.context_window)
+            if each.num_slots > self._backend.num_slots:
+                raise SettingError(
+                    f"{each.num_slots} beams are more than the {self._backend.num_slots} sequences that run at once.",
+                    where="num_beams",
+                )
         self._scheduler.add(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
@@ -65,11 +73,14 @@ class Engine:
         """Run one step.
 
         Returns:
-            The sequences that got a token or a score, or ended.
+            The sequences that got a token or a score, or ended; a beam search gives its answer when it ends.
         """
         scheduled = self._scheduler.schedule()
         if not scheduled:
             return []
+        sources = [part.source for part in scheduled if part.source is not None]
+        if sources:
+            self._backend.encode(sources)
         logits = self._backend.forward([part.chunk for part in scheduled])
         changed = self._advance(scheduled, logits)
         for sequence in changed:
@@ -81,6 +92,7 @@ class Engine:
         """Hand each sequence its rows of the logits [sum, V]: targets are scored, the others draw a token together."""
         changed: list[Sequence] = []
         drawing: list[tuple[Sequence, int]] = []
+        searching: list[tuple[Sequence, Tensor]] = []
         following: list[tuple[Scheduled, Sequence]] = []
         row = 0
         for part in scheduled:
@@ -96,12 +108,15 @@ class Engine:
             ):
                 if own.start == own.stop:
                     continue
-                if sequence.target_ids is None:
-                    drawing.append((sequence, own.stop - 1))
-                else:
+                if sequence.target_ids is not None:
                     sequence.append_scores(target_logprobs(sequence, logits[own]))
                     changed.append(sequence)
+                elif sequence.num_slots > 1 or sequence.search is not None:
+                    searching.append((sequence, logits[own.stop - 1]))
+                else:
+                    drawing.append((sequence, own.stop - 1))
         self._draw(drawing, logits)
+        changed += advance_searches(searching, self._scheduler, self._backend.context_window)
         for part, follower in following:
             if not follower.finished:
                 self._scheduler.follow(part, follower)

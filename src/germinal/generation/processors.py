@@ -1,6 +1,7 @@
 """Logits processors: what bends the model's next-token distribution before a token is chosen, in one fixed order.
 
-    logit bias > repetition penalty > presence and frequency penalty > temperature > top-k > top-p > min-p
+    logit bias > repetition penalty > presence and frequency penalty > no repeated n-gram > fewest new tokens
+    > forced tokens > temperature > top-k > top-p > min-p
 
 This is the order of transformers (which has no presence and frequency penalties; these act on logits before the
 temperature, as OpenAI and vLLM define them). Each processor equals transformers' of the same name on the same logits;
@@ -11,6 +12,7 @@ Shapes: B sequences, V vocabulary. All work in float32 and return a new tensor; 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol, Self
 
@@ -30,10 +32,13 @@ class History:
     Attributes:
         seen: bool [B, V], tokens of prompt or answer; for the repetition penalty.
         counts: float32 [B, V], how often each token stands in the answer; for presence and frequency penalties.
+        prompts, answers: Tokens of each row's prompt, and of its answer so far.
     """
 
     seen: Tensor | None = None
     counts: Tensor | None = None
+    prompts: Sequence[Sequence[int]] = ()
+    answers: Sequence[Sequence[int]] = ()
 
 
 class Processor(Protocol):
@@ -113,6 +118,84 @@ class PresenceFrequencyPenalty:
         if config.presence_penalty is None and config.frequency_penalty is None:
             return None
         return cls(config.presence_penalty or 0.0, config.frequency_penalty or 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class NoRepeatNGram:
+    """Ban the tokens that would complete an n-gram that stands in prompt or answer already (arXiv 1705.04304, 2.5)."""
+
+    name: ClassVar[str] = "no_repeat_ngram_size"
+    size: int
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        logits = logits.clone()
+        for row, (prompt, answer) in enumerate(zip(history.prompts, history.answers, strict=True)):
+            ids = (*prompt, *answer)
+            last = ids[len(ids) - self.size + 1 :]  # the n - 1 tokens that the next one follows
+            starts = range(len(ids) - self.size + 1)
+            banned = [ids[start + self.size - 1] for start in starts if ids[start : start + self.size - 1] == last]
+            logits[row, banned] = -torch.inf
+        return logits
+
+    def __str__(self) -> str:
+        return f"no_repeat_ngram_size: {self.size}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        return cls(config.no_repeat_ngram_size) if config.no_repeat_ngram_size is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class MinNewTokens:
+    """Ban the end of the answer before it has so many tokens."""
+
+    name: ClassVar[str] = "min_new_tokens"
+    count: int
+    eos_ids: tuple[int, ...]
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        short = [row for row, answer in enumerate(history.answers) if len(answer) < self.count]
+        logits = logits.clone()
+        for token in self.eos_ids:
+            logits[short, token] = -torch.inf
+        return logits
+
+    def __str__(self) -> str:
+        return f"min_new_tokens: {self.count}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        if config.min_new_tokens is None or not config.eos_ids:
+            return None
+        return cls(config.min_new_tokens, config.eos_ids)
+
+
+@dataclass(frozen=True, slots=True)
+class ForcedTokens:
+    """Leave one token alone as the first of the answer, and one as the last that `max_new_tokens` allows."""
+
+    name: ClassVar[str] = "forced_tokens"
+    first: int | None
+    last: int | None
+    max_new_tokens: int
+
+    def __call__(self, logits: Tensor, history: History) -> Tensor:
+        logits = logits.clone()
+        for token, length in ((self.first, 0), (self.last, self.max_new_tokens - 1)):
+            rows = [row for row, answer in enumerate(history.answers) if len(answer) == length]
+            if token is not None and rows:
+                logits[rows] = -torch.inf
+                logits[rows, token] = 0.0
+        return logits
+
+    def __str__(self) -> str:
+        return f"forced_tokens: first {self.first}, last {self.last}"
+
+    @classmethod
+    def from_config(cls, config: GenerationConfig) -> Self | None:
+        if config.forced_bos_id is None and config.forced_eos_id is None:
+            return None
+        return cls(config.forced_bos_id, config.forced_eos_id, config.max_new_tokens)
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +295,9 @@ PROCESSORS: tuple[type[Processor], ...] = (
     LogitBias,
     RepetitionPenalty,
     PresenceFrequencyPenalty,
+    NoRepeatNGram,
+    MinNewTokens,
+    ForcedTokens,
     Temperature,
     TopK,
     TopP,
@@ -229,4 +315,6 @@ def processors_for(config: GenerationConfig) -> tuple[Processor, ...]:
 def describe(config: GenerationConfig) -> list[str]:
     """One line for each processor in use, in order, and one that says how the token is then chosen."""
     chosen = "greedy: the likeliest token" if config.greedy else "sample: one token by its probability"
+    if config.num_beams > 1:
+        chosen = f"beam search: the likeliest answer along {config.num_beams} beams"
     return [*map(str, processors_for(config)), chosen]

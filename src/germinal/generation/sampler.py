@@ -52,6 +52,7 @@ class Sampler:
         index: Which of n answers this is: each draws from a stream of its own.
 
     Attributes:
+        prompt_ids: The prompt.
         seed: The config's seed, or the random one drawn in its place, so that it can be recorded.
         processors: What is done to the logits, in order.
     """
@@ -60,7 +61,7 @@ class Sampler:
         self.config = config
         self.processors = processors_for(config)
         self.seed = secrets.randbits(63) if config.seed is None else config.seed
-        self._prompt_ids = tuple(prompt_ids) if config.repetition_penalty is not None else ()
+        self.prompt_ids = tuple(prompt_ids)
         self._generator: torch.Generator | None = None
         if not config.greedy:
             self._generator = torch.Generator().manual_seed(_stream_seed(self.seed, index))
@@ -95,7 +96,7 @@ class Sampler:
             self._counted = 0
         if needs_seen and self._seen is None:
             self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-            self._seen[torch.tensor(self._prompt_ids, dtype=torch.long, device=device)] = True
+            self._seen[torch.tensor(self.prompt_ids, dtype=torch.long, device=device)] = True
         if needs_counts and self._counts is None:
             self._counts = torch.zeros(vocab_size, device=device)
         for token in generated[self._counted :]:
@@ -123,21 +124,36 @@ def choose_batch(logits: Tensor, samplers: Sequence[Sampler], histories: Sequenc
     """
     logits = logits.float()
     largest, ids = logits.max(dim=-1)  # [B] each; the first of equal ones
-    if not bool(torch.isfinite(largest).all()):
-        raise CheckpointError(
-            "the model's logits are not finite numbers.",
-            hint="Its weights are damaged, or overflow in this precision: try precision float32.",
-        )
+    check_finite(largest)
     for (processors, greedy), rows in _groups(samplers).items():
         if greedy and not processors:
             continue
         chosen = [samplers[row] for row in rows]
-        history = _history(chosen, [histories[row] for row in rows], logits)
-        processed = logits if len(rows) == len(logits) else logits[rows]
-        for processor in processors:
-            processed = processor(processed, history)
-        ids[rows] = processed.argmax(dim=-1) if greedy else _draw(processed, chosen)
+        wanted = logits if len(rows) == len(logits) else logits[rows]
+        left = processed(wanted, chosen, [histories[row] for row in rows])
+        ids[rows] = left.argmax(dim=-1) if greedy else _draw(left, chosen)
     return _with_logprobs(logits, ids, samplers)
+
+
+def check_finite(logits: Tensor) -> None:
+    """Refuse a model whose largest logits are no numbers.
+
+    Raises:
+        CheckpointError: they are not finite.
+    """
+    if not bool(torch.isfinite(logits).all()):
+        raise CheckpointError(
+            "the model's logits are not finite numbers.",
+            hint="Its weights are damaged, or overflow in this precision: try precision float32.",
+        )
+
+
+def processed(logits: Tensor, samplers: Sequence[Sampler], histories: Sequence[Sequence[int]]) -> Tensor:
+    """What the processors, which are the same for all rows, leave of logits [B, V]."""
+    history = _history(samplers, histories, logits)
+    for processor in samplers[0].processors:
+        logits = processor(logits, history)
+    return logits
 
 
 def _groups(samplers: Sequence[Sampler]) -> dict[tuple[tuple[Processor, ...], bool], list[int]]:
@@ -153,7 +169,12 @@ def _history(samplers: Sequence[Sampler], histories: Sequence[Sequence[int]], lo
     rows = [s.history(generated, vocab_size, device) for s, generated in zip(samplers, histories, strict=True)]
     seen = [row for row, _ in rows if row is not None]
     counts = [row for _, row in rows if row is not None]
-    return History(torch.stack(seen) if seen else None, torch.stack(counts) if counts else None)
+    return History(
+        seen=torch.stack(seen) if seen else None,
+        counts=torch.stack(counts) if counts else None,
+        prompts=[sampler.prompt_ids for sampler in samplers],
+        answers=histories,
+    )
 
 
 def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:

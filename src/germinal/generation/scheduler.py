@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
-from germinal.generation.backends.backend import Backend, Chunk
+from germinal.generation.backends.backend import Backend, Chunk, Source
 from germinal.generation.sequence import Sequence
 from germinal.generation.slots import Slot, SlotPool, shared_prefix
 
@@ -18,11 +19,23 @@ LOOK_AHEAD = 64
 
 @dataclass(frozen=True, slots=True)
 class Scheduled:
-    """A sequence's part in a step."""
+    """A sequence's part in a step.
+
+    Attributes:
+        sequence, slot: Who runs, and where.
+        chunk: Its tokens.
+        source: What has to be encoded for it first.
+    """
 
     sequence: Sequence
     slot: Slot
     chunk: Chunk
+    source: Source | None = None
+
+    @property
+    def encoded(self) -> int:
+        """Tokens of the source to encode."""
+        return 0 if self.source is None else len(self.source.token_ids)
 
 
 class Scheduler:
@@ -49,25 +62,48 @@ class Scheduler:
         self._waiting.append(sequence)
 
     def retire(self, sequence: Sequence) -> None:
-        """Take a sequence out, wherever it is, and free its slot."""
-        slot = self._running.pop(sequence, None)
-        if slot is not None:
-            self.slots.release(slot)
-        elif sequence in self._waiting:
-            self._waiting.remove(sequence)
+        """Take a sequence out, wherever it is, with the beams of its search, and free its slots."""
+        for each in sequence.beams:
+            slot = self._running.pop(each, None)
+            if slot is not None:
+                self.slots.release(slot)
+            elif each in self._waiting:
+                self._waiting.remove(each)
 
     def computed(self, part: Scheduled) -> None:
         """Note that a scheduled chunk has run."""
-        part.sequence.num_computed = part.chunk.end
+        part.sequence.computed(part.chunk.end, part.encoded)
         self.slots.computed(part.slot, part.chunk.token_ids)
 
     def follow(self, leader: Scheduled, follower: Sequence) -> None:
         """Let a follower go on from the prompt that its leader has computed; without a free slot it queues instead."""
-        slot = self.slots.fork(leader.slot, follower, len(follower.prompt_ids))
-        if slot is None:
-            self._waiting.appendleft(follower)
+        if self._num_free() > 0:
+            self._running[follower] = self.slots.fork(leader.slot, follower, len(follower.prompt_ids))
         else:
-            self._running[follower] = slot
+            self._waiting.appendleft(follower)
+
+    def branch(self, sequence: Sequence) -> None:
+        """Give the beams of a search that begins the slots that were kept for them; `regroup` fills them."""
+        for each in sequence.beams:
+            if each is not sequence:
+                self._running[each] = self.slots.fork(self._running[sequence], each, 0)
+
+    def regroup(self, beams: SequenceOf[Sequence], parents: SequenceOf[int]) -> None:
+        """Let each beam go on from what the beam numbered `parents[beam]` has computed.
+
+        A parent's slot goes to the first of its children as it is; the slots of beams that have none take the copies.
+        """
+        slots = [self._running[beam] for beam in beams]
+        spare = [slot for number, slot in enumerate(slots) if number not in parents]
+        moved: set[int] = set()
+        for beam, parent in zip(beams, parents, strict=True):
+            slot = slots[parent]
+            if parent in moved:
+                slot = spare.pop()
+                self.slots.copy(slots[parent], slot)
+            moved.add(parent)
+            slot.sequence = beam
+            self._running[beam] = slot
 
     def schedule(self) -> list[Scheduled]:
         """The next step: first those that need one token each, then prompts under way, then new ones."""
@@ -79,36 +115,50 @@ class Scheduler:
         return scheduled
 
     def _take(self, sequence: Sequence, slot: Slot, budget: int, scheduled: list[Scheduled]) -> int:
-        """Schedule what a sequence has pending, within the budget; the number of tokens taken."""
+        """Schedule what a sequence has pending, within the budget; the number of tokens taken, its source included."""
         count = min(sequence.pending, budget)
         if count > 0:
             start = sequence.num_computed
             ids = sequence.ids[start : start + count]
             chunk = Chunk(slot.index, start, ids, sequence.wanted_logits(count), sequence.adapter)
-            scheduled.append(Scheduled(sequence, slot, chunk))
+            source = None
+            if sequence.source_ids is not None and slot.source_ids is None:
+                source = Source(slot.index, sequence.source_ids, sequence.adapter)
+                count += len(sequence.source_ids)  # an encoder sees its source whole: it is never cut into chunks
+            scheduled.append(Scheduled(sequence, slot, chunk, source))
         return count
 
     def _admit(self, budget: int, scheduled: list[Scheduled]) -> None:
         passed_over: list[Sequence] = []
-        while self._waiting and budget > 0 and len(passed_over) < LOOK_AHEAD and self.slots.has_free():
+        while self._waiting and budget > 0 and len(passed_over) < LOOK_AHEAD and self._num_free() > 0:
             sequence = self._waiting.popleft()
             if self._should_wait(sequence, scheduled):
                 passed_over.append(sequence)
                 continue
+            if sequence.num_slots > self._num_free():
+                passed_over.append(sequence)  # and nobody overtakes it, or a wide search would never find room
+                break
             slot = self._running[sequence] = self.slots.acquire(sequence)
             budget -= self._take(sequence, slot, budget, scheduled)
         self._waiting.extendleft(reversed(passed_over))
 
+    def _num_free(self) -> int:
+        """Free slots, without those that searches which have not yet begun will need."""
+        kept = sum(sequence.num_slots - 1 for sequence in self._running if sequence.search is None)
+        return self.slots.num_free - kept
+
     def _should_wait(self, sequence: Sequence, scheduled: list[Scheduled]) -> bool:
-        """Whether this very step computes much of the sequence's prompt for another one."""
+        """Whether this very step computes much of the sequence's prompt for another one, or encodes its source."""
+        origin = (sequence.adapter, sequence.source_ids)
         coming = max(
             (
-                shared_prefix(other.sequence.ids, sequence.ids)
+                shared_prefix(other.sequence.ids, sequence.ids) + other.encoded
                 for other in scheduled
-                if other.sequence.adapter == sequence.adapter and other.sequence.pending > 1
+                if (other.sequence.adapter, other.sequence.source_ids) == origin
+                and (other.encoded or other.sequence.pending > 1)
             ),
             default=0,
         )
         if coming < WORTH_WAITING_FOR:
             return False
-        return coming - self.slots.longest_prefix(sequence.ids, sequence.adapter)[1] >= WORTH_WAITING_FOR
+        return coming - self.slots.longest_prefix(sequence)[1] >= WORTH_WAITING_FOR

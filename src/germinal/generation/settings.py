@@ -22,7 +22,8 @@ class Rule:
         type: int, float or str, of one item when `many`.
         help: One line for a user.
         allowed: The values it takes, in words.
-        convert: Brings a value into its stored form, or raises a TypeError, ValueError or OverflowError.
+        convert: Brings a value into its stored form, or raises a TypeError, ValueError, KeyError or
+            OverflowError.
         holds: Whether a converted value is in range.
         optional: None means that the setting is off.
         off: A value that switches the setting off too; it is stored as None.
@@ -48,7 +49,7 @@ class Rule:
             return None
         try:
             converted = self.convert(value)
-        except (TypeError, ValueError, OverflowError):
+        except (TypeError, ValueError, KeyError, OverflowError):
             converted = None
         if converted is None or not self.holds(converted):
             raise SettingError(f"{value!r} is not {self.allowed}.", where=name)
@@ -97,3 +98,13 @@ def biases(value: Any) -> tuple[tuple[int, float], ...]:
     """A mapping of token id to bias, or pairs of them, sorted by id."""
     pairs = value.items() if isinstance(value, Mapping) else value
     return tuple(sorted({integer(token): number(bias) for token, bias in pairs}.items()))
+
+
+def true_or_false(value: Any) -> bool:
+    """True or False; a command line gives them as text."""
+    return {"true": True, "false": False}[str(value).lower()]
+
+
+def true_false_or_never(value: Any) -> bool | str:
+    """True, False or "never"."""
+    return value if value == "never" else true_or_false(value)

@@ -2,7 +2,8 @@
 
 A slot keeps its tokens after its sequence has ended. A new sequence starts from the slot that shares the longest prefix
 with it: few-shot examples, a system prompt or the turns of a chat are computed once. A prefix counts only under the
-same adapter, since keys and values depend on it.
+same adapter, since keys and values depend on it; so they do on the source of an encoder-decoder, which is encoded once
+for all sequences that begin with it.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ class Slot:
         index: Its number in the backend.
         ids: Tokens whose keys and values lie in it.
         adapter: Adapter that they were computed with.
+        source_ids: Source of an encoder-decoder that has been encoded for it.
         sequence: Who holds it; None when free.
         last_used: Of free slots, the one with the smallest gives way first.
     """
@@ -29,6 +31,7 @@ class Slot:
     index: int
     ids: list[int] = field(default_factory=list)
     adapter: str | None = None
+    source_ids: tuple[int, ...] | None = None
     sequence: Sequence | None = None
     last_used: int = 0
 
@@ -41,49 +44,64 @@ class SlotPool:
         self._slots = [Slot(index) for index in range(backend.num_slots)]
         self._clock = 0
 
-    def has_free(self) -> bool:
-        return any(slot.sequence is None for slot in self._slots)
+    @property
+    def num_free(self) -> int:
+        """How many slots no sequence holds."""
+        return sum(slot.sequence is None for slot in self._slots)
 
-    def longest_prefix(self, ids: list[int], adapter: str | None) -> tuple[Slot | None, int]:
-        """The slot that begins with the most tokens of `ids`, and how many."""
-        best, longest = None, 0
+    def longest_prefix(self, sequence: Sequence) -> tuple[Slot | None, int]:
+        """The slot that begins with the most tokens of a sequence, and how many; its source, if any, must be there."""
+        best, longest = None, 0 if sequence.source_ids is None else -1
         for slot in self._slots:
-            if slot.adapter == adapter and len(slot.ids) > longest:
-                shared = shared_prefix(slot.ids, ids)
+            same = (slot.adapter, slot.source_ids) == (sequence.adapter, sequence.source_ids)
+            if same and len(slot.ids) > longest:
+                shared = shared_prefix(slot.ids, sequence.ids)
                 if shared > longest:
                     best, longest = slot, shared
-        return best, longest
+        return best, max(longest, 0)
 
     def acquire(self, sequence: Sequence) -> Slot:
         """Give a sequence a free slot, with the longest prefix that any slot has of it already in place."""
         self._backend.reserve(min(sequence.most_tokens, self._backend.context_window))
-        source, shared = self.longest_prefix(sequence.ids, sequence.adapter)
+        source, shared = self.longest_prefix(sequence)
         # The last token of the prompt always runs: its logits say what comes first.
         shared = min(shared, len(sequence.prompt_ids) - 1)
+        slot = self._free_slot()
         if source is not None and source.sequence is None and 2 * shared >= len(source.ids):
             slot = source  # nobody else would miss the rest: take it over where it lies
+        if slot is source:
             self._backend.truncate(slot.index, shared)
         else:
-            free = [slot for slot in self._slots if slot.sequence is None]
-            slot = min(free, key=lambda slot: (len(slot.ids) > 0, slot.last_used))
             self._backend.free(slot.index)
-            if source is not None and shared:
-                self._backend.fork(source.index, slot.index, shared)
+            slot.source_ids = None
+            if source is not None and (shared or source.source_ids is not None):
+                self._copy(source, slot, shared)
         self._hold(slot, sequence, shared)
         sequence.cached_tokens = shared
         return slot
 
-    def fork(self, source: Slot, sequence: Sequence, length: int) -> Slot | None:
-        """Give a sequence a free slot with the first `length` tokens of another; None when no slot is free."""
-        free = [slot for slot in self._slots if slot.sequence is None]
-        if not free:
-            return None
+    def fork(self, source: Slot, sequence: Sequence, length: int) -> Slot:
+        """Give a sequence a free slot with the first `length` tokens of another."""
         self._backend.reserve(min(sequence.most_tokens, self._backend.context_window))
-        slot = min(free, key=lambda slot: (len(slot.ids) > 0, slot.last_used))
-        self._backend.fork(source.index, slot.index, length)
+        slot = self._free_slot()
+        self._copy(source, slot, length)
         self._hold(slot, sequence, length)
         sequence.cached_tokens = length
         return slot
+
+    def copy(self, source: Slot, target: Slot) -> None:
+        """Let a slot that a sequence holds begin with all tokens of another."""
+        self._copy(source, target, len(source.ids))
+        target.ids = list(source.ids)
+
+    def _free_slot(self) -> Slot:
+        """The free slot that would be missed least."""
+        free = [slot for slot in self._slots if slot.sequence is None]
+        return min(free, key=lambda slot: (len(slot.ids) > 0, slot.last_used))
+
+    def _copy(self, source: Slot, target: Slot, length: int) -> None:
+        self._backend.fork(source.index, target.index, length)
+        target.source_ids = source.source_ids
 
     def _hold(self, slot: Slot, sequence: Sequence, length: int) -> None:
         slot.sequence = sequence
@@ -92,7 +110,9 @@ class SlotPool:
         sequence.num_computed = length
 
     def computed(self, slot: Slot, token_ids: Iterable[int]) -> None:
-        """Note that a slot's next tokens have been computed."""
+        """Note that a slot's next tokens have been computed, and with the first of them its sequence's source."""
+        assert slot.sequence is not None
+        slot.source_ids = slot.sequence.source_ids
         slot.ids.extend(token_ids)
 
     def release(self, slot: Slot) -> None:
@@ -106,6 +126,7 @@ class SlotPool:
         for slot in self._slots:
             if slot.sequence is None:
                 slot.ids = []
+                slot.source_ids = None
                 self._backend.free(slot.index)
 
 

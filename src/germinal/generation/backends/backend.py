@@ -36,11 +36,32 @@ StepBatch = Sequence[Chunk]
 """All that runs in one step; no two chunks share a slot."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What the encoder of an encoder-decoder reads for one sequence.
+
+    Attributes:
+        slot: Where the sequence's keys and values lie.
+        token_ids: The tokens.
+        adapter: Name of the adapter that they go through.
+    """
+
+    slot: int
+    token_ids: Sequence[int]
+    adapter: str | None = None
+
+
 class Backend(Protocol):
-    """One way to run a decoder. An encoder's `encode` joins with the first architecture that has one."""
+    """One way to run a network with a decoder."""
 
     num_slots: int
     context_window: int
+
+    def encode(self, sources: Sequence[Source]) -> None:
+        """Run the encoder over the sources of some slots and keep the keys and values of cross-attention, which serve
+        every token of the slot's sequence.
+        """
+        ...
 
     def forward(self, batch: StepBatch) -> Tensor:
         """Run the tokens of a step, keep their keys and values, and return the wanted logits, float32 [sum, V], chunk
@@ -53,11 +74,11 @@ class Backend(Protocol):
         ...
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Let slot `target` begin with the first `length` positions of slot `source`."""
+        """Let slot `target` begin with the first `length` positions of slot `source`, and have its encoded source."""
         ...
 
     def truncate(self, slot: int, length: int) -> None:
-        """Forget the positions of a slot from `length` on."""
+        """Forget the positions of a slot from `length` on; what has been encoded stays."""
         ...
 
     def free(self, slot: int) -> None:
@@ -65,5 +86,5 @@ class Backend(Protocol):
         ...
 
     def weights_changed(self) -> None:
-        """Read the weights anew, where the backend holds any in a form of its own, and forget every slot."""
+        """Read the weights anew, where the backend holds any in a form of its own. The engine frees the slots."""
         ...

@@ -1,19 +1,22 @@
 """The backend that runs anywhere: the network's own modules, eagerly, on a flat batch of tokens.
 
 All chunks of a step stand one after the other in one batch [N], so that no padding is computed; only attention, which
-needs the tokens of a sequence together, runs group by group of chunks of equal length. Shapes as in `germinal.layers`.
+needs the tokens of a sequence together, runs group by group of chunks of equal length. The sources of an
+encoder-decoder run through its encoder in the same way. Shapes as in `germinal.layers`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from germinal.errors import UnsupportedError
-from germinal.generation.backends.backend import Chunk, StepBatch
+from germinal.generation.backends.backend import Chunk, Source, StepBatch
 from germinal.layers.attention import Attention, AttentionView, CrossAttention, add_bias, attend
 from germinal.layers.cache import KVCache
 from germinal.layers.linear import Route, adapter_routing
@@ -22,7 +25,7 @@ from germinal.models.transformer import Transformer
 
 
 class TorchBackend:
-    """Runs a `Transformer` with a key-value cache.
+    """Runs a `Transformer` with a key-value cache, and a second one for what its encoder has read.
 
     Args:
         network: The network, on its device and in its precision.
@@ -34,15 +37,29 @@ class TorchBackend:
         self.network = network
         self.num_slots = num_slots
         self.context_window = config.max_position_embeddings
+        sizes = (config.num_layers, config.num_kv_heads, config.head_dim, num_slots, network.dtype, network.device)
+        self._cache = KVCache(*sizes)
+        self._memory = KVCache(*sizes)
         self._lengths: dict[int, int] = {}
-        self._cache = KVCache(
-            config.num_layers, config.num_kv_heads, config.head_dim, num_slots, network.dtype, network.device
-        )
+        self._sources: dict[int, Source] = {}
+
+    @torch.inference_mode()
+    def encode(self, sources: Sequence[Source]) -> None:
+        """See `Backend.encode`."""
+        assert self.network.decoder is not None
+        self._memory.reserve(max(len(source.token_ids) for source in sources), self._memory_lengths())
+        view = SourceView(self._memory, sources, self.network.device)
+        with adapter_routing(self.network).using(_route(view.sources, self.network.device)):
+            encoded = self.network.encode(view.input_ids, view)  # [N, D]
+            for layer, block in enumerate(self.network.decoder.layers):
+                key, value = cast("CrossAttention", block.cross_attention).project(encoded)  # [N, K, E] each
+                self._memory.write(layer, view.places, key, value)
+        self._sources |= {source.slot: source for source in sources}
 
     @torch.inference_mode()
     def forward(self, batch: StepBatch) -> Tensor:
         """See `Backend.forward`."""
-        view = CachedView(self._cache, batch, self.network.device)
+        view = CachedView(self._cache, batch, self.network.device, self._memory, self._memory_lengths())
         with adapter_routing(self.network).using(_route(view.chunks, self.network.device)):
             hidden_states = self.network.hidden_states(view.input_ids, view)  # [N, D]
         for chunk in batch:
@@ -57,6 +74,10 @@ class TorchBackend:
         """See `Backend.fork`."""
         self._cache.copy(source, target, length)
         self._lengths[target] = length
+        encoded = self._sources.get(source)
+        if encoded is not None and self._sources.get(target) is not encoded:  # beams of one search have it already
+            self._memory.copy(source, target, len(encoded.token_ids))
+            self._sources[target] = encoded
 
     def truncate(self, slot: int, length: int) -> None:
         """See `Backend.truncate`."""
@@ -65,15 +86,73 @@ class TorchBackend:
     def free(self, slot: int) -> None:
         """See `Backend.free`."""
         self._lengths.pop(slot, None)
+        self._sources.pop(slot, None)
 
     def weights_changed(self) -> None:
-        """See `Backend.weights_changed`. The weights are the network's own; what was computed with them is stale."""
-        self._lengths.clear()
+        """See `Backend.weights_changed`. The weights are the network's own: there is nothing to read anew."""
+
+    def _memory_lengths(self) -> dict[int, int]:
+        return {slot: len(source.token_ids) for slot, source in self._sources.items()}
+
+
+class SourceView(AttentionView):
+    """The attention view of an encoder that reads the sources of several sequences, each token all of its own source.
+
+    Attributes:
+        sources: The sources in the order of the flat batch: by length, then slot.
+        input_ids, position_ids, places: [N]; `places` are those of the tokens in the cache.
+    """
+
+    def __init__(self, cache: KVCache, sources: Sequence[Source], device: torch.device) -> None:
+        super().__init__()
+        self.sources = sorted(sources, key=lambda source: (len(source.token_ids), source.slot))
+        ids = [token for source in self.sources for token in source.token_ids]
+        positions = [position for source in self.sources for position in range(len(source.token_ids))]
+        firsts = [source.slot * cache.capacity for source in self.sources for _ in source.token_ids]
+        self.input_ids, self.position_ids, bases = torch.tensor([ids, positions, firsts], device=device)
+        self.places = bases + self.position_ids
+        by_length: dict[int, int] = defaultdict(int)
+        for source in self.sources:
+            by_length[len(source.token_ids)] += 1
+        self._groups = list(by_length.items())
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
+        """[N, H, E], [N, K, E] twice -> [N, H, E]."""
+        attended, first = [], 0
+        for length, count in self._groups:
+            tokens = slice(first, first + length * count)
+            heads = (each[tokens].view(count, length, *each.shape[1:]).transpose(1, 2) for each in (query, key, value))
+            mask = self.keep(
+                ("mask", length, attention.window, attention.positions), partial(self._mask, length, attention)
+            )
+            attended.append(attend(*heads, scale=attention.scale, mask=mask).transpose(1, 2).flatten(0, 1))
+            first = tokens.stop
+        return attended[0] if len(attended) == 1 else torch.cat(attended)
+
+    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
+        """An encoder has no cross-attention."""
+        raise AssertionError("an encoder has no cross-attention")
+
+    def _mask(self, length: int, attention: Attention) -> Tensor | None:
+        """Who sees whom in a source of `length` tokens, [1, 1 or H, S, S], with the positions' bias; None when all."""
+        places = torch.arange(length, device=self.position_ids.device)[None]
+        visible = None
+        if attention.window is not None and length > attention.window:
+            visible = ((places[:, :, None] - places[:, None]).abs() < attention.window)[:, None]
+        return add_bias(visible, attention.positions.bias(places, places))
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Chunks of equal length, attended in one call."""
+    """Chunks of equal length, attended in one call.
+
+    Attributes:
+        tokens: Where they stand in the flat batch.
+        slots: Their slots.
+        length: Positions that are read of each slot.
+        query_positions, key_positions: [B, T], [B, S].
+        plain: Every query sees every key.
+    """
 
     tokens: slice
     slots: list[int]
@@ -86,15 +165,31 @@ class _Group:
 class CachedView(AttentionView):
     """The attention view of one step: which tokens of the flat batch belong together, and where their past lies.
 
+    Args:
+        cache: Keys and values of self-attention, by slot.
+        batch: The step's chunks.
+        device: Of the network.
+        memory: Keys and values of cross-attention, by slot; empty where there is no encoder.
+        memory_lengths: Tokens of each slot's source.
+
     Attributes:
         chunks: The chunks in the order of the flat batch: by length, then slot.
         input_ids, position_ids: [N].
     """
 
-    def __init__(self, cache: KVCache, batch: StepBatch, device: torch.device) -> None:
+    def __init__(
+        self,
+        cache: KVCache,
+        batch: StepBatch,
+        device: torch.device,
+        memory: KVCache,
+        memory_lengths: Mapping[int, int],
+    ) -> None:
         super().__init__()
         self._cache = cache
         self._device = device
+        self._memory = memory
+        self._memory_lengths = memory_lengths
         self.chunks = sorted(batch, key=lambda chunk: (len(chunk.token_ids), chunk.slot))
         ids = [token for chunk in self.chunks for token in chunk.token_ids]
         positions = [position for chunk in self.chunks for position in range(chunk.start, chunk.end)]
@@ -137,15 +232,36 @@ class CachedView(AttentionView):
         )
         attended = []
         for group, mask in zip(self._groups, masks, strict=True):
-            queries = query[group.tokens].view(*group.query_positions.shape, *query.shape[1:]).transpose(1, 2)
             keys, values = self._cache.read(layer, group.slots, group.length)
-            heads = attend(queries, keys, values, scale=attention.scale, mask=mask)  # [B, H, T, E]
-            attended.append(heads.transpose(1, 2).flatten(0, 1))
+            attended.append(_attend_group(group, query, keys, values, attention.scale, mask))
         return attended[0] if len(attended) == 1 else torch.cat(attended)
 
     def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
-        """See `AttentionView.attend_memory`."""
-        raise UnsupportedError("an encoder-decoder cannot be generated from yet.")
+        """[N, H, E] -> [N, H, E], each token over the source of its own sequence."""
+        parts = self.keep("memory", lambda: [self._memory_part(group) for group in self._groups])
+        attended = []
+        for group, (longest, mask) in zip(self._groups, parts, strict=True):
+            keys, values = self._memory.read(layer, group.slots, longest)
+            attended.append(_attend_group(group, query, keys, values, attention.scale, mask))
+        return attended[0] if len(attended) == 1 else torch.cat(attended)
+
+    def _memory_part(self, group: _Group) -> tuple[int, Tensor | None]:
+        """Length S of a group's longest source, and which tokens of its sources are real, [B, 1, 1, S]; None: all."""
+        lengths = [self._memory_lengths[slot] for slot in group.slots]
+        longest = max(lengths)
+        if min(lengths) == longest:
+            return longest, None
+        ends = torch.tensor(lengths, device=self._device)
+        return longest, (torch.arange(longest, device=self._device) < ends[:, None])[:, None, None]
+
+
+def _attend_group(
+    group: _Group, query: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None
+) -> Tensor:
+    """A group's tokens out of a flat query [N, H, E], over keys and values [B, K, S, E] -> [B T, H, E]."""
+    queries = query[group.tokens].view(*group.query_positions.shape, *query.shape[1:]).transpose(1, 2)
+    heads = attend(queries, keys, values, scale=scale, mask=mask)  # [B, H, T, E]
+    return heads.transpose(1, 2).flatten(0, 1)
 
 
 def _mask(group: _Group, window: int | None, positions: Positions) -> Tensor | None:
@@ -159,7 +275,7 @@ def _mask(group: _Group, window: int | None, positions: Positions) -> Tensor | N
     return add_bias(visible, positions.bias(group.query_positions, group.key_positions))
 
 
-def _route(chunks: list[Chunk], device: torch.device) -> Route:
+def _route(chunks: Sequence[Chunk] | Sequence[Source], device: torch.device) -> Route:
     """The adapters of a flat batch: None, one name for all tokens, or the token indices of each name."""
     names = {chunk.adapter for chunk in chunks}
     if len(names) == 1:
