@@ -13,7 +13,21 @@ from statsmodels.stats.proportion import proportion_confint
 
 from germinal import figures
 from germinal.errors import UnsupportedError
-from germinal.figures import DARK, LIGHT, Bin, Estimate, LossPoint, Outcome, Replicate
+from germinal.figures import (
+    DARK,
+    LIGHT,
+    Bin,
+    Candidate,
+    Estimate,
+    Growth,
+    Guess,
+    LossPoint,
+    Outcome,
+    RankCurve,
+    Replicate,
+    Token,
+    Word,
+)
 from germinal.figures.labels import place
 from germinal.figures.theme import recoloured
 
@@ -32,6 +46,11 @@ OUTCOMES = [
 ]
 
 
+WORDS = [Word("warm", 1, 0.2), Word("funny", 0.9, 0.1), Word(NASTY, -1, 0.0)]
+ANGLES = [[0.0, 40.5, 95.0], [40.5, 0.0, 88.0], [95.0, 88.0, 0.0]]
+WEIGHTS = [[[[1.0, 0.0], [0.25, 0.75]], [[1.0, 0.0], [0.5, 0.5]]]]  # a layer of two heads
+
+
 def charts() -> dict[str, Any]:
     return {
         "intervals": figures.intervals(ESTIMATES, metric="accuracy", criterion=0.8, reference=0.5),
@@ -39,6 +58,20 @@ def charts() -> dict[str, Any]:
         "confusion": figures.confusion([("pos", "pos"), ("pos", "neg"), ("neg", None)], labels=["neg", "pos"]),
         "loss": figures.loss_curve([LossPoint(1, 0.9), LossPoint(2, 0.5), LossPoint(2, 0.6, True)], best_step=2),
         "tradeoff": figures.tradeoff(OUTCOMES, metric="accuracy", cost="time", unit="s"),
+        "tokens": figures.tokens([Token("·film", 12), Token("日本↵", 9, ends_line=True), Token("<s>", 1, True)]),
+        "words": figures.word_plane(WORDS, ANGLES, explained=(0.6, 0.3)),
+        "angles": figures.word_angles([word.text for word in WORDS], ANGLES),
+        "signed": figures.signed_map(
+            [[0.5, -1.0], [0.0, 2.0]], columns=[3, 7], x_title="dimension", y_title="position", value_title="value"
+        ),
+        "attention": figures.attention(WEIGHTS, ["a", "b"], ["a", "b"]),
+        "next-token": figures.next_token(
+            [Candidate("·a", 1, 2.0, (0.8, 1.0)), Candidate("·b", 2, 0.5, (0.2, None))],
+            steps=["probability", "top_k 1"],
+        ),
+        "vocabulary": figures.vocabulary_curve([RankCurve("probability", ((1, 0.8), (2, 0.2)))]),
+        "guesses": figures.guesses([Guess(0, 0, "·a", 0.1), Guess(1, 0, "·b", 0.9)], ["x"]),
+        "growth": figures.growth([Growth("·a", (0.1, 0.9)), Growth("·b", (0.2, 0.05))]),
         "reliability": figures.reliability([Bin(0.55, 0.5, 0.24, 0.76, 10), Bin(0.95, 0.9, 0.74, 0.97, 30)]),
     }
 
@@ -52,7 +85,7 @@ def test_svg_stands_alone_and_follows_the_theme(name: str) -> None:
     svg = figures.to_svg(charts()[name], title=name)
     ElementTree.fromstring(svg)  # well-formed
     addresses = set(re.findall(r'(?:href|src|url)\s*[=(]\s*["\']?([^"\')]+)', svg))
-    assert addresses == set()
+    assert {address for address in addresses if not address.startswith("#")} == set()
     body = svg.split("</style>")[1]
     assert not re.search(r'(?:fill|stroke)="#', body), "a colour without a role does not follow the theme"
     assert "var(--g-" in body
@@ -80,6 +113,42 @@ def test_confusion_counts_and_keeps_missing_answers() -> None:
     assert "2 of 4 neg answered no answer (50%)" in said
     without = titles(figures.to_svg(figures.confusion(pairs[:6], labels=["neg", "pos"]), title="t"))
     assert not any("no answer" in text for text in without)
+
+
+def test_a_head_is_drawn_at_full_size_with_its_weights() -> None:
+    said = titles(figures.to_svg(figures.attention(WEIGHTS, ["a", "b"], ["a", "b"], head=1), title="t"))
+    assert "“b” looks at “a”: 50.0% (layer 0, head 1)" in said
+    assert not any("25.0%" in text for text in said), "head 0 is not picked"
+
+
+def test_angles_and_nearest_words_are_said() -> None:
+    said = titles(figures.to_svg(charts()["words"], title="t"))
+    assert "warm and funny: 40.5°" in said
+    assert f"funny and {NASTY}: 88.0°" in said
+    assert not any("95.0°" in text for text in said)
+    assert "warm and funny: 40.5°" in titles(figures.to_svg(charts()["angles"], title="t"))
+
+
+def test_a_signed_map_names_its_columns() -> None:
+    said = titles(figures.to_svg(charts()["signed"], title="t"))
+    assert "dimension 7, position 1: value 2.000" in said
+    assert "dimension 3, position 0: value 0.500" in said
+
+
+def test_a_cut_token_is_crossed_out() -> None:
+    svg = figures.to_svg(charts()["next-token"], title="t")
+    assert svg.count("✕") == 1
+    assert "·b (id 2): cut by top_k 1" in titles(svg)
+
+
+def test_tokens_wrap_and_keep_their_order() -> None:
+    from germinal.figures.tokens import _laid_out
+
+    rows, lines = _laid_out([Token("word", 5) for _ in range(40)], 400)
+    assert lines > 3
+    assert [row["id"] for row in rows] == ["5"] * 40
+    assert all(0 <= row["left"] < row["right"] <= 400 for row in rows)
+    assert rows == sorted(rows, key=lambda row: (row["top"], row["left"]))
 
 
 def test_frontier_keeps_what_nothing_cheaper_beats() -> None:

@@ -47,7 +47,7 @@ def generate(
     if system is not None and not chat:
         raise SettingError("--system has no effect without --chat.", where="--system")
     GenerationConfig.lenient(**settings)  # what is out of range is told before the model is loaded
-    content = _content(sys.stdin.read() if prompt == "-" else prompt, chat=chat, system=system)
+    content = as_content(sys.stdin.read() if prompt == "-" else prompt, chat=chat, system=system)
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
     if as_json or "n" in settings or "logprobs" in settings:
         answer = lm.generate(content, **settings)
@@ -59,7 +59,8 @@ def generate(
     sys.stdout.write("\n")
 
 
-def _content(text: str, *, chat: bool, system: str | None) -> Content:
+def as_content(text: str, *, chat: bool, system: str | None) -> Content:
+    """A prompt as it stands, or as the user's message of a chat."""
     if not chat:
         return text
     opening = [{"role": "system", "content": system}] if system is not None else []

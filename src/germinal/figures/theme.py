@@ -10,11 +10,13 @@ background by at least 3:1 (WCAG 2.1, 1.4.11); every kind also has its own shape
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Any, Literal
 
 Kind = Literal["prompted", "tuned", "baseline"]
 """What a candidate is: a language model that is only prompted, one with tuned weights, or a plain baseline."""
 
+MONOSPACE = "ui-monospace, 'SFMono-Regular', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 FONT = "Inter, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 
 
@@ -131,3 +133,8 @@ def css(prefix: str = "g") -> str:
     light = "".join(f"--{prefix}-{role}:{colour};" for role, colour in LIGHT.roles().items())
     dark = "".join(f"--{prefix}-{role}:{colour};" for role, colour in DARK.roles().items())
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+def page_css() -> str:
+    """The style of a page around charts, with both palettes: text, tables, navigation, figures."""
+    return f"{css()}\n{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}"

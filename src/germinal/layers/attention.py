@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import torch
@@ -22,7 +23,14 @@ Value = TypeVar("Value")
 
 
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, *, scale: float, mask: Tensor | None, causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float,
+    mask: Tensor | None,
+    causal: bool = False,
+    capture: list[Tensor] | None = None,
 ) -> Tensor:
     """softmax(Q K^T scale) V, the one place where attention is computed.
 
@@ -32,10 +40,14 @@ def attend(
         scale: Factor of the scores.
         mask: bool, True where a query may look, or a float bias to add; broadcastable to [B, H, T, S].
         causal: Without a mask and with T = S: each token sees itself and what came before.
+        capture: Where to append the weights, float32 [B, H, T, S]; they are then computed one by one, where the fused
+            kernel never holds them all.
 
     Returns:
         [B, H, T, E].
     """
+    if capture is not None:
+        return _attend_and_capture(query, key, value, scale=scale, mask=mask, causal=causal, capture=capture)
     if _is_slow_backward(query):
         mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
         heads = (query.float(), key.float(), value.float())
@@ -44,6 +56,44 @@ def attend(
     return F.scaled_dot_product_attention(
         query, key, value, attn_mask=mask, is_causal=causal, scale=scale, enable_gqa=grouped
     )
+
+
+def _attend_and_capture(
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *,
+    scale: float,
+    mask: Tensor | None,
+    causal: bool,
+    capture: list[Tensor],
+) -> Tensor:
+    """`attend` written out, in float32."""
+    groups = query.shape[1] // key.shape[1]
+    key, value = (heads.float().repeat_interleave(groups, 1) for heads in (key, value))  # [B, H, S, E]
+    scores = query.float() @ key.transpose(-1, -2) * scale  # [B, H, T, S]
+    if causal:
+        assert mask is None, "a mask says all"
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(-1)
+    if mask is not None and mask.dtype == torch.bool:
+        weights = weights.masked_fill(~mask.any(-1, keepdim=True), 0)  # who sees nothing, as the fused kernel has it
+    capture.append(weights)
+    return (weights @ value).to(query.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class CapturedAttention:
+    """The attention weights of one pass, one tensor [B, H, T, S] a layer, in the order of the layers.
+
+    Attributes:
+        self_attention, cross_attention: Those of each kind; of two stacks each has a capture of its own.
+    """
+
+    self_attention: list[Tensor] = field(default_factory=list)
+    cross_attention: list[Tensor] = field(default_factory=list)
 
 
 def _is_slow_backward(query: Tensor) -> bool:
@@ -95,6 +145,7 @@ class PaddedView(AttentionView):
         position_ids: [B, T]; 0, 1, 2, ... when not given.
         memory: An encoder's output [B, S, D], for cross-attention.
         memory_mask: [B, S], nonzero where the encoder's token is real.
+        capture: Where to keep the attention weights; None computes them fused and keeps none.
     """
 
     def __init__(
@@ -106,6 +157,7 @@ class PaddedView(AttentionView):
         position_ids: Tensor | None = None,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        capture: CapturedAttention | None = None,
     ) -> None:
         super().__init__()
         if position_ids is None:
@@ -113,6 +165,7 @@ class PaddedView(AttentionView):
         self.position_ids = position_ids
         self._causal = causal
         self._memory = memory
+        self._capture = capture
         # Without padding the fused kernel needs no mask: one look at a small tensor saves work in every layer.
         self._real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
         self._memory_real = None if memory_mask is None or bool(memory_mask.all()) else memory_mask.bool()
@@ -123,14 +176,17 @@ class PaddedView(AttentionView):
         )
         query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))  # [B, H, T, E]
         causal = self._causal and mask is None
-        return attend(query, key, value, scale=attention.scale, mask=mask, causal=causal).transpose(1, 2)
+        capture = None if self._capture is None else self._capture.self_attention
+        heads = attend(query, key, value, scale=attention.scale, mask=mask, causal=causal, capture=capture)
+        return heads.transpose(1, 2)
 
     def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
         assert self._memory is not None, "a cross-attention layer needs an encoder's output"
         key, value = attention.project(self._memory)
         mask = None if self._memory_real is None else self._memory_real[:, None, None, :]  # [B, 1, 1, S]
         query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
-        return attend(query, key, value, scale=attention.scale, mask=mask).transpose(1, 2)
+        capture = None if self._capture is None else self._capture.cross_attention
+        return attend(query, key, value, scale=attention.scale, mask=mask, capture=capture).transpose(1, 2)
 
     def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
         """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where neither is needed."""

@@ -96,7 +96,7 @@ def render(report: Report) -> str:
         examples=report.examples,
         prompts=report.prompts,
         words=wording,
-        theme=figures.css(),
+        theme=figures.page_css(),
     )
 
 

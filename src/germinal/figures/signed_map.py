@@ -1,0 +1,92 @@
+"""A table of numbers as a map: the colour says the sign, its strength the size."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import altair as alt
+
+from germinal.figures.theme import LIGHT, styled
+
+
+def signed_map(
+    values: Sequence[Sequence[float]],
+    *,
+    columns: Sequence[int],
+    x_title: str,
+    y_title: str,
+    value_title: str,
+    cell: tuple[int, int] = (8, 6),
+) -> Any:
+    """One cell a number, rows from top to bottom.
+
+    Args:
+        values: Rows of equal length.
+        columns: The number of each column; rows count from 0.
+        x_title, y_title, value_title: What columns, rows and cells are.
+        cell: Width and height of a cell in pixels.
+    """
+    across, down = len(columns), len(values)
+    limit = max((abs(value) for row in values for value in row), default=0.0) or 1.0
+    # A row of data a row of the table, unfolded where it is drawn: a tenth of the size of a row a cell.
+    rows = [{"row": index, "value": [round(value, 4) for value in row]} for index, row in enumerate(values)]
+    text = (
+        f"'{x_title} ' + columns[datum.place - 1] + ', {y_title} ' + datum.row"
+        f" + ': {value_title} ' + format(datum.value, '.3f')"
+    )
+    x = alt.X(
+        "left:Q",
+        title=x_title,
+        scale=alt.Scale(domain=[0, across], nice=False),
+        axis=alt.Axis(
+            grid=False, labelOverlap=False, values=_labelled(columns, 14), labelExpr="columns[floor(datum.value)]"
+        ),
+    )
+    y = alt.Y(
+        "top:Q",
+        title=y_title,
+        scale=alt.Scale(domain=[down, 0], nice=False),
+        axis=alt.Axis(
+            grid=False, labelOverlap=False, values=_labelled(range(down), 16), labelExpr="floor(datum.value)"
+        ),
+    )
+    chart = (
+        alt.Chart(alt.Data(values=rows))
+        .transform_flatten(["value"])
+        .transform_window(place="row_number()", groupby=["row"])
+        .transform_calculate(
+            left="datum.place - 1",
+            right="datum.place",
+            top="datum.row",
+            bottom="datum.row + 1",
+            size=f"abs(datum.value) / {limit}",
+            sign="datum.value < 0 ? 'below 0' : 'above 0'",
+            text=text,
+        )
+        .mark_rect()
+        .encode(
+            x=x,
+            x2="right:Q",
+            y=y,
+            y2="bottom:Q",
+            color=alt.Color(
+                "sign:N",
+                scale=alt.Scale(domain=["below 0", "above 0"], range=[LIGHT.baseline, LIGHT.prompted]),
+                legend=alt.Legend(symbolType="square"),
+            ),
+            fillOpacity=alt.Opacity("size:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),
+            tooltip=alt.Tooltip("text:N", title=None),
+            description="text:N",
+        )
+        .properties(width=across * cell[0], height=down * cell[1])
+        .add_params(alt.param(name="columns", value=list(columns)))
+    )
+    return styled(chart)
+
+
+def _labelled(numbers: Sequence[int], most: int) -> list[float]:
+    """The middles of the cells that have a label: those with round numbers, about `most` of them at most."""
+    steps = (digit * 10**power for power in range(6) for digit in (1, 2, 5))
+    step = next(step for step in steps if len(numbers) / step <= most)
+    return [place + 0.5 for place, number in enumerate(numbers) if number % step == 0]

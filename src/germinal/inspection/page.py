@@ -1,0 +1,56 @@
+"""The look as one HTML page: nothing is fetched, the charts' library lies inside it once.
+
+The charts are drawn in the reader's browser, because half of what they say is said under the mouse; they follow the
+reader's light or dark theme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+from germinal import __version__, figures
+from germinal.inspection.picture import Section
+
+
+def render(model: str, facts: Sequence[str], prompt: str, sections: Sequence[Section]) -> str:
+    """The page."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    light, dark = figures.LIGHT.roles(), figures.DARK.roles()
+    return environment.get_template("look.html.jinja").render(
+        version=__version__,
+        model=model,
+        facts=facts,
+        prompt=prompt,
+        sections=sections,
+        charts={picture.name: specification(picture.chart) for section in sections for picture in section.pictures},
+        dark={light[role]: dark[role] for role in light},
+        style=figures.page_css(),
+        library=_library(),
+    )
+
+
+def specification(chart: Any) -> dict[str, Any]:
+    """A chart as Vega-Lite without the address of its schema, which nobody needs here."""
+    found: dict[str, Any] = chart.to_dict()
+    found.pop("$schema", None)
+    return found
+
+
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed as one script that can stand inside a page."""
+    import vl_convert
+
+    return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")

@@ -1,0 +1,26 @@
+"""How tokens are spelt in pictures: white space as signs that can be seen, the bytes of half a character in hex."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from germinal.text.tokenizer import Tokenizer
+
+_SIGNS = str.maketrans({" ": "·", "\n": "↵", "\t": "→", "\r": "␍"})
+
+
+def spelt(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:
+    """Each token, as it can be shown; an id that the vocabulary lacks (a padded row of the embedding) as its number."""
+    return [_spelt(tokenizer, id) for id in ids]
+
+
+def _spelt(tokenizer: Tokenizer, id: int) -> str:
+    if id >= tokenizer.vocab_size:
+        return f"#{id}"
+    token = tokenizer.token_bytes(id)
+    try:
+        text = token.decode()
+    except UnicodeDecodeError:
+        return f"⟨{token.hex(' ')}⟩"
+    shown = text.translate(_SIGNS)
+    return shown if shown.isprintable() and shown else repr(text)
