@@ -43,11 +43,20 @@ SMOLLM2 = "smollm2-135m-instruct"
 
 @pytest.fixture(scope="session")
 def smollm2() -> str:
-    """The alias of the real model, fetched if it is not in the cache: the one thing the tests may fetch."""
+    """The alias of the real decoder, fetched if it is not in the cache; with `minilm` all that the tests may fetch."""
     from germinal.checkpoints import sources
 
     sources.fetch(SMOLLM2, offline=False)
     return SMOLLM2
+
+
+@pytest.fixture(scope="session")
+def minilm() -> str:
+    """The alias of the real encoder, fetched if it is not in the cache."""
+    from germinal.checkpoints import sources
+
+    sources.fetch("minilm", offline=False)
+    return "minilm"
 
 
 @pytest.fixture(scope="session")

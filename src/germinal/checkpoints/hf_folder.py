@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,32 @@ from torch import Tensor
 
 from germinal import storage
 from germinal.checkpoints.cards import ModelCard, read_licence, write_card
-from germinal.checkpoints.checkpoint import Checkpoint, assemble, main_precision, preferred_dtype, read_config
+from germinal.checkpoints.checkpoint import (
+    Checkpoint,
+    assemble,
+    has_own_head,
+    main_precision,
+    preferred_dtype,
+    read_config,
+)
+from germinal.checkpoints.json_file import read_json
+from germinal.checkpoints.readout import Readout, labels_to_hf, read_readout, write_pooling
 from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
+from germinal.checkpoints.tokenizer_files import folder_tokenizer
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.text.tokenizer import Tokenizer
 
-_TOKEN_IDS = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+_TOKEN_IDS = (
+    "bos_token_id",
+    "eos_token_id",
+    "pad_token_id",
+    "decoder_start_token_id",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+)
 
 
 def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
@@ -36,6 +53,8 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
         raise UnsupportedError(f"weights quantised by '{method}' cannot be read.", where=str(folder / "config.json"))
     config = read_config(partial(family.config_from_hf, published))
     stored = read_weights(folder)
+    if family.ties_by_weights:
+        config = replace(config, tie_embeddings=not has_own_head(stored, family.hf_rules(config)))
     state = assemble(
         stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)
     )
@@ -46,7 +65,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
         config=config,
         family=family,
         state_dict=state,
-        tokenizer=Tokenizer.from_folder(folder, own_name),
+        tokenizer=folder_tokenizer(folder, own_name, published),
         generation_config=_generation_config(folder, published),
         card=ModelCard(
             name=own_name,
@@ -54,6 +73,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
             source=source,
             stored_precision=main_precision(stored.values()),
         ),
+        readout=read_readout(folder, published, config.num_labels),
     )
 
 
@@ -66,6 +86,7 @@ def write_folder(
     tokenizer: Tokenizer,
     generation_config: Mapping[str, Any],
     card: ModelCard,
+    readout: Readout | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write a folder that transformers, vLLM and llama.cpp's converter read; it appears whole or not at all.
@@ -78,35 +99,32 @@ def write_folder(
     """
     published = dict(family.hf_rules(config).convert_to_theirs(dict(state_dict)))
     dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
-    ids = {key: generation_config[key] for key in _TOKEN_IDS if key in generation_config}
+    readout = readout or Readout()
     named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    described = {
+        **family.config_to_hf(config),
+        **labels_to_hf(readout, config.num_labels),
+        **{key: id for key, id in named.items() if id is not None},
+        **{key: generation_config[key] for key in _TOKEN_IDS if key in generation_config},
+        "torch_dtype": dtype,
+    }
     with storage.atomic_folder(folder) as temporary:
-        storage.write_json(
-            temporary / "config.json", {**family.config_to_hf(config), **named, **ids, "torch_dtype": dtype}
-        )
+        storage.write_json(temporary / "config.json", described)
         write_weights(temporary, published, max_shard_bytes)
         tokenizer.save(temporary)
         storage.write_json(temporary / "generation_config.json", dict(generation_config))
-        write_card(temporary, card, dtype, sum(tensor.numel() for tensor in published.values()))
+        if readout.pooling is not None:
+            write_pooling(temporary, readout.pooling, config.hidden_size)
+        write_card(temporary, card, dtype, sum(tensor.numel() for tensor in published.values()), _task(config))
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint.
-
-    Raises:
-        CheckpointError: the file is missing, no JSON, or no object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(
-            f"has no {path.name}.", where=str(path.parent), hint="Is this a model's folder?"
-        ) from error
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"is not valid JSON: {error}.", where=str(path)) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("must hold a JSON object.", where=str(path))
-    return value
+def _task(config: TransformerConfig) -> str:
+    """What the hub calls the task of a head."""
+    if config.head == "lm":
+        return "text-generation" if config.stacks == "decoder" else "text2text-generation"
+    tasks = {"masked-lm": "fill-mask", "sequence-classification": "text-classification"}
+    known = ("token-classification", "question-answering")
+    return config.head if config.head in known else tasks.get(config.head or "", "feature-extraction")
 
 
 def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from germinal import storage
-from germinal.checkpoints.cache import cache_folder, lock, remembered_file_digest
+from germinal.checkpoints.cache import cache_folder, lock, remembered_digest
 from germinal.checkpoints.references import HubReference
 from germinal.errors import GerminalError, HashMismatchError, ModelNotFoundError
 from germinal.progress import Progress, Reporter
@@ -196,7 +196,7 @@ def _reporting_bar(report: Callable[[float], None]) -> type[Any]:
 def _check(path: Path, file: _File) -> None:
     if file.sha256 is None:
         return
-    found = remembered_file_digest(path)
+    found = remembered_digest(path)
     if found != file.sha256:
         path.resolve().unlink()
         path.unlink(missing_ok=True)

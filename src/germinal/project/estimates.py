@@ -153,7 +153,7 @@ def size_of(path: Path) -> ModelSize:
     """A model's size, from the header of its files alone."""
     from germinal.checkpoints.gguf_file import config_tensors
     from germinal.checkpoints.gguf_header import read_header
-    from germinal.checkpoints.hf_folder import read_json
+    from germinal.checkpoints.json_file import read_json
     from germinal.models import families
     from germinal.models.transformer import Transformer
 

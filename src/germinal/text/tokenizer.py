@@ -17,10 +17,11 @@ import tokenizers
 
 from germinal import storage
 from germinal.errors import CheckpointError, UnsupportedError, VocabularyMismatchError
+from germinal.text.bare_vocabulary import bare_backend, bare_files
 from germinal.text.chat_template import ChatTemplate
+from germinal.text.tokenizer_layout import TokenizerLayout
 
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
-_OTHER_FORMATS = ("tokenizer.model", "spiece.model", "vocab.json", "vocab.txt")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _PADDED_ROWS = 1024
 """Embedding tables are padded to round sizes; one longer than the vocabulary by more than this is another model's."""
@@ -70,6 +71,10 @@ class Tokenizer:
         return self._named_ids.get("pad_token")
 
     @property
+    def mask_id(self) -> int | None:
+        return self._named_ids.get("mask_token")
+
+    @property
     def template(self) -> ChatTemplate:
         """The chat template with this tokenizer's special tokens; rendering raises when the checkpoint has none."""
         return ChatTemplate(self.chat_template, self.special_tokens, model=self.name)
@@ -87,6 +92,19 @@ class Tokenizer:
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
         """`encode` for many texts at once."""
         return [item.ids for item in self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)]
+
+    def encodings(self, texts: Sequence[str | tuple[str, str]]) -> list[tokenizers.Encoding]:
+        """All that is known of each text's tokens, or of those of a pair: ids, segments, characters, words."""
+        return self.backend.encode_batch(list(texts))
+
+    def windows(self, first: str, second: str, size: int, overlap: int) -> list[tokenizers.Encoding]:
+        """A pair whose second text is cut into windows that overlap, each at most `size` tokens with the first."""
+        self.backend.enable_truncation(size, stride=overlap, strategy="only_second")
+        try:
+            encoding = self.backend.encode(first, second)
+        finally:
+            self.backend.no_truncation()
+        return [encoding, *encoding.overflowing]
 
     def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids, without special tokens around them, and for each the (start, end) characters that it covers."""
@@ -143,18 +161,21 @@ class Tokenizer:
             storage.write_text(folder / "chat_template.jinja", self.chat_template)
 
     @classmethod
-    def from_folder(cls, folder: Path, name: str | None = None) -> Tokenizer:
+    def from_folder(cls, folder: Path, name: str | None = None, layout: TokenizerLayout | None = None) -> Tokenizer:
         """Read a Hugging Face folder's tokenizer.
+
+        Args:
+            layout: What its family's older files leave unsaid; needed where there is no tokenizer.json.
 
         Raises:
             CheckpointError: a file is missing or malformed, or names a token that the vocabulary lacks.
-            UnsupportedError: the folder has only a format other than tokenizer.json.
+            UnsupportedError: the folder has only older files, and no layout was given.
         """
-        backend = _read_backend(folder)
         config = _read_object(folder / "tokenizer_config.json")
         for key, value in _read_object(folder / "special_tokens_map.json").items():
             if key in NAMED_TOKENS:
                 config.setdefault(key, value)
+        backend = _read_backend(folder, config, layout)
         _add_declared_tokens(backend, config, folder)
         return cls(backend, config, _read_chat_template(folder, config), name=name or folder.name)
 
@@ -205,17 +226,19 @@ def _content(token: Any) -> str | None:
     return token if isinstance(token, str) and token else None
 
 
-def _read_backend(folder: Path) -> tokenizers.Tokenizer:
+def _read_backend(folder: Path, config: dict[str, Any], layout: TokenizerLayout | None) -> tokenizers.Tokenizer:
     path = folder / "tokenizer.json"
     if not path.is_file():
-        others = [name for name in _OTHER_FORMATS if (folder / name).is_file()]
-        if others:
+        files = bare_files(folder)
+        if not files:
+            raise CheckpointError("no tokenizer.json, so the model cannot read text.", where=str(folder))
+        if layout is None:
             raise UnsupportedError(
-                f"the tokenizer is in {others[0]}, and germinal reads tokenizer.json.",
+                f"the tokenizer is in {files[0].name}, and nothing says which family's it is.",
                 where=str(folder),
-                hint="Save it once with transformers' AutoTokenizer(...).save_pretrained.",
+                hint="It takes a config.json of a family with such files, or a tokenizer.json.",
             )
-        raise CheckpointError("no tokenizer.json, so the model cannot read text.", where=str(folder))
+        return bare_backend(folder, config, layout)
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except Exception as error:  # the library raises bare Exception

@@ -7,6 +7,7 @@ from typing import Any
 
 from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
+from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import (
     WHERE,
@@ -134,4 +135,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.BYTE_LEVEL_SENTENCES,
 )

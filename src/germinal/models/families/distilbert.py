@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import bert
+from germinal.models.families import bert, tokenizers
 from germinal.models.families.encoder_heads import architecture_of, head_of
 from germinal.models.families.family import Family
 from germinal.models.families.published import (
@@ -93,4 +93,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.WORDPIECE,
 )

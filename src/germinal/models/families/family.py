@@ -11,6 +11,7 @@ from torch import Tensor
 from germinal.errors import SettingError, nearest
 from germinal.models.config import TransformerConfig
 from germinal.models.weight_rules import WeightRules
+from germinal.text.tokenizer_layout import TokenizerLayout
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +27,8 @@ class Family:
         architecture: Hugging Face class name written to config.json.
         config_from_hf, config_to_hf: config.json <-> config.
         hf_rules: Weight names of the Hugging Face layout.
+        tokenizer: How texts become tokens in folders older than tokenizer.json; None where there are none.
+        ties_by_weights: Whether the weights, and not config.json, say that the output matrix is the embedding.
         gguf_architectures: GGUF `general.architecture` names.
         config_from_gguf: GGUF metadata and tensors (a few families store a part of the config as a tensor) -> config.
         gguf_rules: Weight names of the GGUF layout.
@@ -39,6 +42,8 @@ class Family:
     config_from_hf: Callable[[Mapping[str, Any]], TransformerConfig]
     config_to_hf: Callable[[TransformerConfig], dict[str, Any]]
     hf_rules: Callable[[TransformerConfig], WeightRules]
+    tokenizer: TokenizerLayout | None = None
+    ties_by_weights: bool = False
     gguf_architectures: tuple[str, ...] = ()
     config_from_gguf: Callable[[Mapping[str, Any], Mapping[str, Tensor]], TransformerConfig] | None = None
     gguf_rules: Callable[[TransformerConfig], WeightRules] | None = None

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import llama
+from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family, root_of_width
 from germinal.models.families.published import activation, published_activation, published_rope, refuse, rope
 from germinal.models.families.qwen3 import HEAD_NORMS
@@ -91,4 +91,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.PIECES_AFTER_BOS,
 )

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
+from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import (
     activation,
@@ -103,4 +104,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.BYTE_LEVEL,
 )

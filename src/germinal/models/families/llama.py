@@ -11,6 +11,7 @@ from torch import Tensor
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.layers.positions import RopeScaling, rotary_frequencies
 from germinal.models.config import TransformerConfig
+from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import (
     activation,
@@ -215,6 +216,7 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.PIECES_AFTER_START,
     gguf_architectures=("llama",),
     config_from_gguf=config_from_gguf,
     gguf_rules=gguf_rules,

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import bart
+from germinal.models.families import bart, tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import refuse
 
@@ -38,4 +38,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=bart.hf_rules,
+    tokenizer=tokenizers.PIECES_SOURCE_AND_TARGET,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import llama
+from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
 
 DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "window": 4096}
@@ -35,4 +35,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=llama.hf_rules,
+    tokenizer=tokenizers.PIECES_AFTER_START,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import llama
+from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
 from germinal.models.weight_rules import WeightRules
@@ -47,4 +47,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.BYTE_LEVEL_UNICODE,
 )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import bert
+from germinal.models.families import bert, tokenizers
 from germinal.models.families.encoder_heads import architecture_of
 from germinal.models.families.family import Family
 from germinal.models.families.published import also_without, module_rules, required
@@ -70,4 +70,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.BYTE_LEVEL_SENTENCES,
 )

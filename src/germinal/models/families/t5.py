@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
+from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import activation, published_activation, required
 from germinal.models.weight_rules import WeightRule, WeightRules
@@ -24,10 +25,15 @@ DEFAULTS: dict[str, Any] = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a T5ForConditionalGeneration: a tied output matrix, as 1.0 has, goes with scaled logits."""
+    """config.json of a T5ForConditionalGeneration.
+
+    Scaled logits go with a tied output matrix (1.0), plain ones with one of its own (1.1). transformers 5 writes that it
+    is tied either way, and keeps the difference in `scale_decoder_outputs`; the weights tell when a folder is read.
+    """
     gate, _, name = str(hf.get("feed_forward_proj", "relu")).rpartition("-")
     gated = gate == "gated"
-    tied = hf.get("tie_word_embeddings", True) and hf.get("scale_decoder_outputs", True)
+    tied = hf.get("tie_word_embeddings") is not False
+    scaled = hf.get("scale_decoder_outputs", tied)
     heads = required(hf, "num_heads")
     encoder_layers = required(hf, "num_layers")
     return TransformerConfig(
@@ -49,8 +55,8 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
         max_position_embeddings=hf.get("n_positions") or 512,
         num_buckets=hf.get("relative_attention_num_buckets", 32),
         max_distance=hf.get("relative_attention_max_distance", 128),
-        tie_embeddings=tied,
-        logit_scale=hf["d_model"] ** -0.5 if tied else 1.0,
+        tie_embeddings=tied and scaled,
+        logit_scale=hf["d_model"] ** -0.5 if scaled else 1.0,
     )
 
 
@@ -73,6 +79,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "relative_attention_max_distance": config.max_distance,
         "feed_forward_proj": ("gated-gelu" if name == "gelu_new" else f"gated-{name}") if config.gated else name,
         "tie_word_embeddings": config.tie_embeddings,
+        "scale_decoder_outputs": config.logit_scale != 1.0,
     }
 
 
@@ -110,4 +117,6 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    tokenizer=tokenizers.PIECES_WITH_SENTINELS,
+    ties_by_weights=True,
 )

@@ -1,0 +1,70 @@
+"""`germinal classify`: what a model with a head for classes says of a text, of its words, or of a question about it."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from germinal.cli.options import AdapterOption, JsonOption, ModelArgument, PrecisionOption, QuietOption
+
+if TYPE_CHECKING:
+    from germinal.reading.classes import Answer, Classification, TokenClassification
+
+
+def classify(
+    model: ModelArgument,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text; - reads standard input.")],
+    pair: Annotated[
+        str | None, typer.Option(metavar="TEXT", help="A second text, for a model that judges pairs.")
+    ] = None,
+    question: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="A question that the text answers, for a model that finds answers."),
+    ] = None,
+    precision: PrecisionOption = None,
+    adapter: AdapterOption = None,
+    as_json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Classify a text, or its words, with a model that has a head for it."""
+    from germinal.cli.loading import load
+    from germinal.errors import SettingError
+
+    if pair is not None and question is not None:
+        raise SettingError("cannot stand beside --pair.", where="--question")
+    read = sys.stdin.read() if text == "-" else text
+    lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
+    found: Classification | TokenClassification | Answer
+    if question is not None:
+        found = lm.answer(question, read)
+    else:
+        found = lm.classify(read if pair is None else (read, pair))
+    if as_json:
+        from dataclasses import asdict
+
+        typer.echo(json.dumps(asdict(found), ensure_ascii=False))
+        return
+    _show(found)
+
+
+def _show(found: Classification | TokenClassification | Answer) -> None:
+    from germinal.cli.console import stdout
+    from germinal.cli.tables import table
+    from germinal.reading.classes import Answer, TokenClassification
+
+    if isinstance(found, Answer):
+        stdout.print(f"{found.text}\n", soft_wrap=True)
+        stdout.print(f"characters {found.start} to {found.end}, probability {found.probability:.3f}")
+    elif isinstance(found, TokenClassification):
+        rows = ((each.text, each.label, f"{each.probability:.3f}", f"{each.start}-{each.end}") for each in found.spans)
+        stdout.print(table(("span", "label", "probability", "characters"), rows, right=("probability", "characters")))
+        stdout.print(f"\n{len(found.spans)} spans in {len(found.words)} words.")
+    elif found.value is not None:
+        stdout.print(f"{found.value:.4f}")
+    else:
+        likely = sorted(found.probabilities.items(), key=lambda item: -item[1])
+        rows_of_classes = ((label, f"{probability:.3f}") for label, probability in likely)
+        stdout.print(table(("label", "probability"), rows_of_classes, right=("probability",)))

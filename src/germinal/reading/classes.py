@@ -1,0 +1,222 @@
+"""Classes of texts and of their words, and the span of a passage that answers a question."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import tokenizers
+import torch
+from torch import Tensor
+
+from germinal.errors import ContextWindowError, UnsupportedError
+from germinal.progress import Reporter, silent
+from germinal.reading.reader import Reader, Text
+
+_OUTSIDE = "O"
+_LONGEST_ANSWER = 15  # tokens, as SQuAD's readers have it
+
+
+@dataclass(frozen=True, slots=True)
+class Classification:
+    """The class of a text.
+
+    Attributes:
+        label: The likeliest class; None of a regression.
+        probabilities: Of every class; they sum to 1 unless classes do not exclude each other. Empty of a regression.
+        value: What a regression says; None of classes.
+    """
+
+    label: str | None
+    probabilities: dict[str, float]
+    value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a text with its label.
+
+    Attributes:
+        text: The part.
+        start, end: Its characters, text[start:end].
+        label: Its class.
+        probability: Of that class; of several words the mean of theirs.
+    """
+
+    text: str
+    start: int
+    end: int
+    label: str
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
+class TokenClassification:
+    """The classes of a text's words.
+
+    Attributes:
+        words: Every word with the class of its first token, on which such models are trained.
+        spans: Words side by side that belong together, by the B- and I- of their classes; those outside (O) left out.
+    """
+
+    words: tuple[Span, ...]
+    spans: tuple[Span, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Where a passage answers a question.
+
+    Attributes:
+        text: The part of the passage.
+        start, end: Its characters.
+        probability: Of its start times that of its end, among all places of the passage.
+    """
+
+    text: str
+    start: int
+    end: int
+    probability: float
+
+
+def classify(
+    reader: Reader, texts: Sequence[Text], reporter: Reporter = silent
+) -> list[Classification] | list[TokenClassification]:
+    """The class of each text, or of each of its words, as the model's head has it.
+
+    Raises:
+        UnsupportedError: the model has no head that classifies.
+        ContextWindowError: a text has more tokens than the model reads.
+    """
+    reader.require_head("classify", "sequence-classification", "token-classification")
+    encodings = reader.tokenize(texts)
+    scores = _scores(reader, encodings, reporter)
+    if reader.config.head == "sequence-classification":
+        return [_classification(reader, logits) for logits in scores]
+    if any(not isinstance(text, str) for text in texts):
+        raise UnsupportedError("the words of a pair of texts cannot be classified.", where=reader.name)
+    return [
+        _token_classification(reader, str(text), encoding, logits)
+        for text, encoding, logits in zip(texts, encodings, scores, strict=True)
+    ]
+
+
+def answer(reader: Reader, question: str, context: str) -> Answer:
+    """The span of a passage that answers a question; a long passage is read in windows that overlap by half.
+
+    Raises:
+        UnsupportedError: the model has no head for question answering.
+        ContextWindowError: the question leaves no room for the passage.
+    """
+    reader.require_head("answer questions about a passage", "question-answering")
+    asked = len(reader.tokenizer.encodings([(question, "")])[0].ids)
+    room = reader.limit - asked
+    if room < 2:
+        raise ContextWindowError(
+            f"has {asked:,} tokens, which leaves no room for the passage in {reader.limit:,}.", where="question"
+        )
+    windows = reader.tokenizer.windows(question, context, reader.limit, room // 2)
+    found = [
+        _best_span(context, window, logits)
+        for window, logits in zip(windows, _scores(reader, windows, silent), strict=True)
+    ]
+    return max(found, key=lambda each: each.probability)
+
+
+def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: Reporter) -> list[Tensor]:
+    """What the head makes of each text, float32 on the CPU: [num_labels], or [T, num_labels] without padding."""
+    head = reader.network.head
+    assert head is not None
+    found: dict[int, Tensor] = {}
+    for batch in reader.batches(encodings, reporter):
+        with torch.inference_mode():
+            logits = head(batch.hidden_states).float().cpu()
+        for row, number in enumerate(batch.numbers):
+            found[number] = logits[row] if logits.dim() == 2 else logits[row, : len(encodings[number].ids)]
+    return [found[number] for number in range(len(encodings))]
+
+
+def _classification(reader: Reader, logits: Tensor) -> Classification:
+    if len(logits) == 1 and not reader.readout.multi_label:
+        return Classification(None, {}, float(logits[0]))
+    likely = logits.sigmoid() if reader.readout.multi_label else logits.softmax(-1)
+    labels = reader.readout.labels
+    probabilities = {label: float(each) for label, each in zip(labels, likely, strict=True)}
+    return Classification(labels[int(likely.argmax())], probabilities)
+
+
+def _token_classification(
+    reader: Reader, text: str, encoding: tokenizers.Encoding, logits: Tensor
+) -> TokenClassification:
+    """As the token-classification pipeline of transformers with aggregation_strategy="first"."""
+    likely = logits.softmax(-1)
+    words: list[Span] = []
+    first = None  # a token that is the space alone before a word: the word's first, and so the one that counts
+    for place, (start, end) in enumerate(encoding.offsets):
+        if encoding.special_tokens_mask[place]:
+            continue
+        if start == end:
+            first = place
+            continue
+        if words and _continues_word(reader, text, encoding, place):
+            last = words[-1]
+            words[-1] = Span(text[last.start : end], last.start, end, last.label, last.probability)
+            continue
+        probability, best = likely[place if first is None else first].max(-1)
+        words.append(Span(text[start:end], start, end, reader.readout.labels[int(best)], float(probability)))
+        first = None
+    return TokenClassification(tuple(words), tuple(_joined(text, words)))
+
+
+def _continues_word(reader: Reader, text: str, encoding: tokenizers.Encoding, place: int) -> bool:
+    """Whether a token goes on with the word before it: as the vocabulary marks it, else where no space is between."""
+    prefix = getattr(reader.tokenizer.backend.model, "continuing_subword_prefix", None)
+    if prefix:
+        return encoding.tokens[place].startswith(prefix)
+    start = encoding.offsets[place][0]  # the tokens of one character that is several bytes all start there
+    return start > 0 and " " not in text[start - 1 : start + 1]
+
+
+def _joined(text: str, words: Sequence[Span]) -> list[Span]:
+    """Neighbouring words of one class, begun anew by B-, as one span."""
+    groups: list[list[Span]] = []
+    for word in words:
+        begins = word.label.startswith("B-")
+        if groups and not begins and _kind(groups[-1][-1].label) == _kind(word.label):
+            groups[-1].append(word)
+        else:
+            groups.append([word])
+    return [
+        Span(
+            text[group[0].start : group[-1].end],
+            group[0].start,
+            group[-1].end,
+            _kind(group[0].label),
+            sum(word.probability for word in group) / len(group),
+        )
+        for group in groups
+        if _kind(group[0].label) != _OUTSIDE
+    ]
+
+
+def _kind(label: str) -> str:
+    return label[2:] if label.startswith(("B-", "I-")) else label
+
+
+def _best_span(context: str, window: tokenizers.Encoding, logits: Tensor) -> Answer:
+    """The likeliest start and end in the window's part of the passage, not too far apart, made whole words."""
+    inside = torch.tensor([sequence == 1 for sequence in window.sequence_ids])
+    if not inside.any():
+        return Answer("", 0, 0, 0.0)
+    starts, ends = logits.masked_fill(~inside[:, None], -torch.inf).softmax(0).unbind(-1)  # [T] each
+    pairs = torch.triu(starts[:, None] * ends).tril(_LONGEST_ANSWER - 1)
+    first, last = divmod(int(pairs.argmax()), len(ends))
+    start, end = _characters_of_word(window, first)[0], _characters_of_word(window, last)[1]
+    return Answer(context[start:end], start, end, float(pairs[first, last]))
+
+
+def _characters_of_word(window: tokenizers.Encoding, place: int) -> tuple[int, int]:
+    """The characters of the word that a token of the passage is a part of."""
+    word = window.word_ids[place]
+    found = None if word is None else window.word_to_chars(word, 1)
+    return window.offsets[place] if found is None else found

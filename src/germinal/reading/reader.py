@@ -1,0 +1,146 @@
+"""Texts through a network in batches of nearly equal length, so that little is padding; what comes out is unpadded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import tokenizers
+import torch
+from torch import Tensor
+
+from germinal.checkpoints.readout import Readout
+from germinal.errors import ContextWindowError, SettingError, UnsupportedError
+from germinal.layers.attention import PaddedView
+from germinal.models.config import TransformerConfig
+from germinal.models.heads import VOCABULARY_HEADS
+from germinal.models.transformer import Transformer
+from germinal.progress import Progress, Reporter, silent
+from germinal.text.tokenizer import Tokenizer
+
+Text = str | tuple[str, str]
+"""A text, or two that belong together (a question and a passage, a premise and a hypothesis)."""
+
+BATCH_TOKENS = 2048
+"""Tokens of a batch, padding included; on CPUs larger ones leave the caches and gain nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Texts that went through the network together.
+
+    Attributes:
+        numbers: Their places among all texts.
+        hidden_states: [B, T, D], padded on the right.
+        attention_mask: [B, T], 1 where a token is real.
+    """
+
+    numbers: tuple[int, ...]
+    hidden_states: Tensor
+    attention_mask: Tensor
+
+
+class Reader:
+    """A network and its tokenizer, for reading.
+
+    Args:
+        network: The Transformer.
+        tokenizer: Its tokenizer.
+        readout: How its outputs are read.
+        name: What to call the model in errors.
+    """
+
+    def __init__(self, network: Transformer, tokenizer: Tokenizer, readout: Readout, name: str) -> None:
+        self.network = network
+        self.tokenizer = tokenizer
+        self.readout = readout
+        self.name = name
+
+    @property
+    def config(self) -> TransformerConfig:
+        return self.network.config
+
+    def require_head(self, purpose: str, *heads: str) -> None:
+        """Refuse what the model has no head for.
+
+        Raises:
+            UnsupportedError: names the model, its head and the heads that could.
+        """
+        if self.config.head not in heads:
+            raise UnsupportedError(
+                f"{self.name} cannot {purpose}: it has {describe_head(self.config)}.",
+                hint=f"That takes a model with a head for {' or '.join(heads)}.",
+            )
+
+    def tokenize(self, texts: Sequence[Text], *, max_tokens: int | None = None) -> list[tokenizers.Encoding]:
+        """Token ids and all else that is known of each text's tokens.
+
+        Raises:
+            ContextWindowError: a text has more tokens than the model reads.
+            SettingError: a text is no text.
+        """
+        for number, text in enumerate(texts):
+            if not isinstance(text, str) and not (isinstance(text, tuple) and len(text) == 2):
+                raise SettingError(f"is no text but {text!r:.80}.", where=f"text {number + 1} of {len(texts)}")
+        limit = self.limit if max_tokens is None else min(max_tokens, self.limit)
+        encodings = self.tokenizer.encodings(texts)
+        for number, encoding in enumerate(encodings):
+            if len(encoding.ids) > limit:
+                raise ContextWindowError(
+                    f"has {len(encoding.ids):,} tokens, and {self.name} reads {limit:,}.",
+                    where=f"text {number + 1} of {len(texts)}",
+                    hint="Cut it into parts.",
+                )
+            if not encoding.ids:
+                raise SettingError("has no tokens.", where=f"text {number + 1} of {len(texts)}")
+        return encodings
+
+    @property
+    def limit(self) -> int:
+        """Most tokens of a text."""
+        return self.config.max_position_embeddings
+
+    @torch.inference_mode()
+    def batches(self, encodings: Sequence[tokenizers.Encoding], reporter: Reporter = silent) -> Iterator[Batch]:
+        """Hidden states of all texts, the longest first, so that a batch that does not fit in memory is the first."""
+        order = sorted(range(len(encodings)), key=lambda number: -len(encodings[number].ids))
+        done = 0
+        while done < len(order):
+            width = len(encodings[order[done]].ids)
+            numbers = tuple(order[done : done + max(1, BATCH_TOKENS // width)])
+            yield self._batch(numbers, [encodings[number] for number in numbers], width)
+            done += len(numbers)
+            reporter(Progress("read", done, len(order), "texts"))
+
+    def _batch(self, numbers: tuple[int, ...], encodings: Sequence[tokenizers.Encoding], width: int) -> Batch:
+        shape, device = (len(numbers), width), self.network.device
+        pad = self.tokenizer.pad_id or 0
+        input_ids = torch.full(shape, pad, dtype=torch.long)
+        token_types = torch.zeros(shape, dtype=torch.long)
+        attention_mask = torch.zeros(shape, dtype=torch.long)
+        for row, encoding in enumerate(encodings):
+            length = len(encoding.ids)
+            input_ids[row, :length] = torch.tensor(encoding.ids)
+            attention_mask[row, :length] = 1
+            if self.config.num_token_types > 1:
+                token_types[row, :length] = torch.tensor(encoding.type_ids)
+        input_ids, token_types, attention_mask = (each.to(device) for each in (input_ids, token_types, attention_mask))
+        return Batch(numbers, self._hidden_states(input_ids, token_types, attention_mask), attention_mask)
+
+    def _hidden_states(self, input_ids: Tensor, token_types: Tensor, attention_mask: Tensor) -> Tensor:
+        """[B, T] -> [B, T, D]; of an encoder-decoder its encoder's."""
+        if self.config.stacks == "encoder-decoder":
+            view = PaddedView(input_ids, attention_mask, causal=False)
+            return self.network.encode(input_ids, view)
+        types = token_types if self.config.num_token_types else None
+        hidden_states: Tensor = self.network(input_ids, attention_mask, token_type_ids=types)
+        return hidden_states
+
+
+def describe_head(config: TransformerConfig) -> str:
+    """What stands on a network, in words."""
+    if config.head is None:
+        return "no head"
+    if config.head in VOCABULARY_HEADS:
+        return "a language-model head" if config.head == "lm" else "a masked-language-model head"
+    return f"a head for {config.head.replace('-', ' ')}"

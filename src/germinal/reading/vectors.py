@@ -1,0 +1,99 @@
+"""One vector a text: its hidden states pooled (Sentence-BERT, Reimers and Gurevych 2019, arXiv 1908.10084)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from germinal.checkpoints.readout import Pooling
+from germinal.errors import SettingError, nearest
+from germinal.progress import Reporter, silent
+from germinal.reading.reader import Batch, Reader, Text
+
+Vectors = NDArray[np.float32]
+
+
+def encode(
+    reader: Reader,
+    texts: Sequence[Text],
+    pooling: str | None = None,
+    normalize: bool | None = None,
+    reporter: Reporter = silent,
+) -> Vectors:
+    """One vector a text, [N, D] float32, in the order of the texts.
+
+    Args:
+        pooling: "mean", "first", "last", "max" or "pooler"; None is the checkpoint's own, or "mean" where it has none.
+        normalize: Whether each vector is divided by its length; None is the checkpoint's own, or no.
+
+    Raises:
+        SettingError: no such pooling.
+        UnsupportedError: the model has no pooler.
+        ContextWindowError: a text has more tokens than the model was trained to embed.
+    """
+    chosen = reader.readout.pooling or Pooling()
+    chosen = replace(
+        chosen,
+        mode=chosen.mode if pooling is None else pooling,
+        normalized=chosen.normalized if normalize is None else normalize,
+    )
+    if chosen.mode not in POOLINGS:
+        raise SettingError(f"'{pooling}' is unknown.", where="pooling", hint=nearest(chosen.mode, list(POOLINGS)))
+    if chosen.mode == "pooler":
+        reader.require_head("pool by its pooler", "pooler")
+    pool = POOLINGS[chosen.mode]
+    encodings = reader.tokenize(texts, max_tokens=chosen.max_tokens)
+    vectors = np.empty((len(texts), reader.config.hidden_size), dtype=np.float32)
+    for batch in reader.batches(encodings, reporter):
+        pooled = pool(reader, batch).float()
+        if chosen.normalized:
+            pooled = F.normalize(pooled, dim=-1)
+        vectors[list(batch.numbers)] = pooled.cpu().numpy()
+    return vectors
+
+
+def similarities(vectors: Vectors) -> Vectors:
+    """Cosine of the angle between any two vectors, [N, D] -> [N, N]."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    directions = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
+    cosines: Vectors = np.clip(directions @ directions.T, -1.0, 1.0).astype(np.float32)
+    return cosines
+
+
+def _mean(reader: Reader, batch: Batch) -> Tensor:
+    mask = batch.attention_mask.float()
+    return (mask[:, None] @ batch.hidden_states.float()).squeeze(1) / mask.sum(1, keepdim=True)
+
+
+def _first(reader: Reader, batch: Batch) -> Tensor:
+    return batch.hidden_states[:, 0]
+
+
+def _last(reader: Reader, batch: Batch) -> Tensor:
+    rows = torch.arange(len(batch.numbers), device=batch.hidden_states.device)
+    return batch.hidden_states[rows, batch.attention_mask.sum(1) - 1]
+
+
+def _max(reader: Reader, batch: Batch) -> Tensor:
+    return batch.hidden_states.masked_fill(batch.attention_mask[:, :, None] == 0, -torch.inf).amax(1)
+
+
+def _pooler(reader: Reader, batch: Batch) -> Tensor:
+    assert reader.network.head is not None
+    pooled: Tensor = reader.network.head(batch.hidden_states)
+    return pooled
+
+
+POOLINGS: dict[str, Callable[[Reader, Batch], Tensor]] = {
+    "mean": _mean,
+    "first": _first,
+    "last": _last,
+    "max": _max,
+    "pooler": _pooler,
+}

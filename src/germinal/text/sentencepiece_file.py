@@ -1,0 +1,243 @@
+"""SentencePiece models (Kudo and Richardson 2018, arXiv 1808.06226), unigram and BPE, as tokenizers of `tokenizers`.
+
+The file is a protocol buffer of three messages (pieces, trainer, normalizer); its wire format is read here, so that no
+library is needed for it. A tokenizer follows the file's own normalizer settings and so encodes as the sentencepiece
+library does.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any, Literal
+
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
+from tokenizers import Tokenizer as Backend
+
+from germinal.errors import CheckpointError, UnsupportedError
+
+SPACE = "▁"
+_ABSENT_SCORE = -1e4
+"""Of a piece that only the output side knows: no text is cut so, where there is another way."""
+
+
+class _Kind(IntEnum):
+    NORMAL = 1
+    UNKNOWN = 2
+    CONTROL = 3
+    USER_DEFINED = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """One entry of the vocabulary; a higher score is preferred."""
+
+    text: str
+    score: float
+    kind: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentencePieceFile:
+    """What a file says.
+
+    Attributes:
+        pieces: The vocabulary, by id.
+        algorithm: "unigram" or "bpe".
+        byte_fallback: What the vocabulary lacks is spelt in bytes.
+        unknown_id: The piece for what cannot be spelt.
+        charsmap: Compiled character replacements (Unicode normalisation), empty for none.
+        add_dummy_prefix: A space is put before the text.
+        remove_extra_whitespaces: Spaces at the ends go, and several become one.
+    """
+
+    pieces: tuple[Piece, ...]
+    algorithm: Literal["unigram", "bpe"]
+    byte_fallback: bool
+    unknown_id: int
+    charsmap: bytes
+    add_dummy_prefix: bool
+    remove_extra_whitespaces: bool
+
+
+def read_sentencepiece(path: Path) -> SentencePieceFile:
+    """Read a model file.
+
+    Raises:
+        CheckpointError: it is truncated or no SentencePiece model.
+        UnsupportedError: it holds a kind of model that is neither unigram nor BPE.
+    """
+    try:
+        fields = list(_fields(path.read_bytes()))
+        pieces = tuple(_piece(value) for number, value in fields if number == 1)
+        trainer, normalizer = (_last(fields, number, b"") for number in (2, 3))
+        training, normal = dict(_fields(trainer)), dict(_fields(normalizer))
+    except (ValueError, IndexError, struct.error, TypeError) as error:
+        raise CheckpointError(f"is no SentencePiece model: {error}.", where=str(path)) from error
+    if not pieces:
+        raise CheckpointError("is no SentencePiece model: it has no pieces.", where=str(path))
+    kind = training.get(3, 1)
+    if kind not in (1, 2):
+        raise UnsupportedError("is a word or character model, and only unigram and BPE are known.", where=str(path))
+    if training.get(24, 0) or not normal.get(5, 1):
+        raise UnsupportedError("spells white space in a way that is not known.", where=str(path))
+    return SentencePieceFile(
+        pieces=pieces,
+        algorithm="unigram" if kind == 1 else "bpe",
+        byte_fallback=bool(training.get(35, 0)),
+        unknown_id=int(training.get(40, 0)),
+        charsmap=normal.get(2, b""),
+        add_dummy_prefix=bool(normal.get(3, 1)),
+        remove_extra_whitespaces=bool(normal.get(4, 1)),
+    )
+
+
+def sentencepiece_backend(
+    file: SentencePieceFile,
+    *,
+    sentinels: int = 0,
+    ids: Mapping[str, int] | None = None,
+    prefix_once: bool = False,
+) -> Backend:
+    """The tokenizer that a file describes.
+
+    Args:
+        sentinels: So many "<extra_id_i>" follow the vocabulary, the highest first.
+        ids: Ids of the pieces where they are not their places in the file, for a vocabulary that two files share.
+        prefix_once: The space before the text is put before its first part only, where special tokens divide it.
+    """
+    pieces = [*file.pieces, *(Piece(f"<extra_id_{i}>", 0.0, _Kind.CONTROL) for i in reversed(range(sentinels)))]
+    unknown_id = file.unknown_id
+    if ids is not None:
+        pieces, unknown_id = _renumbered(file, ids)
+    backend = Backend(_model(file, pieces, unknown_id))
+    defined = [piece.text for piece in pieces if piece.kind == _Kind.USER_DEFINED]
+    backend.normalizer = _normalizer(file, prefix_once)
+    steps: list[pre_tokenizers.PreTokenizer] = []
+    if file.add_dummy_prefix:
+        scheme = "first" if prefix_once else "always"
+        steps.append(pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme, split=False))
+    if defined:  # emitted whole and never merged with what stands beside them
+        pattern = "|".join(re.escape(text) for text in sorted(defined, key=len, reverse=True))
+        steps.append(pre_tokenizers.Split(Regex(pattern), behavior="isolated"))
+    if steps:
+        backend.pre_tokenizer = pre_tokenizers.Sequence(steps)
+    backend.decoder = _decoder(file)
+    control = [piece.text for piece in pieces if piece.kind in (_Kind.CONTROL, _Kind.UNKNOWN)]
+    backend.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in control])
+    return backend
+
+
+def merges_by_score(scores: Mapping[str, tuple[float, int]]) -> list[tuple[str, str]]:
+    """Every way to put a piece together out of two others, the best-scored piece first.
+
+    Args:
+        scores: Score and id of each piece that may be merged.
+    """
+    found = [
+        (-score, id, text[:place], text[place:])
+        for text, (score, id) in scores.items()
+        for place in range(1, len(text))
+        if text[:place] in scores and text[place:] in scores
+    ]
+    return [(left, right) for _, _, left, right in sorted(found)]
+
+
+def _model(file: SentencePieceFile, pieces: list[Piece], unknown_id: int) -> models.Model:
+    if file.algorithm == "unigram":
+        vocabulary = [(piece.text, piece.score) for piece in pieces]
+        return models.Unigram(vocabulary, unknown_id, byte_fallback=file.byte_fallback)
+    normal = {piece.text: (piece.score, id) for id, piece in enumerate(pieces) if piece.kind == _Kind.NORMAL}
+    return models.BPE(
+        vocab={piece.text: id for id, piece in enumerate(pieces)},
+        merges=merges_by_score(normal),
+        unk_token=pieces[unknown_id].text,
+        fuse_unk=True,
+        byte_fallback=file.byte_fallback,
+        ignore_merges=any(piece.kind == _Kind.USER_DEFINED for piece in pieces),
+    )
+
+
+def _renumbered(file: SentencePieceFile, ids: Mapping[str, int]) -> tuple[list[Piece], int]:
+    """The pieces at the ids of a shared vocabulary; what the file lacks gets a score that no text is cut by."""
+    known = {piece.text: piece for piece in file.pieces}
+    unknown = file.pieces[file.unknown_id].text
+    if sorted(ids.values()) != list(range(len(ids))) or unknown not in ids:
+        raise CheckpointError(f"must number its tokens from 0 on, {unknown} among them.", where="vocab.json")
+    ordered = sorted(ids, key=ids.__getitem__)
+    return [known.get(text, Piece(text, _ABSENT_SCORE, _Kind.NORMAL)) for text in ordered], ids[unknown]
+
+
+def _normalizer(file: SentencePieceFile, prefix_once: bool) -> normalizers.Normalizer:
+    steps: list[normalizers.Normalizer] = []
+    if file.charsmap:
+        steps.append(normalizers.Precompiled(file.charsmap))
+    if file.remove_extra_whitespaces:  # spaces alone: other white space is the character map's business
+        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
+    steps.append(normalizers.Replace(" ", SPACE))
+    if file.remove_extra_whitespaces:  # at the end the library strips the spelling of a space as well
+        steps.append(normalizers.Replace(Regex(rf"{SPACE}+\z"), ""))
+    if file.add_dummy_prefix and not prefix_once:
+        # The step that puts the prefix before a text leaves it out where one stands; the library does not.
+        steps.append(normalizers.Replace(Regex(rf"\A{SPACE}"), SPACE * 2))
+    return normalizers.Sequence(steps)
+
+
+def _decoder(file: SentencePieceFile) -> decoders.Decoder:
+    if not file.byte_fallback:
+        return decoders.Metaspace(replacement=SPACE, prepend_scheme="always" if file.add_dummy_prefix else "never")
+    steps: list[decoders.Decoder] = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    return decoders.Sequence([*steps, decoders.Strip(" ", 1, 0)] if file.add_dummy_prefix else steps)
+
+
+def _piece(message: bytes) -> Piece:
+    parts = dict(_fields(message))
+    return Piece(parts[1].decode() if 1 in parts else "", float(parts.get(2, 0.0)), int(parts.get(3, _Kind.NORMAL)))
+
+
+def _last(fields: list[tuple[int, Any]], number: int, default: Any) -> Any:
+    return next((value for found, value in reversed(fields) if found == number), default)
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+    """(number, value) of each field of a message: whole numbers, floats, and bytes for all that has a length.
+
+    https://protobuf.dev/programming-guides/encoding/
+    """
+    place = 0
+    while place < len(data):
+        tag, place = _varint(data, place)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, place = _varint(data, place)
+            yield number, value
+        elif wire in (1, 5):
+            size, form = (8, "<d") if wire == 1 else (4, "<f")
+            yield number, struct.unpack(form, data[place : place + size])[0]
+            place += size
+        elif wire == 2:
+            length, place = _varint(data, place)
+            if place + length > len(data):
+                raise ValueError("a field is longer than the file")
+            yield number, data[place : place + length]
+            place += length
+        else:
+            raise ValueError(f"wire type {wire} is unknown")
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = data[place]
+        place += 1
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            return value, place
+        if shift > 63:
+            raise ValueError("a number has no end")
