@@ -39,9 +39,7 @@ GERMINAL = [(arguments[1:], output) for arguments, output in commands() if argum
 
 def test_there_is_something_to_check() -> None:
     assert len(GERMINAL) > 15
-    assert {arguments[0] for arguments, _ in GERMINAL} >= {
-        command.name for command in app.registered_commands
-    }
+    assert {arguments[0] for arguments, _ in GERMINAL} >= {command.name for command in app.registered_commands}
     assert len(blocks("python")) >= 2
 
 

@@ -27,8 +27,8 @@ DEFAULTS: dict[str, Any] = {
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a T5ForConditionalGeneration.
 
-    Scaled logits go with a tied output matrix (1.0), plain ones with one of its own (1.1). transformers 5 writes that it
-    is tied either way, and keeps the difference in `scale_decoder_outputs`; the weights tell when a folder is read.
+    Scaled logits go with a tied output matrix (1.0), plain ones with one of its own (1.1). transformers 5 writes that
+    it is tied either way, and keeps the difference in `scale_decoder_outputs`; the weights tell when a folder is read.
     """
     gate, _, name = str(hf.get("feed_forward_proj", "relu")).rpartition("-")
     gated = gate == "gated"
