@@ -22,7 +22,7 @@ Text = str | tuple[str, str]
 """A text, or two that belong together (a question and a passage, a premise and a hypothesis)."""
 
 BATCH_TOKENS = 2048
-"""Tokens of a batch, padding included; on CPUs larger ones leave the caches and gain nothing."""
+"""Tokens of a batch, padding included."""
 
 
 @dataclass(frozen=True, slots=True)
