@@ -80,13 +80,15 @@ class ModelService:
         """One sequence for each of the n answers, the first in the lead; the prompt is computed once."""
         prompt_ids = self._lm.encode_prompt([message.for_template() for message in request.messages])
         config = self._config(request, len(prompt_ids))
-        followers = [Sequence(prompt_ids, config, adapter=self._lm.adapter, index=i) for i in range(1, request.n)]
-        lead = Sequence(prompt_ids, config, adapter=self._lm.adapter, followers=followers)
+        adapter = self._lm.adapter
+        followers = [self._lm.sequence(prompt_ids, config, adapter=adapter, index=i) for i in range(1, request.n)]
+        lead = self._lm.sequence(prompt_ids, config, adapter=adapter, followers=followers)
         lead.check_fits(self._lm.config.max_position_embeddings)
         return lead, [TextStream(each, self._lm.tokenizer) for each in (lead, *followers)]
 
     def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
-        room = max(1, self._lm.config.max_position_embeddings - prompt_tokens)
+        window = self._lm.config.max_position_embeddings
+        room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # an encoder has a window of its own
         config = request.generation_config(self._defaults, room)
         config.check_vocabulary(self._lm.config.vocab_size)
         return config
@@ -96,7 +98,7 @@ class ModelReply:
     """The answers of a job, as they come."""
 
     def __init__(self, job: Job, engine_thread: EngineThread, tokenizer: Tokenizer) -> None:
-        self.usage = Usage(prompt_tokens=len(job.lead.prompt_ids))
+        self.usage = Usage(prompt_tokens=job.lead.prompt_tokens)
         self._job = job
         self._engine_thread = engine_thread
         self._tokenizer = tokenizer
@@ -106,7 +108,7 @@ class ModelReply:
         async for piece in self._job.pieces():
             self.usage.completion_tokens += len(piece.tokens)
             yield Delta(piece.index, piece.text, self._logprobs(piece), piece.finish_reason)
-        self.usage.cached_tokens = self._job.lead.cached_tokens
+        self.usage.cached_tokens = self._job.lead.cached_prompt_tokens
 
     def cancel(self) -> None:
         """See `Reply.cancel`."""

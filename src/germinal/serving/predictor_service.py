@@ -105,7 +105,7 @@ class PredictorReply:
         output = self._predictor.output(self._pending.response(), self._fitted)
         answer = self._predictor.answer(output)
         self.usage.completion_tokens = self._completion_tokens(output, answer)
-        self.usage.cached_tokens = self._job.lead.cached_tokens
+        self.usage.cached_tokens = self._job.lead.cached_prompt_tokens
         yield _delta(answer, self._unread, output)
 
     def cancel(self) -> None:

@@ -118,6 +118,8 @@ class ChatRequest(_Wire):
         )
         if self.temperature is None and asks_to_sample and defaults.greedy:
             settings["temperature"] = 1.0
+        if settings["temperature"] or settings["logprobs"] is not None:
+            settings["num_beams"] = 1  # a model's own beam search yields to a client who samples or asks for more
         wanted = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
         settings["max_new_tokens"] = min(room, defaults.max_new_tokens) if wanted is None else wanted
         config = GenerationConfig.lenient(**{**settings, "n": 1})
