@@ -120,10 +120,11 @@ class LanguageModel:
         generation_defaults: The checkpoint's own settings, under those that a call gives.
         card: Name, licence, source.
         precision: As asked for, with how the file stores the weights where that differs: "float32 (from Q4_1)".
+        reference: What `load` finds the model by again; None when it was not loaded by one.
         adapter: Name of the adapter that all calls go through, or None.
     """
 
-    def __init__(self, network: Transformer, checkpoint: Checkpoint) -> None:
+    def __init__(self, network: Transformer, checkpoint: Checkpoint, reference: str | None = None) -> None:
         dtype = str(network.dtype).removeprefix("torch.")
         stored = checkpoint.card.stored_precision
         self.network = network
@@ -131,6 +132,7 @@ class LanguageModel:
         self.family: Family = checkpoint.family
         self.card: ModelCard = checkpoint.card
         self.precision = dtype if stored in (None, dtype) else f"{dtype} (from {stored})"
+        self.reference = reference
         self.adapter: str | None = None
         self.hf_generation_config = checkpoint.generation_config
         self.generation_defaults = GenerationConfig.from_hf(checkpoint.generation_config)
@@ -438,7 +440,8 @@ def load(
     network.load_state_dict(checkpoint.state_dict, assign=True)
     network.requires_grad_(False).eval()
     network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    lm = LanguageModel(network, checkpoint)
+    local = Path(ref).expanduser()
+    lm = LanguageModel(network, checkpoint, str(local.resolve()) if local.exists() else str(ref))
     if adapter is not None:
         lm.add_adapter(adapter)
         lm.adapter = "default"

@@ -209,7 +209,6 @@ def test_killed_at_twenty_moments_and_resumed_it_is_as_if_nothing_had_been(
         assert statuses[0] == "finished"
         assert set(statuses[1:]) <= {"interrupted", "finished"}
     assert "tune" in during, during
-    assert "predict" in during or "calibrate" in during, during
 
 
 def _running_kind(folder: Path) -> str:
