@@ -132,11 +132,12 @@ class LanguageModel:
         card: Name, licence, source.
         readout: The names of its classes, and how its vectors are pooled.
         precision: As asked for, with how the file stores the weights where that differs: "float32 (from Q4_1)".
+        reference: What `load` finds the model by again; None when it was not loaded by one.
         adapter: Name of the adapter that all calls go through, or None.
         two_stacks: Whether it is an encoder-decoder: the encoder reads the prompt, the decoder writes the answer.
     """
 
-    def __init__(self, network: Transformer, checkpoint: Checkpoint) -> None:
+    def __init__(self, network: Transformer, checkpoint: Checkpoint, reference: str | None = None) -> None:
         dtype = str(network.dtype).removeprefix("torch.")
         stored = checkpoint.card.stored_precision
         self.network = network
@@ -145,6 +146,7 @@ class LanguageModel:
         self.card: ModelCard = checkpoint.card
         self.readout: Readout = checkpoint.readout
         self.precision = dtype if stored in (None, dtype) else f"{dtype} (from {stored})"
+        self.reference = reference
         self.adapter: str | None = None
         self.hf_generation_config = checkpoint.generation_config
         self.two_stacks = self.config.stacks == "encoder-decoder"
@@ -664,7 +666,8 @@ def load(
     network.load_state_dict(checkpoint.state_dict, assign=True)
     network.requires_grad_(False).eval()
     network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    lm = LanguageModel(network, checkpoint)
+    local = Path(ref).expanduser()
+    lm = LanguageModel(network, checkpoint, str(local.resolve()) if local.exists() else str(ref))
     if adapter is not None:
         lm.add_adapter(adapter)
         lm.adapter = "default"

@@ -87,7 +87,8 @@ class Spread:
 class Cost:
     """What a trial cost on dev.
 
-    Rules that share a predict step share its seconds; tokens are those that the trial's own rule needs.
+    Rules that share a predict step share its seconds; tokens are those that the trial's own rule sends through the
+    network: prompts, their shared start counted once, then what is generated or scored but for the last token of each.
     """
 
     seconds: float = 0.0

@@ -166,7 +166,7 @@ class LanguageModelPredictor:
         """
         network = self.lm.network
         base = {
-            "reference": None if with_weights else self.lm.card.source,
+            "reference": None if with_weights else self.lm.reference,
             "precision": str(network.dtype).removeprefix("torch."),
             "fingerprint": self.lm.fingerprint,
         }

@@ -8,6 +8,7 @@ that is measured here and now. After a run the ledger says by what factor they w
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,20 +25,29 @@ from germinal.project.plan import Resolver
 from germinal.project.trials import Trial
 from germinal.project.wiring import Wiring
 
-_CHARACTERS_A_TOKEN = 4.2  # of English under a vocabulary of some 50,000
+_CHARACTERS_A_TOKEN = 4.5  # of English under a vocabulary of some 50,000
 _BYTES = {"float32": 4, "bfloat16": 2}
 _TOKENS_A_STEP = 256  # what the engine computes at once, at most
 _SLOTS = 32  # sequences that its cache holds
-_EFFICIENCY = 0.5  # of a matrix product's speed, with attention, norms and small batches between
-_TRAINING_PASSES = 3.0  # forward, backward to the adapters, and what checkpoints and validation take
+_EFFICIENCY = 0.7  # of a matrix product's speed, with attention, norms and small batches between
+_TRAINING_PASSES = 2.3  # forward, backward to the adapters, and what checkpoints and validation take
+_LIBRARIES_BYTES = 100_000_000  # what scikit-learn and others take once they are used
+_CACHE_GROWTH = 1.5  # a cache that grows is copied, so that for a moment old and new are there
 
 
 @dataclass(frozen=True)
 class ModelSize:
-    """A model's config and the number of its parameters."""
+    """A model's config and the number of its parameters.
+
+    Attributes:
+        computing: Parameters that every token goes through: all but the embeddings.
+        mapped_bytes: Of a file that stays mapped beside the weights that were unpacked from it.
+    """
 
     config: TransformerConfig
     parameters: int
+    computing: int
+    mapped_bytes: int
 
 
 @dataclass(frozen=True)
@@ -69,8 +79,8 @@ def estimate_trials(wiring: Wiring, resolver: Resolver, ledger: Ledger, folder: 
     if not sizes:
         return {}
     amounts = _amounts(wiring, resolver, folder)
-    speed = _speed(ledger)
-    resting = _resident_bytes()
+    speed = _speed(ledger, {size.parameters: size.computing for size in sizes.values()})
+    resting = _resident_bytes() + _LIBRARIES_BYTES
     return {
         trial.id: _estimate(trial, wiring.config, sizes[trial.model], amounts, speed, resting)
         for trial in wiring.trials
@@ -87,7 +97,7 @@ def _estimate(
     if "generate" in config.adapt.prompt.rules:
         asked["generated"] = float(config.apply.generation.get("max_new_tokens", 4))
     if {"likelihood", "calibrated"} & set(config.adapt.prompt.rules):
-        asked["scored"] = float(amounts.labels)
+        asked["scored"] = float(amounts.labels) / 2  # most labels are one token, which costs none
     computed = shared + amounts.dev * (own + sum(asked.values()))
     if trial.rule == "calibrated":
         batch = config.adapt.prompt.calibration == "batch"
@@ -96,7 +106,7 @@ def _estimate(
     if lora:
         computed += _TRAINING_PASSES * lora.epochs * min(amounts.train, lora.max_examples or amounts.train) * (own + 2)
     weight_bytes = size.parameters * _BYTES[trial.precision or "float32"]
-    cache_bytes = int(_cache_bytes(size.config, trial) * _SLOTS * longest)
+    cache_bytes = int(_cache_bytes(size.config, trial) * _SLOTS * longest * _CACHE_GROWTH)
     activation_bytes = int(_activation_bytes(size.config) * min(_TOKENS_A_STEP, _SLOTS * longest))
     if lora:
         activation_bytes = max(activation_bytes, int(_training_bytes(size.config) * lora.micro_batch_size * longest))
@@ -106,8 +116,8 @@ def _estimate(
         weight_bytes=weight_bytes,
         cache_bytes=cache_bytes,
         activation_bytes=activation_bytes,
-        memory_bytes=resting + weight_bytes + cache_bytes + activation_bytes,
-        seconds=computed * size.parameters / speed.work_per_second,
+        memory_bytes=resting + size.mapped_bytes + weight_bytes + cache_bytes + activation_bytes,
+        seconds=computed * size.computing / speed.work_per_second,
         tokens=int(shared + amounts.dev * (own + own_rule)),
         basis=speed.basis,
     )
@@ -116,11 +126,12 @@ def _estimate(
 def _prompt_tokens(trial: Trial, config: ProjectConfig, amounts: Amounts) -> tuple[float, float]:
     """Tokens of one block with its input, and those of the worked examples, which all prompts share."""
     prompt = config.adapt.prompt
-    frame = (len(prompt.instruction) + len(prompt.answer)) / _CHARACTERS_A_TOKEN + 2
+    start = len(prompt.instruction) / _CHARACTERS_A_TOKEN
+    end = len(prompt.answer) / _CHARACTERS_A_TOKEN
     if prompt.chat:
-        frame += 16  # a turn's special tokens and roles
-    own = frame + amounts.input_tokens
-    return own, (trial.shots or 0) * (own + 2)
+        start, end = start + 10, end + 6  # a turn's special tokens and roles
+    own = amounts.input_tokens + end
+    return own, start + (trial.shots or 0) * (start + own + 2)
 
 
 def _cache_bytes(config: TransformerConfig, trial: Trial) -> int:
@@ -137,7 +148,7 @@ def _activation_bytes(config: TransformerConfig) -> int:
 
 def _training_bytes(config: TransformerConfig) -> int:
     """What one token holds through all blocks until its gradient is taken."""
-    return 4 * config.num_layers * (10 * config.hidden_size + 4 * config.intermediate_size)
+    return 4 * config.num_layers * (16 * config.hidden_size + 6 * config.intermediate_size)
 
 
 def _model_sizes(wiring: Wiring, folder: Path) -> dict[str | None, ModelSize]:
@@ -165,8 +176,10 @@ def size_of(path: Path) -> ModelSize:
         family = families.for_gguf(str(header.metadata.get("general.architecture")))
         assert family.config_from_gguf is not None
         config = family.config_from_gguf(header.metadata, config_tensors(header))
-    network = Transformer(config, device="meta")
-    return ModelSize(config, sum(weight.numel() for weight in network.parameters()))
+    weights = dict(Transformer(config, device="meta").named_parameters())
+    parameters = sum(weight.numel() for weight in weights.values())
+    embeddings = sum(weights[name].numel() for name in ("embed_tokens.weight", "lm_head.weight") if name in weights)
+    return ModelSize(config, parameters, parameters - embeddings, path.stat().st_size if path.is_file() else 0)
 
 
 def _amounts(wiring: Wiring, resolver: Resolver, folder: Path) -> Amounts:
@@ -187,15 +200,19 @@ def _amounts(wiring: Wiring, resolver: Resolver, folder: Path) -> Amounts:
     return Amounts(dev, train, mean(texts), max(texts), labels)
 
 
-def _speed(ledger: Ledger) -> Speed:
-    """From what steps on this machine took, else from a short measurement."""
+def _speed(ledger: Ledger, computing: Mapping[int, int]) -> Speed:
+    """From what steps of these models took on this machine, else from a short measurement.
+
+    Args:
+        computing: Parameters of a model -> those of them that compute.
+    """
     from germinal.project.environment import device
 
     here = device()
     known = [
-        step.values["parameters"] * sum(step.values["tokens"].values()) / step.seconds
+        computing[step.values["parameters"]] * sum(step.values["tokens"].values()) / step.seconds
         for step in ledger.measured("predict")
-        if step.seconds > 0 and step.values.get("prompts") and step.environment.device == here
+        if step.seconds > 0 and step.values["parameters"] in computing and step.environment.device == here
     ]
     if known:
         return Speed(median(known), f"{len(known)} earlier steps on this machine")
@@ -208,12 +225,12 @@ def _matrix_speed() -> float:
     import torch
 
     left, right = torch.randn(256, 1024), torch.randn(1024, 1024)
-    left @ right  # threads start
-    count, start = 0, time.perf_counter()
-    while time.perf_counter() - start < 0.1:
+    fastest, start = float("inf"), time.perf_counter()
+    while time.perf_counter() - start < 0.1:  # the fastest: others may be at work here now
+        before = time.perf_counter()
         left @ right
-        count += 1
-    return count * left.numel() * right.shape[1] / (time.perf_counter() - start)
+        fastest = min(fastest, time.perf_counter() - before)
+    return left.numel() * right.shape[1] / fastest
 
 
 def _resident_bytes() -> int:

@@ -29,7 +29,7 @@ class ExamplesStep(Step):
 
     @property
     def name(self) -> str:
-        return f"choose {self.shots} examples, seed {self.seed}"
+        return f"choose examples: {self.shots}-shot, seed {self.seed}"
 
     def settings(self) -> Mapping[str, Any]:
         return {"shots": self.shots, "seed": self.seed}

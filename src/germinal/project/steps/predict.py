@@ -64,10 +64,11 @@ class PredictStep(PromptedStep):
             for row, output in zip(rows, answered.outputs, strict=True)
             if output.error is not None
         }
-        scored = sum(len(ids) for ids in predictor.continuation_ids.values()) if "score" in self.wants else 0
+        # Tokens that go through the network: the last one of a text or of a label does not, nothing comes after it.
+        scored = sum(len(ids) - 1 for ids in predictor.continuation_ids.values()) if "score" in self.wants else 0
         tokens = {
             "prompt": shared_tokens([prompt.ids for prompt in answered.prompts]),
-            "generated": sum(len(output.token_ids) for output in answered.outputs),
+            "generated": sum(len(out.token_ids) - (out.finish_reason == "length") for out in answered.outputs),
             "scored": scored * len(rows),
         }
         values = {

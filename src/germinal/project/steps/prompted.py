@@ -82,7 +82,7 @@ class PromptedStep(Step):
     @property
     def title(self) -> str:
         """Whose answers these are."""
-        shots = f"{self.examples.shots} shots, seed {self.examples.seed}" if self.examples else "zero-shot"
+        shots = f"{self.examples.shots}-shot, seed {self.examples.seed}" if self.examples else "zero-shot"
         return f"{short_name(self.model.reference)}, {'tuned, ' if self.tune else ''}{shots}"
 
     def predictor(self, context: StepContext, generation: Mapping[str, Any]) -> LanguageModelPredictor:

@@ -6,6 +6,7 @@ the same adapter.
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -68,6 +69,7 @@ class TuneStep(PromptedStep):
             context.artifact,
             report,
         )
+        gc.collect()  # what the optimiser held must not count as the memory of the next step
         result = json.loads((context.artifact / "result.json").read_text(encoding="utf-8"))
         history = [asdict(record) for record in read_history(context.artifact)]
         return StepResult({"adapter": adapter_digest(adapter)}, {**result, "examples": len(rows), "history": history})

@@ -12,15 +12,14 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
-    op.create_table(
-        "examples",
-        sa.Column("row_id", sa.String(length=64), nullable=False),
-        sa.Column("input", sa.Text(), nullable=False),
-        sa.Column("target", sa.Text(), nullable=False),
-        sa.Column("row_group", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("row_id"),
-    )
+    """Make the tables, those that others refer to first."""
+    _runs()
+    _rows()
+    _figures()
+
+
+def _runs() -> None:
+    """Runs, their trials and their steps."""
     op.create_table(
         "runs",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -35,21 +34,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
-        "predictions",
-        sa.Column("key", sa.String(length=64), nullable=False),
-        sa.Column("kind", sa.String(length=16), nullable=False),
-        sa.Column("output", sa.JSON(), nullable=False),
-        sa.Column("seconds", sa.Double(), nullable=False),
-        sa.Column("peak_memory_bytes", sa.BigInteger(), nullable=True),
-        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
-        sa.Column("run_id", sa.Integer(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
-        sa.PrimaryKeyConstraint("key"),
-    )
-    op.create_table(
         "run_trials",
         sa.Column("run_id", sa.Integer(), nullable=False),
         sa.Column("trial_id", sa.String(length=512), nullable=False),
@@ -59,10 +43,7 @@ def upgrade() -> None:
         sa.Column("spec", sa.JSON(), nullable=False),
         sa.Column("steps", sa.JSON(), nullable=False),
         sa.Column("estimate", sa.JSON(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"]),
         sa.PrimaryKeyConstraint("run_id", "trial_id"),
     )
     op.create_table(
@@ -85,13 +66,51 @@ def upgrade() -> None:
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("run_id", sa.Integer(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"]),
         sa.PrimaryKeyConstraint("key"),
     )
     op.create_index(op.f("ix_steps_recipe_key"), "steps", ["recipe_key"], unique=False)
+
+
+def _rows() -> None:
+    """Rows of the data and what was predicted for them."""
+    op.create_table(
+        "examples",
+        sa.Column("row_id", sa.String(length=64), nullable=False),
+        sa.Column("input", sa.Text(), nullable=False),
+        sa.Column("target", sa.Text(), nullable=False),
+        sa.Column("row_group", sa.Text(), nullable=True),
+        sa.PrimaryKeyConstraint("row_id"),
+    )
+    op.create_table(
+        "predictions",
+        sa.Column("key", sa.String(length=64), nullable=False),
+        sa.Column("kind", sa.String(length=16), nullable=False),
+        sa.Column("output", sa.JSON(), nullable=False),
+        sa.Column("seconds", sa.Double(), nullable=False),
+        sa.Column("peak_memory_bytes", sa.BigInteger(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=True),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"]),
+        sa.PrimaryKeyConstraint("key"),
+    )
+    op.create_table(
+        "step_predictions",
+        sa.Column("step_key", sa.String(length=64), nullable=False),
+        sa.Column("row_id", sa.String(length=64), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("generation_key", sa.String(length=64), nullable=True),
+        sa.Column("score_key", sa.String(length=64), nullable=True),
+        sa.ForeignKeyConstraint(["generation_key"], ["predictions.key"]),
+        sa.ForeignKeyConstraint(["score_key"], ["predictions.key"]),
+        sa.ForeignKeyConstraint(["step_key"], ["steps.key"]),
+        sa.PrimaryKeyConstraint("step_key", "row_id"),
+    )
+    op.create_index("step_predictions_by_position", "step_predictions", ["step_key", "position"], unique=False)
+
+
+def _figures() -> None:
+    """Answers, figures, and looks at the test split."""
     op.create_table(
         "answers",
         sa.Column("step_key", sa.String(length=64), nullable=False),
@@ -103,10 +122,7 @@ def upgrade() -> None:
         sa.Column("probabilities", sa.JSON(), nullable=True),
         sa.Column("error", sa.Text(), nullable=True),
         sa.Column("correct", sa.Boolean(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["step_key"],
-            ["steps.key"],
-        ),
+        sa.ForeignKeyConstraint(["step_key"], ["steps.key"]),
         sa.PrimaryKeyConstraint("step_key", "replicate", "row_id"),
     )
     op.create_index("answers_by_position", "answers", ["step_key", "replicate", "position"], unique=False)
@@ -121,34 +137,9 @@ def upgrade() -> None:
         sa.Column("n", sa.Integer(), nullable=False),
         sa.Column("method", sa.String(length=32), nullable=False),
         sa.Column("level", sa.Double(), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["step_key"],
-            ["steps.key"],
-        ),
+        sa.ForeignKeyConstraint(["step_key"], ["steps.key"]),
         sa.PrimaryKeyConstraint("step_key", "replicate", "metric"),
     )
-    op.create_table(
-        "step_predictions",
-        sa.Column("step_key", sa.String(length=64), nullable=False),
-        sa.Column("row_id", sa.String(length=64), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("generation_key", sa.String(length=64), nullable=True),
-        sa.Column("score_key", sa.String(length=64), nullable=True),
-        sa.ForeignKeyConstraint(
-            ["generation_key"],
-            ["predictions.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["score_key"],
-            ["predictions.key"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["step_key"],
-            ["steps.key"],
-        ),
-        sa.PrimaryKeyConstraint("step_key", "row_id"),
-    )
-    op.create_index("step_predictions_by_position", "step_predictions", ["step_key", "position"], unique=False)
     op.create_table(
         "test_looks",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
@@ -156,14 +147,8 @@ def upgrade() -> None:
         sa.Column("trial_id", sa.String(length=512), nullable=False),
         sa.Column("step_key", sa.String(length=64), nullable=False),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
-        sa.ForeignKeyConstraint(
-            ["run_id"],
-            ["runs.id"],
-        ),
-        sa.ForeignKeyConstraint(
-            ["step_key"],
-            ["steps.key"],
-        ),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"]),
+        sa.ForeignKeyConstraint(["step_key"], ["steps.key"]),
         sa.PrimaryKeyConstraint("id"),
     )
 
