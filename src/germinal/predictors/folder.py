@@ -53,6 +53,10 @@ def load_predictor(folder: str | Path, lm: LanguageModel | None = None, reporter
         from germinal.predictors.language_model_predictor import LanguageModelPredictor
 
         return LanguageModelPredictor.load(folder, content, lm, reporter)
+    if kind == "classifier":
+        from germinal.predictors.classifier_predictor import ClassifierPredictor
+
+        return ClassifierPredictor.load(folder, content, reporter)
     from germinal.predictors.baselines import BASELINES
 
     if kind not in BASELINES:
