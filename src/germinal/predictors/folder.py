@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from germinal.errors import CheckpointError, ModelNotFoundError, UnsupportedError
 from germinal.predictors.answers import Answer
@@ -30,6 +30,20 @@ class Predictor(Protocol):
 
     def save(self, folder: Path) -> None:
         """Write the predictor as a folder, in the place of what stood there."""
+        ...
+
+
+@runtime_checkable
+class FittedPredictor(Predictor, Protocol):
+    """A predictor that learned its answers from labelled rows: a plain baseline, or a model with a head."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        ...
+
+    def num_tokens(self, inputs: Sequence[str]) -> int:
+        """How many tokens go through a network to answer all inputs."""
         ...
 
 

@@ -225,8 +225,8 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
 
 
 def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
-    """Candidate id to a name without the parts that all language models of the table have in common."""
-    parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.kind != "baseline"}
+    """Candidate id to a name without the parts that all prompted models of the table have in common."""
+    parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.rule is not None}
     common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else _model_parts(candidates)
     short = {id_: " ".join(part for part in split if part not in common) for id_, split in parts.items()}
     if len(set(short.values())) < len(short) or "" in short.values():

@@ -232,6 +232,10 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
     for metric in config.scope.metrics:
         if metric not in METRICS:
             raise refuse(("scope", "metrics"), f"there is no metric '{metric}'.", nearest(metric, list(METRICS)))
+    for model in config.headed:
+        if model not in config.select.models:
+            what = f"'{model}' is not among select.models."
+            raise refuse(("adapt", "head", "models"), what, nearest(model, config.select.models))
     for metric in config.scope.success:
         if metric not in config.scope.metrics:
             what = f"'{metric}' is not among scope.metrics."

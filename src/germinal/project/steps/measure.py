@@ -24,7 +24,8 @@ from germinal.project.environment import versions
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.calibrate import CalibrateStep
 from germinal.project.steps.data import DataStep, rows_of
-from germinal.project.steps.predict import BaselinePredictStep, PredictStep
+from germinal.project.steps.fitted import FittedPredictStep
+from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.rows import outputs_of
 from germinal.storage import digest
 
@@ -35,7 +36,7 @@ METRIC_LIBRARIES = ("numpy", "scikit-learn", "scipy")
 class Replicate:
     """The steps of one replicate that a measurement stands on."""
 
-    predict: PredictStep | BaselinePredictStep
+    predict: PredictStep | FittedPredictStep
     calibrate: CalibrateStep | None = None
 
 
@@ -104,7 +105,7 @@ class MeasureStep(Step):
 
     def _answers(self, context: StepContext, number: int, predict: StepRecord, labels: Labels) -> list[Answer]:
         outputs = outputs_of(context.ledger, predict)
-        if self.rule is None:  # a baseline's outputs are answers
+        if self.rule is None:  # outputs are answers
             return [Answer(**output) for output in outputs]
         calibrated = context.inputs.get(f"priors {number}")
         priors = calibrated.values["priors"] if calibrated else None
