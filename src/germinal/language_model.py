@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -20,6 +20,7 @@ from germinal.checkpoints import peft, sources
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.checkpoint import Checkpoint, read
 from germinal.checkpoints.fingerprint import fingerprint
+from germinal.checkpoints.gguf_writer import write_gguf
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.checkpoints.readout import Readout
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, nearest
@@ -35,7 +36,7 @@ from germinal.models.families import Family
 from germinal.models.heads import VOCABULARY_HEADS
 from germinal.models.inspection import AttentionMaps, trace
 from germinal.models.transformer import Transformer
-from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_tokens, projected_cross_entropy
+from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_cross_entropy, labelled_tokens
 from germinal.progress import Progress, Reporter, silent
 from germinal.reading import classes, masks, vectors
 from germinal.reading.reader import Reader, Text
@@ -226,14 +227,9 @@ class LanguageModel:
 
     def score(self, prompt: Content, continuations: SequenceOf[str]) -> list[float]:
         """Log-probability of each continuation given the prompt, in nats; the prompt is computed once."""
-        if self.two_stacks:
-            source = list(self.encode_prompt(prompt))
-            pairs = [(source, self.tokenizer.encode(each, add_special_tokens=False)) for each in continuations]
-        elif isinstance(prompt, str):
-            pairs = [self.tokenizer.encode_continuation(prompt, each) for each in continuations]
-        else:
-            text = self.chat_template.render(prompt)
-            pairs = [self.tokenizer.encode_continuation(text, each, False) for each in continuations]
+        plain = isinstance(prompt, str)
+        text = prompt if isinstance(prompt, str) else self.chat_template.render(prompt)
+        pairs = [self.tokenizer.encode_continuation(text, each, plain, apart=self.two_stacks) for each in continuations]
         requests = [
             Request(tuple(context), continuations=(tuple(continuation),), adapter=self.adapter)
             for context, continuation in pairs
@@ -269,6 +265,11 @@ class LanguageModel:
         """What every answer begins with, where the checkpoint forces it."""
         forced = self.generation_defaults.forced_bos_id
         return () if forced is None else (forced,)
+
+    @property
+    def answer_start(self) -> tuple[int, ...] | None:
+        """What the decoder of an encoder-decoder reads before an answer; None where the answer follows the prompt."""
+        return (self.decoder_start_id, *self.opening) if self.two_stacks else None
 
     def sequence(
         self,
@@ -463,10 +464,8 @@ class LanguageModel:
         written = self._tensor(decoder_input_ids)
         if self.two_stacks and written is None:
             written = self._moved_right(targets)
-        counted = targets != IGNORED
-        hidden_states = self._hidden_states(ids, mask, written)[counted]  # [N, D]
-        summed = projected_cross_entropy(hidden_states, targets[counted], self.network.logits)
-        return summed / max(1, len(hidden_states))
+        summed = labelled_cross_entropy(self._hidden_states(ids, mask, written), targets, self.network.logits)
+        return summed / max(1, int((targets != IGNORED).sum()))
 
     def _moved_right(self, labels: Tensor) -> Tensor:
         """What a decoder reads to write labels [B, T]: the token it starts with, then all labels but the last."""
@@ -501,10 +500,23 @@ class LanguageModel:
 
     # Folders
 
-    def save(self, folder: str | Path) -> Path:
-        """Write a Hugging Face folder that transformers, vLLM and llama.cpp's converter read."""
-        path = Path(folder)
-        write_folder(
+    def save(self, path: str | Path, precision: str | None = None) -> Path:
+        """Write a Hugging Face folder that transformers and vLLM read, or a .gguf file that llama.cpp reads.
+
+        Args:
+            path: The folder, or a file whose name ends in .gguf.
+            precision: Of a .gguf file's matrices: "float32", "bfloat16" or "float16"; None is as they were loaded.
+
+        Raises:
+            UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
+            SettingError: the precision is unknown, or was given for a folder, which holds what was loaded.
+            StorageError: the disk is full or the place cannot be written.
+        """
+        path = Path(path)
+        if precision is not None and path.suffix != ".gguf":
+            raise SettingError("is that of the loaded model in a folder.", where="precision", hint="Give it to load.")
+        write = partial(write_gguf, precision=precision) if path.suffix == ".gguf" else write_folder
+        write(
             path,
             base_state_dict(self.network),
             config=self.config,
@@ -660,7 +672,9 @@ def load(
     """
     if precision is not None and precision not in PRECISIONS:
         raise SettingError(f"'{precision}' is unknown.", where="precision", hint=nearest(precision, list(PRECISIONS)))
-    checkpoint = read(sources.fetch(str(ref), reporter=reporter), None if precision is None else PRECISIONS[precision])
+    path, alias = sources.fetch(str(ref), reporter=reporter), sources.ALIASES.get(str(ref).lower())
+    dtype = None if precision is None else PRECISIONS[precision]
+    checkpoint = read(path, dtype, None if alias is None else alias.name)
     checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
     network = Transformer(checkpoint.config, device="meta")
     network.load_state_dict(checkpoint.state_dict, assign=True)

@@ -213,7 +213,6 @@ def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
     else:
         header = read_header(path)
         family = families.for_gguf(str(header.metadata.get("general.architecture")))
-        assert family.config_from_gguf is not None
         config = family.config_from_gguf(header.metadata, config_tensors(header))
     if num_labels is not None and config.stacks == "encoder":
         config = replace(config, head="sequence-classification", num_labels=num_labels)

@@ -27,13 +27,16 @@ from germinal.storage import digest, write_json
 from germinal.training.config import TrainingConfig
 from germinal.training.loop import train
 from germinal.training.run_folder import RunFolder
-from germinal.training.shuffling import ShuffledData
+from germinal.training.shuffling import ShuffledData, padded
 
 if TYPE_CHECKING:
     from germinal.language_model import LanguageModel
 
 MODEL = "model"
 """Where in its folder a run leaves the tuned model."""
+
+HEAD_TRAINING = TrainingConfig(epochs=3, micro_batch_size=16, learning_rate=1e-4)
+"""What is good for most encoders and some thousand examples."""
 
 _FRESH_DEVIATION = 0.02  # of fresh weights, as in the published code
 _POOLING_HEADS = ("pooler", "sequence-classification")  # whose `dense` is the layer that a new head has too
@@ -99,9 +102,8 @@ class ClassData(ShuffledData[ClassBatch]):
 
     def collate(self, rows: Sequence[int]) -> ClassBatch:
         chosen = [self._texts[row] for row in rows]
-        width = max(example.length for example in chosen)
-        input_ids = torch.tensor([[*each.input_ids, *[self._pad_id] * (width - each.length)] for each in chosen])
-        attention_mask = torch.tensor([[1] * each.length + [0] * (width - each.length) for each in chosen])
+        input_ids = padded([each.input_ids for each in chosen], self._pad_id)
+        attention_mask = padded([(1,) * each.length for each in chosen], 0)
         labels = torch.tensor([each.label for each in chosen])
         return ClassBatch(
             input_ids=input_ids.to(self._device),

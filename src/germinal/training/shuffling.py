@@ -11,6 +11,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Generic, Protocol
 
+import torch
+from torch import Tensor
+
 from germinal.training.interfaces import BatchT
 
 SORTED_BATCHES = 50
@@ -86,6 +89,12 @@ class Batches(Generic[BatchT]):
 
     def __getitem__(self, place: int) -> BatchT:
         return self._data.collate(self._rows[place])
+
+
+def padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of one width, `value` on the right of the shorter ones."""
+    width = max(map(len, sequences))
+    return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences])
 
 
 def _held_out(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[int], list[int]]:
