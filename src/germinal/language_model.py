@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, overload
 
@@ -20,7 +20,6 @@ from germinal.checkpoints import peft, sources
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.checkpoint import Checkpoint, read
 from germinal.checkpoints.fingerprint import fingerprint
-from germinal.checkpoints.gguf_writer import write_gguf
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.checkpoints.readout import Readout
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, nearest
@@ -500,23 +499,10 @@ class LanguageModel:
 
     # Folders
 
-    def save(self, path: str | Path, precision: str | None = None) -> Path:
-        """Write a Hugging Face folder that transformers and vLLM read, or a .gguf file that llama.cpp reads.
-
-        Args:
-            path: The folder, or a file whose name ends in .gguf.
-            precision: Of a .gguf file's matrices: "float32", "bfloat16" or "float16"; None is as they were loaded.
-
-        Raises:
-            UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
-            SettingError: the precision is unknown, or was given for a folder, which holds what was loaded.
-            StorageError: the disk is full or the place cannot be written.
-        """
-        path = Path(path)
-        if precision is not None and path.suffix != ".gguf":
-            raise SettingError("is that of the loaded model in a folder.", where="precision", hint="Give it to load.")
-        write = partial(write_gguf, precision=precision) if path.suffix == ".gguf" else write_folder
-        write(
+    def save(self, folder: str | Path) -> Path:
+        """Write a Hugging Face folder that transformers, vLLM and llama.cpp's converter read."""
+        path = Path(folder)
+        write_folder(
             path,
             base_state_dict(self.network),
             config=self.config,
@@ -672,9 +658,7 @@ def load(
     """
     if precision is not None and precision not in PRECISIONS:
         raise SettingError(f"'{precision}' is unknown.", where="precision", hint=nearest(precision, list(PRECISIONS)))
-    path, alias = sources.fetch(str(ref), reporter=reporter), sources.ALIASES.get(str(ref).lower())
-    dtype = None if precision is None else PRECISIONS[precision]
-    checkpoint = read(path, dtype, None if alias is None else alias.name)
+    checkpoint = read(sources.fetch(str(ref), reporter=reporter), None if precision is None else PRECISIONS[precision])
     checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
     network = Transformer(checkpoint.config, device="meta")
     network.load_state_dict(checkpoint.state_dict, assign=True)
