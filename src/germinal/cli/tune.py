@@ -64,9 +64,9 @@ def tune(
     precision: PrecisionOption = None,
     quiet: QuietOption = False,
 ) -> None:
-    """Tune a LoRA adapter, the loss on the answers only, and write it as a PEFT folder; of an encoder, which writes
-    nothing, a head for the classes and all weights under it, written as a model that `germinal classify` reads.
+    """Tune a LoRA adapter, the loss on the answers only; of an encoder a head for classes, with all weights under it.
 
+    An adapter is written as a PEFT folder, an encoder with its head as a model that `germinal classify` reads.
     Killed and called again with the same options, it goes on where it was.
     """
     from dataclasses import replace

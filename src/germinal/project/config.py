@@ -198,7 +198,7 @@ class LoRASettings(TrainingSettings):
 class HeadSettings(TrainingSettings):
     """A head for the labels on an encoder, tuned with all weights under it. It reads inputs without a prompt."""
 
-    models: Annotated[list[str], Field(min_length=1)]
+    models: list[str]
     """Which of select.models: encoders, which read and cannot write. They are not prompted."""
     epochs: Epochs = 3
     micro_batch_size: MicroBatchSize = 16
