@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MODEL = "model"
 """Where in its folder a run leaves the tuned model."""
 
-HEAD_TRAINING = TrainingConfig(epochs=3, micro_batch_size=16, learning_rate=1e-4)
+HEAD_TRAINING = TrainingConfig(epochs=3, micro_batch_size=16, learning_rate=5e-5)
 """What is good for most encoders and some thousand examples."""
 
 _FRESH_DEVIATION = 0.02  # of fresh weights, as in the published code
