@@ -658,7 +658,9 @@ def load(
     """
     if precision is not None and precision not in PRECISIONS:
         raise SettingError(f"'{precision}' is unknown.", where="precision", hint=nearest(precision, list(PRECISIONS)))
-    checkpoint = read(sources.fetch(str(ref), reporter=reporter), None if precision is None else PRECISIONS[precision])
+    path, alias = sources.fetch(str(ref), reporter=reporter), sources.ALIASES.get(str(ref).lower())
+    dtype = None if precision is None else PRECISIONS[precision]
+    checkpoint = read(path, dtype, None if alias is None else alias.name)
     checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
     network = Transformer(checkpoint.config, device="meta")
     network.load_state_dict(checkpoint.state_dict, assign=True)
