@@ -499,19 +499,35 @@ class LanguageModel:
 
     # Folders
 
-    def save(self, folder: str | Path) -> Path:
-        """Write a Hugging Face folder that transformers, vLLM and llama.cpp's converter read."""
-        path = Path(folder)
-        write_folder(
-            path,
-            base_state_dict(self.network),
-            config=self.config,
-            family=self.family,
-            tokenizer=self.tokenizer,
-            generation_config=self.hf_generation_config,
-            card=self.card,
-            readout=self.readout,
-        )
+    def save(self, path: str | Path, precision: str | None = None) -> Path:
+        """Write a Hugging Face folder that transformers and vLLM read, or a .gguf file that llama.cpp reads.
+
+        Args:
+            path: The folder, or a file whose name ends in .gguf.
+            precision: Of a .gguf file's matrices: "float32", "bfloat16" or "float16"; None is as they were loaded.
+
+        Raises:
+            UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
+            SettingError: the precision is unknown, or was given for a folder, which holds what was loaded.
+            StorageError: the disk is full or the place cannot be written.
+        """
+        path = Path(path)
+        if precision is not None and path.suffix != ".gguf":
+            raise SettingError("is that of the loaded model in a folder.", where="precision", hint="Give it to load.")
+        parts: dict[str, Any] = {
+            "config": self.config,
+            "family": self.family,
+            "tokenizer": self.tokenizer,
+            "generation_config": self.hf_generation_config,
+            "card": self.card,
+            "readout": self.readout,
+        }
+        if path.suffix == ".gguf":
+            from germinal.checkpoints.gguf_writer import write_gguf
+
+            write_gguf(path, base_state_dict(self.network), precision=precision, **parts)
+        else:
+            write_folder(path, base_state_dict(self.network), **parts)
         return path
 
     def add_adapter(self, folder: str | Path, name: str = "default") -> None:
