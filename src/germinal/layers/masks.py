@@ -102,6 +102,18 @@ def places_in_documents(document_ids: Tensor, attention_mask: Tensor | None = No
     return (before & attention_mask.bool()[:, None]).sum(-1) * attention_mask
 
 
+def longest_document(document_ids: Tensor) -> int:
+    """Tokens of the longest document in a batch [B, T]."""
+    return int(places_in_documents(document_ids).max()) + 1 if document_ids.numel() else 0
+
+
+def document_starts(document_ids: Tensor) -> Tensor:
+    """bool [B, T], True where a document starts that another, or nothing, stands before."""
+    starts = torch.ones_like(document_ids, dtype=torch.bool)
+    starts[:, 1:] = document_ids[:, 1:] != document_ids[:, :-1]
+    return starts
+
+
 def cross_mask(
     memory_real: Tensor | None, document_ids: Tensor | None = None, memory_document_ids: Tensor | None = None
 ) -> Tensor | None:
