@@ -74,7 +74,10 @@ def write_gguf(
     if family.gguf is None:
         known = [each.name for each in families.FAMILIES.values() if each.gguf is not None]
         raise UnsupportedError(f"family '{family.name}' has no form in GGUF.", hint=f"These have: {', '.join(known)}.")
-    form = family.gguf
+    form, tied = family.gguf, config.tie_embeddings
+    config = form.written_as(config)
+    if tied and not config.tie_embeddings:
+        state_dict = {**state_dict, "lm_head.weight": state_dict["embed_tokens.weight"]}
     rules = form.rules(config)
     _check_places(rules, config, state_dict)
     extra = form.extra_tensors(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from germinal.models.config import TransformerConfig
@@ -27,6 +28,12 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 FAMILY = Family(
+def _written_as(config: TransformerConfig) -> TransformerConfig:
+    """The architecture knows no window; one that no text reaches is none."""
+    unreached = config.window is not None and config.window >= config.max_position_embeddings
+    return replace(config, window=None) if unreached else config
+
+
     name="mistral",
     paper="arXiv 2310.06825",
     defaults=DEFAULTS,
@@ -36,5 +43,5 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=llama.hf_rules,
     tokenizer=tokenizers.PIECES_AFTER_START,
-    gguf=llama.GGUF,  # which knows no window: a model with one is refused
+    gguf=replace(llama.GGUF, written_as=_written_as),
 )

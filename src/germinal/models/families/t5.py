@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from germinal.models.config import TransformerConfig
@@ -173,6 +174,11 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.PIECES_WITH_SENTINELS,
+def _written_as(config: TransformerConfig) -> TransformerConfig:
+    """A tied output matrix means scaled logits; one whose logits are not is written out."""
+    return replace(config, tie_embeddings=config.tie_embeddings and config.logit_scale != 1.0)
+
+
     gguf=GgufFormat(
         architecture="t5",
         keys={
@@ -188,3 +194,4 @@ FAMILY = Family(
     ),
     ties_by_weights=True,
 )
+        written_as=_written_as,
