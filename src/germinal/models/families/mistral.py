@@ -27,13 +27,13 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
-FAMILY = Family(
 def _written_as(config: TransformerConfig) -> TransformerConfig:
     """The architecture knows no window; one that no text reaches is none."""
     unreached = config.window is not None and config.window >= config.max_position_embeddings
     return replace(config, window=None) if unreached else config
 
 
+FAMILY = Family(
     name="mistral",
     paper="arXiv 2310.06825",
     defaults=DEFAULTS,

@@ -164,6 +164,11 @@ def _describe(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def _written_as(config: TransformerConfig) -> TransformerConfig:
+    """A tied output matrix means scaled logits; one whose logits are not is written out."""
+    return replace(config, tie_embeddings=config.tie_embeddings and config.logit_scale != 1.0)
+
+
 FAMILY = Family(
     name="t5",
     paper="arXiv 1910.10683",
@@ -174,11 +179,6 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.PIECES_WITH_SENTINELS,
-def _written_as(config: TransformerConfig) -> TransformerConfig:
-    """A tied output matrix means scaled logits; one whose logits are not is written out."""
-    return replace(config, tie_embeddings=config.tie_embeddings and config.logit_scale != 1.0)
-
-
     gguf=GgufFormat(
         architecture="t5",
         keys={
@@ -191,7 +191,7 @@ def _written_as(config: TransformerConfig) -> TransformerConfig:
         rules=gguf_rules,
         derive=_values_from_gguf,
         describe=_describe,
+        written_as=_written_as,
     ),
     ties_by_weights=True,
 )
-        written_as=_written_as,
