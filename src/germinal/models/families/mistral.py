@@ -9,6 +9,7 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
+from germinal.models.families.published_heads import head_to_hf
 
 DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "window": 4096}
 
@@ -20,7 +21,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "Mistral", FAMILY.architecture),
         "model_type": "mistral",
         **llama.sizes_to_hf(config),
         "sliding_window": config.window,
