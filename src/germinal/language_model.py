@@ -329,10 +329,11 @@ class LanguageModel:
         pooling: str | None = None,
         normalize: bool | None = None,
         reporter: Reporter = silent,
+        prompt: str | None = None,
     ) -> Vectors:
         """One vector a text, float32 [N, D]; arguments and errors are those of `reading.vectors.encode`."""
         with self._adapted():
-            return vectors.encode(self.reader, _texts(texts), pooling, normalize, reporter)
+            return vectors.encode(self.reader, _texts(texts), pooling, normalize, reporter, prompt)
 
     def classify(self, texts: Text | Iterable[Text], reporter: Reporter = silent) -> Any:
         """The class of each text, or of each of its words, by the model's own head.
@@ -350,6 +351,20 @@ class LanguageModel:
         with self._adapted():
             found = classes.classify(self.reader, _texts(texts), reporter)
         return found[0] if isinstance(texts, str | tuple) else found
+
+    def reward(self, answers: Content | tuple[str, str] | SequenceOf[Content], reporter: Reporter = silent) -> Any:
+        """How good an answer is to a reward model, or each of several: the higher, the better.
+
+        Args:
+            answers: The messages of a chat, the last of them the answer; a text as the model was trained on; or a list.
+
+        Returns:
+            A float; a list for a list. Errors are those of `reading.classes.rewards`.
+        """
+        several = isinstance(answers, list) and not _is_chat(answers)
+        with self._adapted():
+            found = classes.rewards(self.reader, list(answers) if several else [answers], reporter)  # type: ignore[list-item]
+        return found if several else found[0]
 
     def answer(self, question: str, context: str) -> classes.Answer:
         """The part of a passage that answers a question; errors are those of `reading.classes.answer`."""
@@ -538,21 +553,23 @@ class LanguageModel:
 
     # Folders
 
-    def save(self, path: str | Path, precision: str | None = None) -> Path:
+    def save(self, path: str | Path, precision: str | None = None, without_head: bool = False) -> Path:
         """Write a Hugging Face folder that transformers and vLLM read, or a .gguf file that llama.cpp reads.
 
         Args:
             path: The folder, or a file whose name ends in .gguf.
             precision: Of a .gguf file's matrices: "float32", "bfloat16" or "float16"; None is as they were loaded.
+            without_head: Leave the head of an encoder out of a .gguf file, which has no place for most.
 
         Raises:
             UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
-            SettingError: the precision is unknown, or was given for a folder, which holds what was loaded.
+            SettingError: the precision is unknown, or one of the two was given for a folder.
             StorageError: the disk is full or the place cannot be written.
         """
         path = Path(path)
-        if precision is not None and path.suffix != ".gguf":
-            raise SettingError("is that of the loaded model in a folder.", where="precision", hint="Give it to load.")
+        if path.suffix != ".gguf" and (precision is not None or without_head):
+            name = "without_head" if precision is None else "precision"
+            raise SettingError("is for .gguf files: a folder holds the model as it was loaded.", where=name)
         parts: dict[str, Any] = {
             "config": self.config,
             "family": self.family,
@@ -564,7 +581,8 @@ class LanguageModel:
         if path.suffix == ".gguf":
             from germinal.checkpoints.gguf_writer import write_gguf
 
-            write_gguf(path, base_state_dict(self.network), precision=precision, **parts)
+            state = base_state_dict(self.network)
+            write_gguf(path, state, precision=precision, without_head=without_head, **parts)
         else:
             write_folder(path, base_state_dict(self.network), **parts)
         return path
