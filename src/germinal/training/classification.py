@@ -242,4 +242,5 @@ def class_loss(network: nn.Module, batch: ClassBatch) -> Tensor:
     """Summed cross-entropy of the classes of a batch."""
     assert isinstance(network, Transformer)
     assert isinstance(network.head, SequenceClassificationHead)
-    return classification_loss(network.head(network(batch.input_ids, batch.attention_mask)), batch.labels)
+    hidden_states = network(batch.input_ids, batch.attention_mask)
+    return classification_loss(network.head(hidden_states, batch.attention_mask), batch.labels)
