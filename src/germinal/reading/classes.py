@@ -140,7 +140,6 @@ def classification(reader: Reader, logits: Tensor) -> Classification:
     """What the outputs of a head for whole texts say, [num_labels]."""
     if len(logits) == 1 and not reader.readout.multi_label:
         return Classification(None, {}, float(logits[0]))
-    logits = logits.double()  # metrics want probabilities that sum to 1 more nearly than float32 can
     likely = logits.sigmoid() if reader.readout.multi_label else logits.softmax(-1)
     labels = reader.readout.labels
     probabilities = {label: float(each) for label, each in zip(labels, likely, strict=True)}
