@@ -1,5 +1,6 @@
-"""A tiny T5, BART and Marian, trained from nothing by our loop, saved, and loaded in transformers: the same answers, beams
-included. They learn to write a number that is given in words.
+"""A tiny T5, BART and Marian trained from nothing by our loop, saved, and loaded in transformers: the same answers.
+
+They learn to write a number that is given in words, and answer greedily and by beam search.
 """
 
 from __future__ import annotations
