@@ -10,7 +10,8 @@ from typing import Any
 
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.gguf_tokenizer import KEY
-from germinal.checkpoints.readout import Pooling, Readout
+from germinal.checkpoints.readout import Readout
+from germinal.checkpoints.sentence_vectors import Pooling
 from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 
@@ -95,6 +96,8 @@ def readout_metadata(readout: Readout, config: TransformerConfig, architecture: 
     pooling = readout.pooling
     if pooling is None:
         return {}
+    if pooling.dense:
+        raise UnsupportedError("vectors go through dense layers, which GGUF cannot say.")
     if pooling.mode not in _POOLING:
         raise UnsupportedError(
             f"vectors are pooled by '{pooling.mode}', which GGUF cannot say.", hint=f"It can say {', '.join(_POOLING)}."
