@@ -19,6 +19,7 @@ from germinal.predictors.baselines import TfidfPredictor
 from germinal.predictors.classifier_predictor import ClassifierPredictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.serving import PredictorService
+from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
 
 LABELS = Labels({"pos": "Positive", "neg": "Negative"})
@@ -182,3 +183,14 @@ def test_a_model_with_a_head_is_served_by_its_own_answers(classifier: Classifier
         assert completion.usage.prompt_tokens == len(classifier.lm.tokenizer.encode(review))
         assert completion.usage.completion_tokens == 0
     assert streamed_text(chunks) == expected[3].label
+
+
+def test_a_served_model_with_a_head_says_what_it_cut(classifier: ClassifierPredictor) -> None:
+    cutting = ClassifierPredictor(classifier.lm, ContextWindow(80, "truncate_input"))
+    (read,) = cutting.read(["film " * 100])
+    with running(PredictorService(cutting, "reviews")) as server:
+        completion = ask(client_of(server), "film " * 100)
+    said = completion.choices[0].model_extra["germinal"]
+    assert said["truncated_tokens"] == read.truncated_tokens == 22
+    assert completion.usage.prompt_tokens == len(read.ids) == 80
+    assert said["probabilities"] == pytest.approx(dict(classifier.predict([read.text])[0].probabilities or {}))

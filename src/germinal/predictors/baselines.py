@@ -22,6 +22,7 @@ from germinal.predictors.answers import Answer
 from germinal.predictors.folder import damaged, write_content
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
+from germinal.text.context_window import FittedPrompt
 
 _TENSORS = "model.safetensors"
 _BATCH = 1024
@@ -51,9 +52,9 @@ class MajorityPredictor:
         """How many numbers were learned."""
         return len(self.shares)
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """None: there is no network."""
-        return 0
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """Nothing: there is no network."""
+        return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         label = max(self.shares, key=lambda name: self.shares[name])  # of equal shares the first
@@ -133,9 +134,9 @@ class TfidfPredictor:
         """How many numbers were learned."""
         return int(self.idf.size + self.coefficients.size + self.intercepts.size)
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """None: there is no network."""
-        return 0
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """Nothing: there is no network."""
+        return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         answers: list[Answer] = []

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from germinal.language_model import Pending
@@ -71,8 +71,8 @@ class PredictorService:
         _refuse_settings(request)
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
-            answer, tokens = await asyncio.to_thread(self._answer_at_once, self._predictor, input)
-            return FittedReply(answer, tokens, unread)
+            answer, read = await asyncio.to_thread(self._answer_at_once, self._predictor, input)
+            return FittedReply(answer, read, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         pending = Pending(wanted, self._predictor.lm)
@@ -80,11 +80,11 @@ class PredictorService:
         self.engine_thread.submit(job)
         return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
 
-    def _answer_at_once(self, predictor: Predictor, input: str) -> tuple[Answer, int]:
-        """The answer of a predictor without an engine, and how many tokens it read."""
+    def _answer_at_once(self, predictor: Predictor, input: str) -> tuple[Answer, Sequence[FittedPrompt]]:
+        """The answer of a predictor without an engine, and what its network read, if it has one."""
         with self._one_at_a_time:
             (answer,) = predictor.predict([input])
-            return answer, predictor.num_tokens([input]) if isinstance(predictor, FittedPredictor) else 0
+            return answer, predictor.read([input]) if isinstance(predictor, FittedPredictor) else ()
 
 
 class PredictorReply:
@@ -130,14 +130,15 @@ class PredictorReply:
 class FittedReply:
     """The answer of a model with a head, or of a baseline, which reads no tokens."""
 
-    def __init__(self, answer: Answer, tokens: int, unread: int) -> None:
-        self.usage = Usage(prompt_tokens=tokens)
+    def __init__(self, answer: Answer, read: Sequence[FittedPrompt], unread: int) -> None:
+        self.usage = Usage(prompt_tokens=sum(len(each.ids) for each in read))
+        self._output = Output(truncated_tokens=sum(each.truncated_tokens for each in read))
         self._answer = answer
         self._unread = unread
 
     async def deltas(self) -> AsyncIterator[Delta]:
         """See `Reply.deltas`."""
-        yield _delta(self._answer, self._unread, Output())
+        yield _delta(self._answer, self._unread, self._output)
 
     def cancel(self) -> None:
         """See `Reply.cancel`; there is nothing to free."""
