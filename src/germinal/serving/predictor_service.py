@@ -14,7 +14,6 @@ under the rule "generate"; `unread_messages` counts the messages before the last
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -23,7 +22,7 @@ from germinal.predictors.answers import Answer, Output
 from germinal.predictors.folder import FittedPredictor, Predictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.serving.engine_thread import EngineThread, Job
-from germinal.serving.errors import APIError
+from germinal.serving.errors import APIError, QueueFullError
 from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS, engine_maker
 from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Reply, Usage
@@ -45,7 +44,9 @@ class PredictorService:
     ) -> None:
         self.model_id = name
         self._predictor = predictor
-        self._one_at_a_time = threading.Lock()  # what has no engine would only slow itself down
+        self._max_answers = max_answers
+        self._open = 0  # of a predictor without an engine, which answers one input at a time
+        self._turn = asyncio.Lock()
         self.engine_thread: EngineThread | None = None
         if isinstance(predictor, LanguageModelPredictor):
             self.engine_thread = EngineThread(engine_maker(predictor.lm, num_slots), max_answers)
@@ -63,7 +64,7 @@ class PredictorService:
     def health(self) -> dict[str, Any] | None:
         """See `Service.health`."""
         if self.engine_thread is None:
-            return {}
+            return {"open_answers": self._open}
         return {"open_answers": self.engine_thread.open_answers} if self.engine_thread.alive else None
 
     async def answer(self, request: ChatRequest) -> Reply:
@@ -71,8 +72,7 @@ class PredictorService:
         _refuse_settings(request)
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
-            answer, read = await asyncio.to_thread(self._answer_at_once, self._predictor, input)
-            return FittedReply(answer, read, unread)
+            return await self._answer_in_turn(self._predictor, input, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         pending = Pending(wanted, self._predictor.lm)
@@ -80,11 +80,15 @@ class PredictorService:
         self.engine_thread.submit(job)
         return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
 
-    def _answer_at_once(self, predictor: Predictor, input: str) -> tuple[Answer, Sequence[FittedPrompt]]:
-        """The answer of a predictor without an engine, and what its network read, if it has one."""
-        with self._one_at_a_time:
-            (answer,) = predictor.predict([input])
-            return answer, predictor.read([input]) if isinstance(predictor, FittedPredictor) else ()
+    async def _answer_in_turn(self, predictor: Predictor, input: str, unread: int) -> FittedReply:
+        if self._open >= self._max_answers:
+            raise QueueFullError
+        self._open += 1
+        try:
+            async with self._turn:
+                return await asyncio.to_thread(_answered, predictor, input, unread)
+        finally:
+            self._open -= 1
 
 
 class PredictorReply:
@@ -142,6 +146,12 @@ class FittedReply:
 
     def cancel(self) -> None:
         """See `Reply.cancel`; there is nothing to free."""
+
+
+def _answered(predictor: Predictor, input: str, unread: int) -> FittedReply:
+    """The reply of a predictor without an engine, with what its network read, if it has one."""
+    (answer,) = predictor.predict([input])
+    return FittedReply(answer, predictor.read([input]) if isinstance(predictor, FittedPredictor) else (), unread)
 
 
 def _delta(answer: Answer, unread: int, output: Output) -> Delta:
