@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from germinal.errors import ProjectFileError, nearest
 from germinal.project.config import ProjectConfig
+from germinal.project.tasks import BASELINES, RULES_OF, TASKS
 
 FILE_NAME = "germinal.toml"
 
@@ -223,7 +224,7 @@ def _shown(value: Any) -> str:
 
 
 def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[KeyPath]) -> None:
-    """Names that other packages define, with the nearest that exists."""
+    """Names that other packages define, with the nearest that exists, and whether they fit the task."""
     from germinal.evaluation.metrics import METRICS
 
     def refuse(path: KeyPath, what: str, hint: str) -> ProjectFileError:
@@ -236,3 +237,29 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
         if metric not in config.scope.metrics:
             what = f"'{metric}' is not among scope.metrics."
             raise refuse(("scope", "success", metric), what, nearest(metric, list(config.scope.metrics)))
+    for path, what, hint in _misfits(config):
+        raise refuse(path, what, hint)
+
+
+def _misfits(config: ProjectConfig) -> Iterator[tuple[KeyPath, str, str]]:
+    """What does not go with the kind of answers of the task: key, what is wrong, and what would fit."""
+    from germinal.evaluation.metrics import METRICS
+
+    scope, task = config.scope, TASKS.get(config.scope.task)
+    if task is None:
+        return  # the wiring refuses it
+    metrics = [name for name, metric in METRICS.items() if metric.answers == task.answers]
+    listed: Sequence[tuple[KeyPath, str, Sequence[str], Sequence[str]]] = (
+        (("scope", "metrics"), "metric", scope.metrics, metrics),
+        (("select", "baselines"), "baseline", config.select.baselines, BASELINES[task.answers]),
+        (("adapt", "prompt", "rules"), "rule", config.adapt.prompt.rules, RULES_OF[task.answers]),
+    )
+    said = "labels" if task.answers == "labels" else "texts"
+    for path, kind, chosen, fitting in listed:
+        for name in chosen:
+            if name not in fitting:
+                what = f"the {kind} '{name}' does not fit the task '{scope.task}', whose answers are {said}."
+                yield path, what, f"What fits: {', '.join(fitting)}."
+    if task.answers == "text" and scope.labels:
+        what = f"a {scope.task} has no labels; its answers are texts."
+        yield ("scope", "labels"), what, 'Remove it, or say task = "classification".'

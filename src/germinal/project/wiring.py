@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from germinal.errors import UnsupportedError
 from germinal.ledger.records import StepRecord
 from germinal.predictors.language_model_predictor import WANTED, Want
 from germinal.project.config import ProjectConfig
@@ -23,6 +22,7 @@ from germinal.project.steps.model import ModelStep
 from germinal.project.steps.predict import BaselinePredictStep, PredictStep
 from germinal.project.steps.prompted import Reading
 from germinal.project.steps.tune import TuneStep
+from germinal.project.tasks import task_named
 from germinal.project.trials import Candidate, Trial, candidates_of, comparisons_of, trials_of
 
 
@@ -30,12 +30,7 @@ class Wiring:
     """The steps of a project."""
 
     def __init__(self, config: ProjectConfig, limit: int | None = None) -> None:
-        if config.scope.task != "classification":
-            raise UnsupportedError(
-                f"the task '{config.scope.task}' is not supported yet.",
-                where="scope.task",
-                hint='Only "classification" is.',
-            )
+        self.answers = task_named(config.scope.task).answers
         self.config = config
         self.trials = trials_of(config)
         self.candidates = candidates_of(self.trials)
@@ -50,6 +45,7 @@ class Wiring:
             dev=scope.split.dev,
             test=scope.split.test,
             limit=limit,
+            answers=self.answers,
         )
         self.reading = Reading(config.adapt.prompt, scope.labels)
 
