@@ -116,7 +116,7 @@ def make_dataset(
 
 
 def inputs_of(table: Table, column: str) -> list[str]:
-    """The texts of one column, in the file's order, duplicates and all: what there is to predict."""
+    """The texts of one column, in the file's order, duplicates and all."""
     return _texts(table, column, strip=False)
 
 

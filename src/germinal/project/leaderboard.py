@@ -14,6 +14,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from germinal.errors import LedgerError, nearest
+from germinal.evaluation.metric import Answers
 from germinal.ledger import (
     CandidateRecord,
     ChoiceRecord,
@@ -28,6 +29,7 @@ from germinal.ledger import (
     Spread,
     SuccessRecord,
 )
+from germinal.project.tasks import task_named
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -61,6 +63,7 @@ class Row:
         comparisons: The paired tests in which it stands first.
         tied: It cannot be told apart from the best.
         winner: It is what the run proposes.
+        cut: How many of its texts on dev ended because they grew too long, over all replicates; None for labels.
     """
 
     id: str
@@ -82,6 +85,7 @@ class Row:
     winner: bool
     tokens: Tokens
     work: float
+    cut: int | None = None
 
     def against(self, role: str) -> ComparisonRecord | None:
         """Its paired test against the best "baseline", the untuned "zero-shot" or the observed "best", or None."""
@@ -129,7 +133,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """What one run found, best candidate first."""
+    """What one run found, best candidate first; `answers` says whether the candidates gave labels or texts."""
 
     use_case: str
     metrics: list[MetricRecord]
@@ -140,6 +144,7 @@ class Leaderboard:
     detectable_difference: float | None
     run: RunInfo
     timings: dict[str, Timing]
+    answers: Answers = "labels"
 
     @property
     def primary(self) -> str:
@@ -221,7 +226,13 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
         detectable_difference=results.detectable_difference,
         run=_run_info(results, ledger),
         timings={candidate.id: _timing(candidate) for candidate in ordered},
+        answers=answers_of(results),
     )
+
+
+def answers_of(results: Results) -> Answers:
+    """Whether a run's candidates gave labels or texts."""
+    return task_named(str(results.run.config.get("scope", {}).get("task", "classification"))).answers
 
 
 def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
@@ -279,6 +290,7 @@ def _row(candidate: CandidateRecord, place: int, labels: Mapping[str, str], resu
             cost.tokens, cost.prompt_tokens, cost.generated_tokens, cost.scored_tokens, candidate.tokens_per_example
         ),
         work=candidate.work,
+        cut=candidate.cut,
     )
 
 

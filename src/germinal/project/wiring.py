@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from germinal.evaluation.metrics import METRICS
+from germinal.evaluation.power import detectable_difference
 from germinal.ledger.records import StepRecord
 from germinal.predictors.language_model_predictor import WANTED, Want
 from germinal.project.config import ProjectConfig
@@ -106,6 +108,15 @@ class Wiring:
         if choice is not None and (winner := self.winner(choice)) not in tested:
             tested.append(winner)
         return tested
+
+    def detectable(self, rows: int) -> float | None:
+        """The difference in the share of right answers that so many rows can tell; of other metrics nothing is known.
+
+        Labels are right or wrong whatever the metric that decides; texts only where it says so.
+        """
+        if self.answers == "text" and not METRICS[self.config.scope.metrics[0]].is_proportion:
+            return None
+        return detectable_difference(rows, comparisons=max(1, len(self.comparisons))).difference
 
     def clock(self, trial: Trial) -> ClockStep:
         """The step that says how long one answer of a trial takes."""
