@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 
 from germinal.errors import ProjectFileError, nearest
 from germinal.project.config import ProjectConfig
-from germinal.project.tasks import BASELINES, RULES_OF, TASKS
+from germinal.project.tasks import BASELINES_OF, RULES_OF, TASKS
 
 FILE_NAME = "germinal.toml"
 
@@ -251,7 +251,7 @@ def _misfits(config: ProjectConfig) -> Iterator[tuple[KeyPath, str, str]]:
     metrics = [name for name, metric in METRICS.items() if metric.answers == task.answers]
     listed: Sequence[tuple[KeyPath, str, Sequence[str], Sequence[str]]] = (
         (("scope", "metrics"), "metric", scope.metrics, metrics),
-        (("select", "baselines"), "baseline", config.select.baselines, BASELINES[task.answers]),
+        (("select", "baselines"), "baseline", config.select.baselines, BASELINES_OF[task.answers]),
         (("adapt", "prompt", "rules"), "rule", config.adapt.prompt.rules, RULES_OF[task.answers]),
     )
     said = "labels" if task.answers == "labels" else "texts"

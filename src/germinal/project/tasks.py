@@ -25,7 +25,7 @@ Task = Literal[
 ]
 Baseline = Literal["majority", "tfidf", "lead", "copy", "nearest"]
 
-BASELINES: Mapping[Answers, tuple[Baseline, ...]] = {
+BASELINES_OF: Mapping[Answers, tuple[Baseline, ...]] = {
     "labels": ("majority", "tfidf"),
     "text": ("lead", "copy", "nearest"),
 }
