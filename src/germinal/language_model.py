@@ -35,7 +35,7 @@ from germinal.models.families import Family
 from germinal.models.heads import VOCABULARY_HEADS
 from germinal.models.inspection import AttentionMaps, trace
 from germinal.models.transformer import Transformer
-from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_tokens, projected_cross_entropy
+from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_cross_entropy, labelled_tokens
 from germinal.progress import Progress, Reporter, silent
 from germinal.reading import classes, masks, vectors
 from germinal.reading.reader import Reader, Text
@@ -226,14 +226,9 @@ class LanguageModel:
 
     def score(self, prompt: Content, continuations: SequenceOf[str]) -> list[float]:
         """Log-probability of each continuation given the prompt, in nats; the prompt is computed once."""
-        if self.two_stacks:
-            source = list(self.encode_prompt(prompt))
-            pairs = [(source, self.tokenizer.encode(each, add_special_tokens=False)) for each in continuations]
-        elif isinstance(prompt, str):
-            pairs = [self.tokenizer.encode_continuation(prompt, each) for each in continuations]
-        else:
-            text = self.chat_template.render(prompt)
-            pairs = [self.tokenizer.encode_continuation(text, each, False) for each in continuations]
+        plain = isinstance(prompt, str)
+        text = prompt if isinstance(prompt, str) else self.chat_template.render(prompt)
+        pairs = [self.tokenizer.encode_continuation(text, each, plain, apart=self.two_stacks) for each in continuations]
         requests = [
             Request(tuple(context), continuations=(tuple(continuation),), adapter=self.adapter)
             for context, continuation in pairs
@@ -269,6 +264,11 @@ class LanguageModel:
         """What every answer begins with, where the checkpoint forces it."""
         forced = self.generation_defaults.forced_bos_id
         return () if forced is None else (forced,)
+
+    @property
+    def answer_start(self) -> tuple[int, ...] | None:
+        """What the decoder of an encoder-decoder reads before an answer; None where the answer follows the prompt."""
+        return (self.decoder_start_id, *self.opening) if self.two_stacks else None
 
     def sequence(
         self,
@@ -463,10 +463,8 @@ class LanguageModel:
         written = self._tensor(decoder_input_ids)
         if self.two_stacks and written is None:
             written = self._moved_right(targets)
-        counted = targets != IGNORED
-        hidden_states = self._hidden_states(ids, mask, written)[counted]  # [N, D]
-        summed = projected_cross_entropy(hidden_states, targets[counted], self.network.logits)
-        return summed / max(1, len(hidden_states))
+        summed = labelled_cross_entropy(self._hidden_states(ids, mask, written), targets, self.network.logits)
+        return summed / max(1, int((targets != IGNORED).sum()))
 
     def _moved_right(self, labels: Tensor) -> Tensor:
         """What a decoder reads to write labels [B, T]: the token it starts with, then all labels but the last."""

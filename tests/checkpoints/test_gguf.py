@@ -72,7 +72,7 @@ def test_packed_weights_are_the_packages_floats(peer: Any, tmp_path: Path, kind:
     packing = GGMLQuantizationType[kind]
     packed = write_gguf(tmp_path / "packed.gguf", *peer, kind=packing)
     checkpoint = read(tmp_path / "packed.gguf", dtype)
-    rules = checkpoint.family.gguf_rules(checkpoint.config)  # type: ignore[misc]
+    rules = checkpoint.family.gguf.rules(checkpoint.config)  # type: ignore[union-attr]
     for name, blocks in packed.items():
         (ours,), transform = rules.ours(name) or (("",), None)
         expected = torch.from_numpy(np.asarray(by_package(blocks, packing), np.float32).copy()).to(dtype)

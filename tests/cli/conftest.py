@@ -23,6 +23,8 @@ class Finished:
 
 Germinal = Callable[..., Finished]
 
+_STACK = {"layers": 2, "attention_heads": 4, "ffn_dim": 40}
+
 
 @pytest.fixture
 def germinal(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Germinal:
@@ -51,6 +53,32 @@ def reviews_csv(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "reviews.csv"
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+@pytest.fixture(scope="session")
+def encoder_decoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small random BART with a tokenizer, saved by transformers."""
+    import torch
+    from tiny_models import small_tokenizer
+    from transformers import BartConfig, BartForConditionalGeneration
+
+    folder = tmp_path_factory.mktemp("bart")
+    tokenizer = small_tokenizer()
+    torch.manual_seed(0)
+    sizes = {f"{stack}_{name}": size for stack in ("encoder", "decoder") for name, size in _STACK.items()}
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0, "decoder_start_token_id": 2}
+    config = BartConfig(
+        vocab_size=len(tokenizer),
+        d_model=24,
+        max_position_embeddings=128,
+        init_std=0.3,
+        forced_eos_token_id=None,
+        **sizes,
+        **ids,
+    )
+    BartForConditionalGeneration(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture

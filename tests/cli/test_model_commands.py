@@ -178,6 +178,26 @@ def test_tune_writes_an_adapter_that_generate_takes(
     assert germinal("generate", llama_folder, question, *settings).out == f"{expected}\n"
 
 
+def test_an_encoder_decoder_is_tuned_and_answers_by_the_same_commands(
+    germinal: Germinal, encoder_decoder_folder: Path, reviews_csv: Path, tmp_path: Path
+) -> None:
+    data = ("--data", reviews_csv, "--input", "text", "--target", "label")
+    training = ("--learning-rate", "0.01", "--epochs", 6, "--rank", 4, "--target-modules", "all-linear")
+    output = tmp_path / "tuned"
+    done = germinal("tune", encoder_decoder_folder, *data, "--instruction", "Classify:", *training, "-o", output)
+    assert done.code == 0, done.err
+    assert json.loads((output / "adapter" / "adapter_config.json").read_text())["task_type"] == "SEQ_2_SEQ_LM"
+    losses = [json.loads(line)["loss"] for line in (output / "history.jsonl").read_text().splitlines()]
+    assert losses[-1] < losses[0] / 2
+    question = "Classify:\nA warm film 99"
+    expected = load(encoder_decoder_folder, adapter=output / "adapter").generate(question, max_new_tokens=8).text
+    found = germinal(
+        "generate", encoder_decoder_folder, question, "--adapter", output / "adapter", "--max-new-tokens", 8
+    )
+    assert (found.code, found.out) == (0, f"{expected}\n")
+    assert expected != load(encoder_decoder_folder).generate(question, max_new_tokens=8).text
+
+
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,5 +135,23 @@ def test_what_cannot_be_is_refused(make: Make) -> None:
     with pytest.raises(ContextWindowError, match="encoder's window of 128"):
         lm.generate("so " * 300)
     _, lm = make("t5", decoder_start_token_id=None, bos_token_id=None)
+    folder = Path(lm.reference or "")
+    settings = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**settings, "decoder_start_token_id": None, "bos_token_id": None}))
+    lm = germinal.load(folder)
     with pytest.raises(CheckpointError, match="no token that the decoder starts with"):
         lm.generate("so")
+
+
+def test_config_json_says_what_the_decoder_starts_with_where_nothing_else_does(make: Make, tmp_path: Path) -> None:
+    model, lm = make("t5")
+    folder = Path(lm.reference or "")
+    expected = lm.generate(PROMPTS[0], max_new_tokens=8).text
+    settings = json.loads((folder / "generation_config.json").read_text())
+    del settings["decoder_start_token_id"]
+    (folder / "generation_config.json").write_text(json.dumps({**settings, "bos_token_id": 7}))
+    again = germinal.load(folder)
+    assert again.decoder_start_id == model.config.decoder_start_token_id != 7
+    assert again.generate(PROMPTS[0], max_new_tokens=8).text == expected
+    saved = json.loads((again.save(tmp_path / "saved") / "generation_config.json").read_text())
+    assert saved["decoder_start_token_id"] == again.decoder_start_id

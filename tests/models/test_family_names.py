@@ -20,7 +20,7 @@ ROOT = Path(germinal.__file__).parent
 NAMES = {
     name.lower()
     for family in FAMILIES.values()
-    for name in (family.name, *family.model_types, *family.gguf_architectures)
+    for name in (family.name, *family.model_types, *([family.gguf.architecture] if family.gguf else []))
     if name != "transformer"
 }
 WORD = re.compile(rf"(?<![a-z0-9])({'|'.join(sorted(map(re.escape, NAMES), key=len, reverse=True))})(?![a-z0-9])")

@@ -120,3 +120,15 @@ def test_unknown_policies_are_refused() -> None:
         ContextWindow(10, "drop_example")  # type: ignore[arg-type]
     with pytest.raises(SettingError, match="truncate_side"):
         ContextWindow(10, truncate_side="middle")  # type: ignore[arg-type]
+
+
+def test_two_stacks_have_a_window_each(tokenizer: Tokenizer) -> None:
+    ids = tuple(tokenizer.encode(PROMPT.text("I loved it!")))
+    window = ContextWindow(len(ids), two_stacks=True)
+    assert window.fit(PROMPT, "I loved it!", tokenizer=tokenizer, reserve=len(ids) - 1).ids == ids
+    with pytest.raises(ContextWindowError, match=f"may take {len(ids)} tokens, but the decoder writes at most"):
+        window.fit(PROMPT, "I loved it!", tokenizer=tokenizer, reserve=len(ids))
+    with pytest.raises(ContextWindowError, match=rf"{len(ids) + 1} tokens, but the encoder's window holds {len(ids)}"):
+        window.fit(PROMPT, "I loved it!!", tokenizer=tokenizer, reserve=1)
+    cut = ContextWindow(len(ids), "truncate_input", two_stacks=True)
+    assert cut.fit(PROMPT, "I loved it!!", tokenizer=tokenizer, reserve=1).truncated_tokens == 1

@@ -20,7 +20,7 @@ class Letters:
     start: tuple[int, ...] = ()
 
     def encode_continuation(
-        self, context: str, continuation: str, add_special_tokens: bool = True
+        self, context: str, continuation: str, add_special_tokens: bool = True, *, apart: bool = False
     ) -> tuple[list[int], list[int]]:
         start = self.start if add_special_tokens else ()
         return [*start, *map(ord, context)], [ord(letter) for letter in continuation]

@@ -182,9 +182,9 @@ def assemble(
     missing = list(dict.fromkeys(_published(rules, name) for name in expected if name not in planned))
     _refuse(missing, extra, misshapen, where)
     state = {
-        name: tensor
+        name: tensor.to(dtype)
         for theirs, names, transform in loading
-        for name, tensor in zip(names, transform.to_ours(stored[theirs].load(dtype)), strict=True)
+        for name, tensor in zip(names, _transformed(stored[theirs], transform, dtype), strict=True)
     }
     _check_tied_head(stored, rules, config, state, where)
     return {name: state[name] for name in expected}
@@ -217,6 +217,10 @@ def _shapes_after(transform: Transform, shape: tuple[int, ...]) -> list[tuple[in
         return [tuple(tensor.shape) for tensor in transform.to_ours(torch.empty(shape, device="meta"))]
     except (RuntimeError, ValueError, IndexError):  # a shape that the transform cannot even be applied to
         return []
+
+
+def _transformed(stored: Stored, transform: Transform, dtype: torch.dtype) -> tuple[Tensor, ...]:
+    return transform.to_ours(stored.load(torch.float32 if transform.computes else dtype))
 
 
 def _published(rules: WeightRules, ours: str) -> str:

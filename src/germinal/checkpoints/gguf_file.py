@@ -40,8 +40,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
             hint="Join them with llama.cpp's gguf-split --merge.",
         )
     family = families.for_gguf(architecture)
-    if family.config_from_gguf is None or family.gguf_rules is None:
-        raise UnsupportedError(f"family '{family.name}' is not read from GGUF.", where=str(path))
+    assert family.gguf is not None
     config = read_config(partial(family.config_from_gguf, metadata, config_tensors(header)))
     stored = {
         tensor.name: Stored(
@@ -56,7 +55,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
         path=path,
         config=config,
         family=family,
-        state_dict=assemble(stored, family.gguf_rules(config), config, wanted, where=str(path)),
+        state_dict=assemble(stored, family.gguf.rules(config), config, wanted, where=str(path)),
         tokenizer=tokenizer_from_gguf(metadata, own_name),
         generation_config=_generation_config(metadata),
         card=ModelCard(

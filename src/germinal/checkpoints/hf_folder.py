@@ -128,11 +128,17 @@ def _task(config: TransformerConfig) -> str:
 
 
 def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, Any]:
-    """generation_config.json; folders older than that file keep the token ids in config.json."""
+    """generation_config.json; folders older than that file keep the token ids in config.json.
+
+    Where the newer file forgets what the decoder starts with, config.json says it: by that the model was trained.
+    transformers 5 refuses to generate then, or starts with the beginning of a sentence.
+    """
     path = folder / "generation_config.json"
-    if path.is_file():
-        return read_json(path)
-    return {key: published[key] for key in _TOKEN_IDS if published.get(key) is not None}
+    named = {key: published[key] for key in _TOKEN_IDS if published.get(key) is not None}
+    if not path.is_file():
+        return named
+    own, start = read_json(path), "decoder_start_token_id"
+    return {**own, start: named[start]} if own.get(start) is None and start in named else own
 
 
 def _source_of(folder: Path) -> str:

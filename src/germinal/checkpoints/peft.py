@@ -59,12 +59,16 @@ def save_adapter(network: Transformer, name: str, folder: Path, *, family: Famil
     config = adapter_routing(network).require(name)
     published = _published_names(network, family)
     parts = {published[layer]: part for layer, part in adapter_parts(network, name).items()}
+    task_type = "SEQ_2_SEQ_LM" if network.config.stacks == "encoder-decoder" else "CAUSAL_LM"
     tensors: dict[str, Tensor] = {}
     for layer, part in parts.items():
         tensors[f"{_PREFIX}{layer}.lora_A.weight"] = part.A.detach().cpu().contiguous()
         tensors[f"{_PREFIX}{layer}.lora_B.weight"] = part.B.detach().cpu().contiguous()
     with atomic_folder(folder) as temporary:
-        write_json(temporary / CONFIG, _config_to_peft(config, list(parts), list(published.values()), base_ref))
+        known = list(published.values())
+        write_json(
+            temporary / CONFIG, _config_to_peft(config, list(parts), known, task_type=task_type, base_ref=base_ref)
+        )
         (temporary / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
 
 
@@ -153,12 +157,14 @@ def _published_names(network: Transformer, family: Family) -> dict[str, str]:
     return names
 
 
-def _config_to_peft(config: LoRAConfig, adapted: list[str], known: list[str], base_ref: str | None) -> dict[str, Any]:
+def _config_to_peft(
+    config: LoRAConfig, adapted: list[str], known: list[str], *, task_type: str, base_ref: str | None
+) -> dict[str, Any]:
     """adapter_config.json. Layers are named shortly when that means exactly the adapted ones, else in full."""
     short = sorted({layer.rpartition(".")[2] for layer in adapted})
     raw: dict[str, Any] = {
         "peft_type": "LORA",
-        "task_type": "CAUSAL_LM",
+        "task_type": task_type,
         "base_model_name_or_path": base_ref,
         "inference_mode": True,
         "r": config.rank,
@@ -191,7 +197,10 @@ def _targeted(raw: Mapping[str, Any], known: list[str], folder: Path) -> list[st
 
 
 def _matching(raw: Mapping[str, Any], known: list[str]) -> list[str]:
-    """PEFT's rule: a string is a regular expression on the whole name, a list holds last parts of names."""
+    """PEFT's rule: a string is a regular expression on the whole name, a list holds last parts of names.
+
+    A layer's index is the first number in its name: encoder.block.2.layer.0 is of layer 2.
+    """
     targets, excluded = raw.get("target_modules") or [], raw.get("exclude_modules") or []
     layers = raw.get("layers_to_transform")
     chosen = [layers] if isinstance(layers, int) else layers
@@ -200,7 +209,7 @@ def _matching(raw: Mapping[str, Any], known: list[str]) -> list[str]:
         for name in known
         if _names(targets, name)
         and not _names(excluded, name)
-        and (chosen is None or any(part.isdigit() and int(part) in chosen for part in name.split(".")))
+        and (chosen is None or next((int(part) for part in name.split(".") if part.isdigit()), None) in chosen)
     ]
 
 

@@ -115,6 +115,8 @@ def _examples(lm: LanguageModel, prompt: Prompt, pairs: list[tuple[str, str]]) -
     examples = []
     for text, right in pairs:
         context = lm.chat_template.render(prompt.messages(text)) if prompt.chat else prompt.text(text)
-        continuation = prompt.continuation(right)
-        examples.append(encode_example(lm.tokenizer, context, continuation, add_special_tokens=not prompt.chat))
+        continuation = right if lm.two_stacks else prompt.continuation(right)
+        examples.append(
+            encode_example(lm.tokenizer, context, continuation, add_special_tokens=not prompt.chat, apart=lm.two_stacks)
+        )
     return examples

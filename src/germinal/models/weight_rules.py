@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -16,7 +17,13 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A reversible change of one published tensor into ours; this one changes nothing."""
+    """A reversible change of one published tensor into ours; this one changes nothing.
+
+    Attributes:
+        computes: Whether values change, and not only their places; then both sides are float32.
+    """
+
+    computes: ClassVar[bool] = False
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """Our tensors, in the order of the rule's names."""
@@ -101,6 +108,21 @@ class Squeeze(Transform):
     def to_theirs(self, *tensors: Tensor) -> Tensor:
         (tensor,) = tensors
         return tensor.unsqueeze(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Shift(Transform):
+    """A factor stored whole <-> as what it has beyond `by`."""
+
+    by: float
+    computes: ClassVar[bool] = True
+
+    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
+        return (tensor - self.by,)
+
+    def to_theirs(self, *tensors: Tensor) -> Tensor:
+        (tensor,) = tensors
+        return tensor.float() + self.by
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,9 +57,26 @@ def causal_lm_loss(
     Returns:
         A float32 scalar in [0, inf); 0, with a gradient of zeros, when nothing is labelled.
     """
-    targets = labels[:, 1:].flatten()  # [B (T-1)]
+    hidden_states = hidden_states[:, : labels.shape[1] - 1]  # [B, T - 1, D]
+    return labelled_cross_entropy(hidden_states, labels[:, 1:], project, parameters, chunk_size=chunk_size)
+
+
+def labelled_cross_entropy(
+    hidden_states: Tensor,
+    labels: Tensor,
+    project: Callable[[Tensor], Tensor],
+    parameters: Iterable[Tensor] | None = None,
+    *,
+    chunk_size: int = CHUNK_SIZE,
+) -> Tensor:
+    """Summed cross-entropy of the labelled tokens, each predicted at its own place: [B, T, D] against [B, T].
+
+    So learn the decoder of an encoder-decoder, which reads its labels moved one place to the right, and a masked
+    language model. The other arguments and the result are as in `causal_lm_loss`.
+    """
+    targets = labels.flatten()  # [B T]
     counted = (targets != IGNORED).nonzero().squeeze(-1)  # [N]
-    picked = hidden_states[:, : labels.shape[1] - 1].flatten(0, 1).index_select(0, counted)  # [N, D]
+    picked = hidden_states.flatten(0, 1).index_select(0, counted)  # [N, D]
     return projected_cross_entropy(picked, targets[counted], project, parameters, chunk_size=chunk_size)
 
 

@@ -190,7 +190,6 @@ def size_of(path: Path) -> ModelSize:
     else:
         header = read_header(path)
         family = families.for_gguf(str(header.metadata.get("general.architecture")))
-        assert family.config_from_gguf is not None
         config = family.config_from_gguf(header.metadata, config_tensors(header))
     weights = dict(Transformer(config, device="meta").named_parameters())
     parameters = sum(weight.numel() for weight in weights.values())

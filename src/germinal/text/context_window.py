@@ -1,6 +1,7 @@
 """Fitting a prompt into a model's context window, by a stated policy and with a report of what was dropped.
 
-The window holds the prompt and the answer, so that room for the answer is taken off first. Policies:
+The window holds the prompt and the answer, so that room for the answer is taken off first. The two stacks of an
+encoder-decoder have one each, and prompts may fill theirs. Policies:
 
 - `error`: a prompt that does not fit is refused, with the counts;
 - `drop_examples`: worked examples are dropped, the one furthest from the input first;
@@ -45,14 +46,16 @@ class ContextWindow:
     """How many tokens a model can read and write, and what to do when they do not suffice.
 
     Attributes:
-        size: Tokens of prompt and answer together.
+        size: Tokens of prompt and answer together, or of each where there are two stacks.
         policy: `error`, `drop_examples` or `truncate_input`.
         truncate_side: The end of the input at which `truncate_input` cuts.
+        two_stacks: An encoder reads the prompt, and a decoder writes the answer in a window of its own.
     """
 
     size: int
     policy: Policy = "error"
     truncate_side: Side = "right"
+    two_stacks: bool = False
 
     def __post_init__(self) -> None:
         for key, allowed in (("policy", get_args(Policy)), ("truncate_side", get_args(Side))):
@@ -77,9 +80,12 @@ class ContextWindow:
             chat_template: What renders a chat prompt; the tokenizer's own when None.
 
         Raises:
-            ContextWindowError: it does not fit and the policy cannot make it.
+            ContextWindowError: it does not fit and the policy cannot make it, or the answer would not fit its own.
         """
-        room = self.size - reserve
+        room = self.size if self.two_stacks else self.size - reserve
+        if self.two_stacks and reserve >= self.size:  # one token is what the decoder starts with
+            what = f"the answer may take {reserve:,} tokens, but the decoder writes at most {self.size - 1:,}."
+            raise ContextWindowError(what, hint="Set a lower max_new_tokens.")
         page = _Page(prompt, tokenizer, chat_template or tokenizer.template)
         whole = page.render(input, examples)
         if len(whole.ids) <= room:
@@ -109,10 +115,10 @@ class ContextWindow:
         return fitted(longer - 1) if longer else None
 
     def _refusal(self, tokens: int, reserve: int, shots: int) -> ContextWindowError:
-        what = (
-            f"the prompt has {tokens:,} tokens and the answer may take {reserve:,}, "
-            f"but the context window holds {self.size:,}"
-        )
+        answer, window = f" and the answer may take {reserve:,}", "context window"
+        if self.two_stacks:
+            answer, window = "", "encoder's window"
+        what = f"the prompt has {tokens:,} tokens{answer}, but the {window} holds {self.size:,}"
         tried = {
             "error": ".",
             "drop_examples": f", even without any of the {shots} examples.",

@@ -112,14 +112,19 @@ class Tokenizer:
         return encoding.ids, encoding.offsets
 
     def encode_continuation(
-        self, context: str, continuation: str, add_special_tokens: bool = True
+        self, context: str, continuation: str, add_special_tokens: bool = True, *, apart: bool = False
     ) -> tuple[list[int], list[int]]:
         """Token ids of a context and of what follows it, encoded as one text and then cut.
 
         A token that spans the border ("Sentiment: " and "Positive" share " Positive") counts as continuation, so that
         the two parts together are always the joint encoding. lm-evaluation-harness gives all white space at the end of
         the context to the continuation; here a line break that a chat template ends with stays with the context.
+
+        Args:
+            apart: Encode each by itself: of an encoder-decoder, whose two stacks read them.
         """
+        if apart:
+            return self.encode(context, add_special_tokens), self.encode(continuation, add_special_tokens=False)
         whole = self.encode(context + continuation, add_special_tokens)
         alone = self.encode(context, add_special_tokens)
         border = 0

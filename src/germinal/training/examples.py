@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,7 +25,7 @@ class ContinuationEncoder(Protocol):
     def eos_id(self) -> int | None: ...
 
     def encode_continuation(
-        self, context: str, continuation: str, add_special_tokens: bool = True
+        self, context: str, continuation: str, add_special_tokens: bool = True, *, apart: bool = False
     ) -> tuple[list[int], list[int]]: ...
 
 
@@ -51,14 +51,21 @@ class TuningExample:
 
 
 def encode_example(
-    tokenizer: ContinuationEncoder, prompt: str, answer: str, *, end: bool = True, add_special_tokens: bool = True
+    tokenizer: ContinuationEncoder,
+    prompt: str,
+    answer: str,
+    *,
+    end: bool = True,
+    add_special_tokens: bool = True,
+    apart: bool = False,
 ) -> TuningExample:
     """Encode a prompt and its answer as one text, cut where the answer starts; `end` teaches the model to stop there.
 
     The answer brings its own leading space where one belongs. A prompt that a chat template wrote has its special
-    tokens already: `add_special_tokens` is False for it.
+    tokens already: `add_special_tokens` is False for it. With `apart` each is encoded by itself, for an
+    encoder-decoder.
     """
-    prompt_ids, answer_ids = tokenizer.encode_continuation(prompt, answer, add_special_tokens)
+    prompt_ids, answer_ids = tokenizer.encode_continuation(prompt, answer, add_special_tokens, apart=apart)
     closing = (tokenizer.eos_id,) if end and tokenizer.eos_id is not None else ()
     return TuningExample(tuple(prompt_ids), (*answer_ids, *closing))
 
@@ -68,12 +75,14 @@ class Batch:
     """Examples side by side, padded on the right to the longest.
 
     Attributes:
-        input_ids: [B, T].
-        attention_mask: [B, T], 1 where a token is real.
-        labels: [B, T], -100 where nothing is to be learned.
+        input_ids: [B, T]; for an encoder-decoder the prompts alone, [B, S].
+        attention_mask: The same shape, 1 where a token is real.
+        labels: [B, T], -100 where nothing is to be learned. They stand beside the input ids and are predicted one place
+            before; for an encoder-decoder they stand beside the decoder's, and at their own place.
         rows: Places of the examples in the list that the run was given.
         num_tokens: Real tokens.
         weight: Labelled tokens, which the loss is summed over.
+        decoder_input_ids: [B, T], for an encoder-decoder: what answers start with, then all of each but its last token.
     """
 
     input_ids: Tensor
@@ -82,29 +91,50 @@ class Batch:
     rows: tuple[int, ...]
     num_tokens: int
     weight: int
+    decoder_input_ids: Tensor | None = None
 
 
-def collate(examples: Sequence[TuningExample], rows: Sequence[int], pad_id: int, device: torch.device | None) -> Batch:
-    """The batch of the examples at `rows`."""
+def collate(
+    examples: Sequence[TuningExample],
+    rows: Sequence[int],
+    pad_id: int,
+    device: torch.device | None,
+    answer_start: Sequence[int] | None = None,
+) -> Batch:
+    """The batch of the examples at `rows`.
+
+    Args:
+        answer_start: What the decoder of an encoder-decoder reads before an answer, and does not learn; None puts
+            answers behind their prompts.
+    """
     chosen = [examples[row] for row in rows]
-    width = max(example.length for example in chosen)
-
-    def padded(sequences: Iterator[tuple[int, ...]], value: int) -> Tensor:
-        return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences])
-
-    labels = padded((example.labels for example in chosen), IGNORED)
-    input_ids = padded((example.input_ids for example in chosen), pad_id)
-    attention_mask = padded(((1,) * example.length for example in chosen), 0)
+    read: Tensor | None = None
+    # Weights are counted before labels move: reading a number back from a device would wait for it.
+    if answer_start is None:
+        ids = [example.input_ids for example in chosen]
+        targets = _padded([example.labels for example in chosen], IGNORED)
+        weight = labelled_tokens(targets)
+    else:
+        start, unlearned = tuple(answer_start), (IGNORED,) * (len(answer_start) - 1)
+        ids = [example.prompt_ids for example in chosen]
+        targets = _padded([(*unlearned, *example.answer_ids) for example in chosen], IGNORED)
+        read = _padded([(*start, *example.answer_ids[:-1]) for example in chosen], pad_id).to(device)
+        weight = sum(len(example.answer_ids) for example in chosen)
     return Batch(
-        input_ids=input_ids.to(device),
-        attention_mask=attention_mask.to(device),
-        labels=labels.to(device),
+        input_ids=_padded(ids, pad_id).to(device),
+        attention_mask=_padded([(1,) * len(each) for each in ids], 0).to(device),
+        labels=targets.to(device),
         rows=tuple(rows),
         num_tokens=sum(example.length for example in chosen),
-        weight=labelled_tokens(
-            labels
-        ),  # counted before it moves: reading a number back from a device would wait for it
+        weight=weight,
+        decoder_input_ids=read,
     )
+
+
+def _padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
+    """Rows of one width, `value` on the right of the shorter ones."""
+    width = max(map(len, sequences))
+    return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences])
 
 
 class TuningData:
@@ -118,6 +148,7 @@ class TuningData:
         seed: Of the validation part and of the order.
         pad_id: Fills the end of short rows; never learned from and never seen by a real token.
         device: Where batches are put.
+        answer_start: As in `collate`.
     """
 
     def __init__(
@@ -129,12 +160,14 @@ class TuningData:
         seed: int,
         pad_id: int = 0,
         device: torch.device | None = None,
+        answer_start: Sequence[int] | None = None,
     ) -> None:
         self.examples = examples
         self._size = micro_batch_size
         self._seed = seed
         self._pad_id = pad_id
         self._device = device
+        self._answer_start = answer_start
         self.training_rows, self.validation_rows = _held_out(examples, validation_fraction, seed)
 
     @property
@@ -162,7 +195,7 @@ class TuningData:
         return [by_length[start : start + self._size] for start in range(0, len(by_length), self._size)]
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        return collate(self.examples, rows, self._pad_id, self._device)
+        return collate(self.examples, rows, self._pad_id, self._device, self._answer_start)
 
 
 class Batches:
@@ -198,8 +231,16 @@ def _rank(example: TuningExample, seed: int) -> bytes:
     return hashlib.sha256(repr((seed, example.prompt_ids, example.answer_ids)).encode()).digest()
 
 
-def check_examples(examples: Sequence[TuningExample], context_window: int, vocab_size: int) -> None:
+def check_examples(
+    examples: Sequence[TuningExample],
+    context_window: int,
+    vocab_size: int,
+    answer_start: Sequence[int] | None = None,
+) -> None:
     """Refuse, before anything is trained, examples that cannot be learned from.
+
+    Args:
+        answer_start: As in `collate`: with it prompts and answers have a window each.
 
     Raises:
         DataError: there are none, or one has no answer, no prompt, or a token id that the model does not know.
@@ -212,12 +253,20 @@ def check_examples(examples: Sequence[TuningExample], context_window: int, vocab
         if not example.answer_ids or not example.prompt_ids:
             missing = "answer" if example.prompt_ids else "prompt"
             raise DataError(f"has an empty {missing}.", where=where)
-        if example.length > context_window:
-            raise ContextWindowError(
-                f"has {example.length} tokens, {len(example.answer_ids)} of them the answer; the model takes "
-                f"{context_window}.",
-                where=where,
-                hint="Shorten or leave out such examples.",
-            )
+        if too_long := _too_long(example, context_window, answer_start):
+            raise ContextWindowError(too_long, where=where, hint="Shorten or leave out such examples.")
         if not 0 <= min(example.input_ids) <= max(example.input_ids) < vocab_size:
             raise DataError(f"has a token id outside the model's vocabulary of {vocab_size}.", where=where)
+
+
+def _too_long(example: TuningExample, context_window: int, answer_start: Sequence[int] | None) -> str | None:
+    """What of an example does not fit, or None when all does."""
+    prompt, answer = len(example.prompt_ids), len(example.answer_ids)
+    if answer_start is None:
+        if prompt + answer <= context_window:
+            return None
+        return f"has {prompt + answer} tokens, {answer} of them the answer; the model takes {context_window}."
+    if prompt > context_window:
+        return f"has a prompt of {prompt} tokens; the encoder takes {context_window}."
+    longest = context_window - len(answer_start) + 1  # the last token of an answer is not read
+    return f"has an answer of {answer} tokens; the decoder takes {longest}." if answer > longest else None

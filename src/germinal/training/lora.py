@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from germinal.checkpoints.peft import save_adapter
 from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter, remove_adapter
 from germinal.models.transformer import Transformer
-from germinal.objectives.language_modelling import causal_lm_loss
+from germinal.objectives.language_modelling import causal_lm_loss, labelled_cross_entropy
 from germinal.progress import Reporter, silent
 from germinal.storage import digest, write_json
 from germinal.training.config import TrainingConfig
@@ -57,12 +57,14 @@ def tune_lora(
         SettingError: `lora` names layers that the model lacks, or the folder holds another run.
         TrainingError: a loss is not finite.
     """
-    check_examples(examples, lm.config.max_position_embeddings, lm.config.vocab_size)
+    answer_start = lm.answer_start
+    check_examples(examples, lm.config.max_position_embeddings, lm.config.vocab_size, answer_start)
     recipe = {
         "base": lm.fingerprint,
         "precision": lm.precision,
         "examples": digest([[example.prompt_ids, example.answer_ids] for example in examples]),
         "lora": asdict(lora),
+        "answer_start": answer_start,
         **asdict(config),
     }
     del recipe["save_every"]  # when checkpoints are written does not bear on what is in them
@@ -73,6 +75,7 @@ def tune_lora(
         seed=config.seed,
         pad_id=lm.tokenizer.pad_id or 0,
         device=lm.network.device,
+        answer_start=answer_start,
     )
     with fresh_adapter(lm.network, _NAME, lora, config.seed), adapter_routing(lm.network).using(_NAME):
         result = train(lm.network, answer_loss, data, config, folder, reporter, recipe=recipe, task="tune")
@@ -84,10 +87,13 @@ def tune_lora(
 def answer_loss(network: nn.Module, batch: Batch) -> Tensor:
     """Summed cross-entropy of the answers of a batch.
 
-    Padding stands on the right, where a causal decoder never looks: no mask is needed, and attention keeps its fastest
-    path. Nothing follows a last token, so that it needs no hidden state.
+    Padding stands on the right, where a causal decoder never looks: only an encoder needs its mask, and attention keeps
+    its fastest path. Nothing follows a last token, so that it needs no hidden state.
     """
     assert isinstance(network, Transformer)
+    if batch.decoder_input_ids is not None:
+        hidden_states = network(batch.input_ids, batch.attention_mask, decoder_input_ids=batch.decoder_input_ids)
+        return labelled_cross_entropy(hidden_states, batch.labels, network.logits, network.parameters())
     ids, labels = batch.input_ids[:, :-1], batch.labels
     prefix = shared_prefix(batch.input_ids, labels)
     hidden_states = hidden_states_after(network, ids, prefix) if prefix else network(ids)

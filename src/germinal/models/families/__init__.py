@@ -76,7 +76,10 @@ def for_gguf(architecture: str) -> Family:
     Raises:
         UnsupportedError: no family has this architecture.
     """
-    known = {name: family for family in FAMILIES.values() for name in family.gguf_architectures}
+    known: dict[str, Family] = {}
+    for family in FAMILIES.values():
+        if family.gguf is not None:
+            known.setdefault(family.gguf.architecture, family)
     if architecture not in known:
         raise UnsupportedError(f"unknown GGUF architecture '{architecture}'.", hint=nearest(architecture, list(known)))
     return known[architecture]

@@ -9,6 +9,7 @@ from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
 from germinal.models.families.encoder_heads import architecture_of, head_of
 from germinal.models.families.family import Family
+from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, Metadata, Tensors, tensor_rules
 from germinal.models.families.published import (
     activation,
     also_without,
@@ -138,6 +139,47 @@ def encoder_rules(prefix: str) -> list[WeightRule]:
     ]
 
 
+_GGUF_NAMES = {
+    "embed_tokens": "token_embd",
+    "embed_token_types": "token_types",
+    "encoder.positions.table": "position_embd",
+    "encoder.embedding_norm": "token_embd_norm",
+    "head.dense": "cls",
+    "head.classifier": "cls.output",
+}
+_GGUF_LAYERS = {
+    **{f"self_attention.{part}_proj": f"attn_{part}" for part in "qkv"},
+    "self_attention.o_proj": "attn_output",
+    "attention_norm": "attn_output_norm",
+    "feed_forward.up_proj": "ffn_up",
+    "feed_forward.down_proj": "ffn_down",
+    "feed_forward_norm": "layer_output_norm",
+}
+
+
+def gguf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of a GGUF file, which has a place for a pooler and a classifier, but none for a masked-language head."""
+    return WeightRules(tensor_rules(_GGUF_NAMES, _GGUF_LAYERS, stacks={"encoder": "blk"}))
+
+
+def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+    classifier, types = tensors.get("cls.output.weight"), tensors.get("token_types.weight")
+    bare = "pooler" if "cls.weight" in tensors else None
+    return {
+        "num_token_types": 0 if types is None else types.shape[0],
+        "head": bare if classifier is None else "sequence-classification",
+        "num_labels": 0 if classifier is None else classifier.shape[0],
+    }
+
+
+GGUF = GgufFormat(
+    architecture="bert",
+    keys={**SIZES, **LAYER_NORM},
+    rules=gguf_rules,
+    derive=_values_from_gguf,
+    describe=lambda config: {"attention.causal": False},
+)
+
 FAMILY = Family(
     name="bert",
     paper="arXiv 1810.04805",
@@ -148,4 +190,5 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.WORDPIECE,
+    gguf=GGUF,
 )

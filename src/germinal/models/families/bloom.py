@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
+from germinal.models.families import llama
 from germinal.models.families.family import Family
+from germinal.models.families.gguf_format import (
+    GROUPED,
+    LAYER_NORM,
+    SIZES,
+    GgufFormat,
+    fused_attention,
+    tensor_rules,
+    tied,
+)
 from germinal.models.families.published import also_without, layer_rules, refuse, required
-from germinal.models.weight_rules import Deinterleave, WeightRule, WeightRules
+from germinal.models.weight_rules import Deinterleave, Split, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
     "stacks": "decoder",
@@ -33,7 +43,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     hidden_size = hf.get("hidden_size") or required(hf, "n_embed")
     heads = hf.get("num_attention_heads") or required(hf, "n_head")
     return TransformerConfig(
-        **DEFAULTS,
+        **{**DEFAULTS, "tie_embeddings": hf.get("tie_word_embeddings", True)},
         vocab_size=required(hf, "vocab_size"),
         hidden_size=hidden_size,
         intermediate_size=4 * hidden_size,
@@ -57,7 +67,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "seq_length": config.max_position_embeddings,
         "layer_norm_epsilon": config.norm_eps,
         "apply_residual_connection_post_layernorm": False,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
@@ -81,6 +91,13 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     return WeightRules([*also_without("transformer.", rules), WeightRule("lm_head.weight", "lm_head.weight")])
 
 
+def gguf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of a GGUF file, where the heads' queries stand together, then their keys, then their values."""
+    names = {**llama.GGUF_NAMES, "decoder.embedding_norm": "token_embd_norm"}
+    fused = [WeightRule(theirs, ours, Split(3)) for theirs, ours in fused_attention()]
+    return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])
+
+
 FAMILY = Family(
     name="bloom",
     paper="arXiv 2211.05100",
@@ -90,4 +107,5 @@ FAMILY = Family(
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
+    gguf=GgufFormat(architecture="bloom", keys={**SIZES, **GROUPED, **LAYER_NORM}, rules=gguf_rules, derive=tied),
 )

@@ -94,4 +94,5 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.WORDPIECE,
+    gguf=bert.GGUF,
 )

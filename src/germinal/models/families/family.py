@@ -8,8 +8,9 @@ from typing import Any
 
 from torch import Tensor
 
-from germinal.errors import SettingError, nearest
+from germinal.errors import SettingError, UnsupportedError, nearest
 from germinal.models.config import TransformerConfig
+from germinal.models.families.gguf_format import GgufFormat
 from germinal.models.weight_rules import WeightRules
 from germinal.text.tokenizer_layout import TokenizerLayout
 
@@ -29,9 +30,8 @@ class Family:
         hf_rules: Weight names of the Hugging Face layout.
         tokenizer: How texts become tokens in folders older than tokenizer.json; None where there are none.
         ties_by_weights: Whether the weights, and not config.json, say that the output matrix is the embedding.
-        gguf_architectures: GGUF `general.architecture` names.
-        config_from_gguf: GGUF metadata and tensors (a few families store a part of the config as a tensor) -> config.
-        gguf_rules: Weight names of the GGUF layout.
+        gguf: How its models stand in GGUF files; None where that is not known. Of several families with one GGUF
+            architecture the first reads it.
     """
 
     name: str
@@ -44,9 +44,7 @@ class Family:
     hf_rules: Callable[[TransformerConfig], WeightRules]
     tokenizer: TokenizerLayout | None = None
     ties_by_weights: bool = False
-    gguf_architectures: tuple[str, ...] = ()
-    config_from_gguf: Callable[[Mapping[str, Any], Mapping[str, Tensor]], TransformerConfig] | None = None
-    gguf_rules: Callable[[TransformerConfig], WeightRules] | None = None
+    gguf: GgufFormat | None = None
 
     def config(self, **values: Any) -> TransformerConfig:
         """A config of this family: `values` over its defaults. Heads are as many for keys as for queries, and share the
@@ -68,6 +66,17 @@ class Family:
             what = f"{filled['num_heads']} heads do not share a width of {filled['hidden_size']} evenly."
             raise SettingError(what, where="config.num_heads", hint="Give head_dim as well.")
         return TransformerConfig(**filled)
+
+    def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TransformerConfig:
+        """Metadata and tensors of a GGUF file (a few families store a part of the config as a tensor) -> config.
+
+        Raises:
+            CheckpointError: a key is missing.
+            UnsupportedError: the file says something of the model that is not handled, or the family has no GGUF form.
+        """
+        if self.gguf is None:
+            raise UnsupportedError(f"family '{self.name}' is not read from GGUF.")
+        return self.config(**self.gguf.values(metadata, tensors))
 
 
 _FOLLOWING = ("num_kv_heads", "head_dim")

@@ -8,10 +8,18 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family, root_of_width
+from germinal.models.families.gguf_format import (
+    GgufFormat,
+    Metadata,
+    Tensors,
+    rotary_decoder,
+    scaling_metadata,
+    tensor_rules,
+)
 from germinal.models.families.published import activation, published_activation, published_rope, refuse, rope
-from germinal.models.families.qwen3 import HEAD_NORMS
+from germinal.models.families.qwen3 import GGUF_HEAD_NORMS, HEAD_NORMS
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
-from germinal.models.weight_rules import WeightRules
+from germinal.models.weight_rules import Shift, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
     **llama.DEFAULTS,
@@ -82,6 +90,42 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     return llama.named(_NAMES)
 
 
+def gguf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of a GGUF file, where the norms' factors stand whole."""
+    names = {
+        **llama.GGUF_LAYERS,
+        **GGUF_HEAD_NORMS,
+        "attention_output_norm": "post_attention_norm",
+        "feed_forward_output_norm": "post_ffw_norm",
+    }
+    norms = {theirs: Shift(1.0) for theirs in names.values() if theirs.endswith("norm")}
+    whole = WeightRule("output_norm.weight", "decoder.final_norm.weight", Shift(1.0))
+    return WeightRules([whole, *tensor_rules(llama.GGUF_NAMES, names, norms)])
+
+
+def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+    """Of each six layers the last sees all, unless a list says which are windowed; the largest model scales apart."""
+    found = rotary_decoder(values, metadata, tensors)
+    if window := metadata.get("attention.sliding_window"):
+        pattern = metadata.get("attention.sliding_window_pattern", 6)
+        if isinstance(pattern, int):
+            pattern = [layer % pattern < pattern - 1 for layer in range(values["num_layers"])]
+        found |= {"window": window, "windowed_layers": tuple(map(bool, pattern))}
+    if values["num_layers"] == 62:
+        found["attention_scale"] = (values["hidden_size"] // values["num_heads"]) ** -0.5
+    return found
+
+
+def _describe(config: TransformerConfig) -> dict[str, Any]:
+    windowed = [config.is_windowed(layer) for layer in range(config.num_layers)]
+    if not any(windowed):
+        return scaling_metadata(config)
+    said: dict[str, Any] = {"attention.sliding_window": config.window}
+    if windowed != [layer % 6 < 5 for layer in range(config.num_layers)]:
+        said["attention.sliding_window_pattern"] = windowed
+    return said | scaling_metadata(config)
+
+
 FAMILY = Family(
     name="gemma3",
     paper="arXiv 2503.19786",
@@ -92,4 +136,11 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.PIECES_AFTER_BOS,
+    gguf=GgufFormat(
+        architecture="gemma3",
+        keys={**llama.GGUF_KEYS, "rope.freq_base_swa": "windowed_rope_theta"},
+        rules=gguf_rules,
+        derive=_values_from_gguf,
+        describe=_describe,
+    ),
 )

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import tokenizers
+from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
+from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, fused_attention, tensor_rules, tied
 from germinal.models.families.published import (
     activation,
     also_without,
@@ -39,7 +40,11 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     hidden_size, heads = required(hf, "n_embd"), required(hf, "n_head")
     scaled = hf.get("scale_attn_weights", True)
     return TransformerConfig(
-        **{**DEFAULTS, "activation": activation(hf.get("activation_function", "gelu_new"))},
+        **{
+            **DEFAULTS,
+            "activation": activation(hf.get("activation_function", "gelu_new")),
+            "tie_embeddings": hf.get("tie_word_embeddings", True),
+        },
         vocab_size=required(hf, "vocab_size"),
         hidden_size=hidden_size,
         intermediate_size=hf.get("n_inner") or 4 * hidden_size,
@@ -66,7 +71,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "activation_function": published_activation(config.activation),
         "layer_norm_epsilon": config.norm_eps,
         "scale_attn_weights": config.attention_scale is None,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
@@ -95,6 +100,13 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     return WeightRules([*also_without("transformer.", rules), tied], ignored=(*buffers, "h.{i}.attn.masked_bias"))
 
 
+def gguf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of a GGUF file, whose projections are [O, I] as ours."""
+    names = {**llama.GGUF_NAMES, "decoder.positions.table": "position_embd"}
+    fused = [WeightRule(theirs, ours, Split(3)) for theirs, ours in fused_attention()]
+    return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])
+
+
 FAMILY = Family(
     name="gpt2",
     paper="Radford et al. 2019",
@@ -105,4 +117,5 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.BYTE_LEVEL,
+    gguf=GgufFormat(architecture="gpt2", keys={**SIZES, **LAYER_NORM}, rules=gguf_rules, derive=tied),
 )

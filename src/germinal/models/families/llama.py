@@ -8,11 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from germinal.errors import CheckpointError, UnsupportedError
+from germinal.errors import UnsupportedError
 from germinal.layers.positions import RopeScaling, rotary_frequencies
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
+from germinal.models.families.gguf_format import (
+    GROUPED,
+    HEAD_WIDTHS,
+    RMS_NORM,
+    ROTARY,
+    SIZES,
+    GgufFormat,
+    Metadata,
+    Tensors,
+    rotary_decoder,
+    scaling_metadata,
+    tensor_rules,
+)
 from germinal.models.families.published import (
     activation,
     layer_rules,
@@ -45,7 +58,8 @@ HF_NAMES = {
     "feed_forward.down_proj": "mlp.down_proj",
 }
 
-_GGUF_NAMES = {
+GGUF_NAMES = {"embed_tokens": "token_embd", "decoder.final_norm": "output_norm", "lm_head": "output"}
+GGUF_LAYERS = {
     "attention_norm": "attn_norm",
     "self_attention.q_proj": "attn_q",
     "self_attention.k_proj": "attn_k",
@@ -136,76 +150,56 @@ def named(names: Mapping[str, str]) -> WeightRules:
     return WeightRules(rules, ignored=("model.layers.{i}.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"))
 
 
-def config_from_gguf(metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TransformerConfig:
-    """Metadata of a GGUF file whose `general.architecture` is "llama"."""
-
-    def value(key: str, default: Any = None) -> Any:
-        found = metadata.get(f"llama.{key}", default)
-        if found is None:
-            raise CheckpointError(f"has no 'llama.{key}' in its metadata.", hint="The file is not a complete LLaMA.")
-        return found
-
-    if metadata.get("llama.expert_count"):
-        raise UnsupportedError("mixture-of-experts models cannot be loaded yet.", where="llama.expert_count")
-    heads, hidden_size = value("attention.head_count"), value("embedding_length")
-    head_dim = (
-        metadata.get("llama.attention.key_length") or metadata.get("llama.rope.dimension_count") or hidden_size // heads
-    )
-    theta = float(metadata.get("llama.rope.freq_base", 10_000.0))
-    return TransformerConfig(
-        **DEFAULTS,
-        vocab_size=tensors["token_embd.weight"].shape[0],
-        hidden_size=hidden_size,
-        intermediate_size=value("feed_forward_length"),
-        num_layers=value("block_count"),
-        num_heads=heads,
-        num_kv_heads=metadata.get("llama.attention.head_count_kv", heads),
-        head_dim=head_dim,
-        max_position_embeddings=value("context_length"),
-        norm_eps=value("attention.layer_norm_rms_epsilon"),
-        rope_theta=theta,
-        rope_scaling=_scaling_from_gguf(metadata, tensors, head_dim, theta),
-        attention_bias="blk.0.attn_q.bias" in tensors,
-        attention_output_bias="blk.0.attn_output.bias" in tensors,
-        feed_forward_bias="blk.0.ffn_up.bias" in tensors,
-        tie_embeddings="output.weight" not in tensors,
-    )
-
-
 def gguf_rules(config: TransformerConfig) -> WeightRules:
     """Names of a GGUF file; rotary pairs lie side by side there."""
-    rules = [
-        WeightRule("token_embd.weight", "embed_tokens.weight"),
-        WeightRule("output_norm.weight", "decoder.final_norm.weight"),
-        WeightRule("output.weight", "lm_head.weight"),
-    ]
     permuted = {"attn_q": PermuteRotary(config.num_heads), "attn_k": PermuteRotary(config.num_kv_heads)}
-    for ours, theirs in _GGUF_NAMES.items():
-        transform = permuted.get(theirs, Transform())
-        for kind in ("weight", "bias"):
-            rules.append(WeightRule(f"blk.{{i}}.{theirs}.{kind}", f"decoder.layers.{{i}}.{ours}.{kind}", transform))
-    return WeightRules(rules, ignored=("rope_freqs.weight",))
+    return gguf_named(GGUF_LAYERS, permuted)
 
 
-def _scaling_from_gguf(
-    metadata: Mapping[str, Any], tensors: Mapping[str, Tensor], head_dim: int, theta: float
-) -> RopeScaling | None:
-    kind = metadata.get("llama.rope.scaling.type", "none")
-    if kind == "linear":
-        return RopeScaling("linear", float(metadata["llama.rope.scaling.factor"]))
-    if kind != "none":
-        raise UnsupportedError(f"rope scaling '{kind}' is not supported.", hint="Known: none, linear, llama3.")
-    if "rope_freqs.weight" not in tensors:
-        return None
-    # The converter stores what each frequency is divided by, not the four numbers behind it: those that Llama 3.x was
-    # released with are tried, and must give the stored divisors back.
-    divisors = tensors["rope_freqs.weight"].float()
+def gguf_named(layers: Mapping[str, str], transforms: Mapping[str, Transform] | None = None) -> WeightRules:
+    """The rules of a decoder whose layers' modules are called `layers`: ours -> theirs."""
+    return WeightRules(tensor_rules(GGUF_NAMES, layers, transforms), ignored=("rope_freqs.weight",))
+
+
+def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+    found = rotary_decoder(values, metadata, tensors)
+    if found["rope_scaling"] is None and "rope_freqs.weight" in tensors:
+        head_dim = values.get("head_dim") or values["hidden_size"] // values["num_heads"]
+        theta = values.get("rope_theta", 10_000.0)
+        found["rope_scaling"] = _scaling_of(tensors["rope_freqs.weight"].float(), head_dim, theta)
+    found["attention_output_bias"] = "blk.0.attn_output.bias" in tensors
+    found["feed_forward_bias"] = "blk.0.ffn_up.bias" in tensors
+    return found
+
+
+def _scaling_of(divisors: Tensor, head_dim: int, theta: float) -> RopeScaling:
+    # Files store what each frequency is divided by, not the four numbers behind it: those that Llama 3.x was released
+    # with are tried, and must give the stored divisors back.
     scaling = RopeScaling("llama3", float(divisors.max()))
-    expected = rotary_frequencies(head_dim, theta) / rotary_frequencies(head_dim, theta, scaling)
-    if not torch.allclose(divisors, expected, rtol=1e-4):
+    if not torch.allclose(divisors, _divisors(head_dim, theta, scaling), rtol=1e-4):
         raise UnsupportedError("holds rotary divisors that are not Llama 3's.", where="rope_freqs.weight")
     return scaling
 
+
+def _divisors(head_dim: int, theta: float, scaling: RopeScaling) -> Tensor:
+    return rotary_frequencies(head_dim, theta) / rotary_frequencies(head_dim, theta, scaling)
+
+
+def _extra_tensors(config: TransformerConfig) -> dict[str, Tensor]:
+    if config.rope_scaling is None or config.rope_scaling.kind != "llama3":
+        return {}
+    return {"rope_freqs.weight": _divisors(config.head_dim, config.rope_theta, config.rope_scaling)}
+
+
+GGUF_KEYS = {**SIZES, **GROUPED, **HEAD_WIDTHS, **ROTARY, **RMS_NORM}
+GGUF = GgufFormat(
+    architecture="llama",
+    keys=GGUF_KEYS,
+    rules=gguf_rules,
+    derive=_values_from_gguf,
+    describe=scaling_metadata,
+    extra_tensors=_extra_tensors,
+)
 
 FAMILY = Family(
     name="llama",
@@ -217,7 +211,5 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.PIECES_AFTER_START,
-    gguf_architectures=("llama",),
-    config_from_gguf=config_from_gguf,
-    gguf_rules=gguf_rules,
+    gguf=GGUF,
 )

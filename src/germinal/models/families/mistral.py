@@ -36,4 +36,5 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=llama.hf_rules,
     tokenizer=tokenizers.PIECES_AFTER_START,
+    gguf=llama.GGUF,  # which knows no window: a model with one is refused
 )

@@ -8,7 +8,16 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
+from germinal.models.families.gguf_format import (
+    GROUPED,
+    RMS_NORM,
+    SIZES,
+    GgufFormat,
+    rotary_decoder,
+    scaling_metadata,
+)
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
+from germinal.models.weight_rules import WeightRules
 
 DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "attention_bias": True}
 
@@ -28,6 +37,11 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def gguf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of a GGUF file, whose rotary pairs are halves as ours."""
+    return llama.gguf_named(llama.GGUF_LAYERS)
+
+
 FAMILY = Family(
     name="qwen2",
     paper="arXiv 2407.10671",
@@ -38,4 +52,11 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=llama.hf_rules,
     tokenizer=tokenizers.BYTE_LEVEL_UNICODE,
+    gguf=GgufFormat(
+        architecture="qwen2",
+        keys={**SIZES, **GROUPED, **RMS_NORM, "rope.freq_base": "rope_theta"},
+        rules=gguf_rules,
+        derive=rotary_decoder,
+        describe=scaling_metadata,
+    ),
 )

@@ -8,11 +8,13 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
+from germinal.models.families.gguf_format import GgufFormat, rotary_decoder, scaling_metadata
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
 from germinal.models.weight_rules import WeightRules
 
 DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "head_norm": True}
 HEAD_NORMS = {"self_attention.q_norm": "self_attn.q_norm", "self_attention.k_norm": "self_attn.k_norm"}
+GGUF_HEAD_NORMS = {"self_attention.q_norm": "attn_q_norm", "self_attention.k_norm": "attn_k_norm"}
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
@@ -38,6 +40,11 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     return llama.named({**llama.HF_NAMES, **HEAD_NORMS})
 
 
+def gguf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of a GGUF file, whose rotary pairs are halves as ours."""
+    return llama.gguf_named({**llama.GGUF_LAYERS, **GGUF_HEAD_NORMS})
+
+
 FAMILY = Family(
     name="qwen3",
     paper="arXiv 2505.09388",
@@ -48,4 +55,11 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.BYTE_LEVEL_UNICODE,
+    gguf=GgufFormat(
+        architecture="qwen3",
+        keys=llama.GGUF_KEYS,
+        rules=gguf_rules,
+        derive=rotary_decoder,
+        describe=scaling_metadata,
+    ),
 )

@@ -8,6 +8,16 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
+from germinal.models.families.gguf_format import (
+    HEAD_WIDTHS,
+    RMS_NORM,
+    SIZES,
+    GgufFormat,
+    Metadata,
+    Tensors,
+    tensor_rules,
+    tied,
+)
 from germinal.models.families.published import activation, published_activation, required
 from germinal.models.weight_rules import WeightRule, WeightRules
 
@@ -108,6 +118,51 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     return WeightRules(rules, ignored=(*copies, unused))
 
 
+_GGUF_LAYERS = {
+    "attention_norm": "attn_norm",
+    **{f"self_attention.{part}_proj": f"attn_{part}" for part in "qkvo"},
+    "cross_attention_norm": "cross_attn_norm",
+    **{f"cross_attention.{part}_proj": f"cross_attn_{part}" for part in "qkvo"},
+    "feed_forward_norm": "ffn_norm",
+    **{f"feed_forward.{part}_proj": f"ffn_{part}" for part in ("gate", "up", "down")},
+}
+
+
+def gguf_rules(config: TransformerConfig) -> WeightRules:
+    """Names of a GGUF file; the bias table stands in layer 0."""
+    names = {"embed_tokens": "token_embd", "lm_head": "output"}
+    stacks = {"encoder": "enc", "decoder": "dec"}
+    for ours, theirs in stacks.items():
+        names |= {
+            f"{ours}.final_norm": f"{theirs}.output_norm",
+            f"{ours}.positions.table": f"{theirs}.blk.0.attn_rel_b",
+        }
+    blocks = {ours: f"{theirs}.blk" for ours, theirs in stacks.items()}
+    unused = ("dec.blk.{i}.cross_attn_rel_b.weight",)
+    return WeightRules(tensor_rules(names, _GGUF_LAYERS, stacks=blocks), ignored=unused)
+
+
+def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+    """A gate tells 1.1 from 1.0; a tied output matrix, whose logits are scaled, tells 1.0."""
+    gated = "enc.blk.0.ffn_gate.weight" in tensors
+    found = tied(values, metadata, tensors)
+    return {
+        **found,
+        "num_layers": metadata.get("decoder_block_count") or values["num_encoder_layers"],
+        "gated": gated,
+        "activation": "gelu_tanh" if gated else "relu",
+        "logit_scale": values["hidden_size"] ** -0.5 if found["tie_embeddings"] else 1.0,
+    }
+
+
+def _describe(config: TransformerConfig) -> dict[str, Any]:
+    return {
+        "block_count": config.encoder_layers,
+        "decoder_block_count": config.num_layers,
+        "attention.layer_norm_epsilon": config.norm_eps,
+    }
+
+
 FAMILY = Family(
     name="t5",
     paper="arXiv 1910.10683",
@@ -118,5 +173,18 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,
     tokenizer=tokenizers.PIECES_WITH_SENTINELS,
+    gguf=GgufFormat(
+        architecture="t5",
+        keys={
+            **SIZES,
+            "block_count": "num_encoder_layers",
+            **HEAD_WIDTHS,
+            **RMS_NORM,
+            "attention.relative_buckets_count": "num_buckets",
+        },
+        rules=gguf_rules,
+        derive=_values_from_gguf,
+        describe=_describe,
+    ),
     ties_by_weights=True,
 )

@@ -1,0 +1,185 @@
+"""A family's place in GGUF as data: metadata keys and tensor names, one table for reading and writing.
+
+What the table cannot say is found out by reading back: a config whose metadata give another config is not written.
+Names and keys are those of ggml's docs/gguf.md and the gguf package; what a program makes of an architecture beyond
+them (its activation, its scale of the scores) is what the family's defaults say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+from germinal.errors import CheckpointError, UnsupportedError
+from germinal.layers.positions import RopeScaling
+from germinal.models.config import TransformerConfig
+from germinal.models.weight_rules import Transform, WeightRule, WeightRules
+
+Metadata = Mapping[str, Any]
+Tensors = Mapping[str, Tensor]
+
+SIZES = {
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "block_count": "num_layers",
+    "attention.head_count": "num_heads",
+}
+LAYER_NORM = {"attention.layer_norm_epsilon": "norm_eps"}
+RMS_NORM = {"attention.layer_norm_rms_epsilon": "norm_eps"}
+GROUPED = {"attention.head_count_kv": "num_kv_heads"}
+HEAD_WIDTHS = {"attention.key_length": "head_dim", "attention.value_length": "head_dim"}
+ROTARY = {"rope.dimension_count": "head_dim", "rope.freq_base": "rope_theta"}
+
+_LEFT_OUT = frozenset(
+    {
+        *GROUPED,
+        *HEAD_WIDTHS,
+        *ROTARY,
+        "decoder_block_count",
+        "attention.relative_buckets_count",
+        "rope.freq_base_swa",
+    }
+)
+"""Keys that older files leave out; the value then follows from the others or is the family's default."""
+_FLOATS = frozenset({"norm_eps", "rope_theta", "windowed_rope_theta"})
+
+
+def _nothing(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+    return {}
+
+
+def _nothing_more(config: TransformerConfig) -> dict[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GgufFormat:
+    """How the models of a family stand in a GGUF file.
+
+    Attributes:
+        architecture: `general.architecture`, which begins every key of `keys`.
+        keys: Metadata key -> config value. Several keys may hold the same value.
+        rules: Tensor names.
+        derive: Config values that follow from several keys or from tensors; given the values of `keys`, the metadata
+            without the architecture's name, and the tensors (values of small ones, shapes of all).
+        describe: The inverse: metadata, without the architecture's name, beyond `keys`.
+        extra_tensors: Tensors that hold a part of the config.
+        float32: Tensors that programs expect in float32 though they have two dimensions.
+    """
+
+    architecture: str
+    keys: Mapping[str, str]
+    rules: Callable[[TransformerConfig], WeightRules]
+    derive: Callable[[Metadata, Metadata, Tensors], dict[str, Any]] = _nothing
+    describe: Callable[[TransformerConfig], dict[str, Any]] = _nothing_more
+    extra_tensors: Callable[[TransformerConfig], dict[str, Tensor]] = _nothing_more
+    float32: frozenset[str] = field(default=frozenset({"position_embd.weight", "token_types.weight"}))
+
+    def values(self, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+        """The config values that a file gives.
+
+        Raises:
+            CheckpointError: a key or the embedding is missing, or two keys contradict each other.
+            UnsupportedError: a kind of model that is not handled.
+        """
+        prefix = f"{self.architecture}."
+        own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+        if own.get("expert_count"):
+            raise UnsupportedError("mixture-of-experts models cannot be loaded yet.", where=f"{prefix}expert_count")
+        if "token_embd.weight" not in tensors:
+            raise CheckpointError("has no tensor 'token_embd.weight'.", hint="The file is not a complete model.")
+        values: dict[str, Any] = {"vocab_size": tensors["token_embd.weight"].shape[0]}
+        for key, name in self.keys.items():
+            if own.get(key) is None:
+                if key in _LEFT_OUT:
+                    continue
+                raise CheckpointError(
+                    f"has no '{prefix}{key}' in its metadata.", hint="The file is not a complete model."
+                )
+            value = float(own[key]) if name in _FLOATS else own[key]
+            if values.setdefault(name, value) != value:
+                what = f"{key} is {value}, where {name} is {values[name]}, which is not supported."
+                raise UnsupportedError(what, where=f"{prefix}{key}")
+        return values | self.derive(values, own, tensors)
+
+    def metadata(self, config: TransformerConfig) -> dict[str, Any]:
+        """The metadata that say a config: int for uint32, float for float32, bool, str, and lists of these."""
+        found = {key: getattr(config, name) for key, name in self.keys.items()}
+        found |= self.describe(config)
+        return {f"{self.architecture}.{key}": value for key, value in found.items() if value is not None}
+
+
+def tied(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+    """The output matrix is the embedding where there is none of its own."""
+    return {"tie_embeddings": "output.weight" not in tensors}
+
+
+def rotary_decoder(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
+    """What tensors and several keys together say of a decoder with rotary positions."""
+    return {
+        **tied(values, metadata, tensors),
+        "rope_scaling": linear_scaling(metadata),
+        "attention_bias": "blk.0.attn_q.bias" in tensors,
+    }
+
+
+def linear_scaling(metadata: Metadata) -> RopeScaling | None:
+    """The scaling of rotary positions that the metadata, without the architecture's name, ask for.
+
+    Raises:
+        UnsupportedError: a kind that is not handled.
+    """
+    kind = metadata.get("rope.scaling.type", "none")
+    if kind == "linear":
+        return RopeScaling("linear", float(metadata["rope.scaling.factor"]))
+    if kind != "none":
+        raise UnsupportedError(f"rope scaling '{kind}' is not supported.", hint="Known: none, linear, llama3.")
+    return None
+
+
+def scaling_metadata(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `linear_scaling`; other kinds are told by a tensor, or not at all."""
+    if config.rope_scaling is None or config.rope_scaling.kind != "linear":
+        return {}
+    return {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scaling.factor}
+
+
+def tensor_rules(
+    names: Mapping[str, str],
+    layers: Mapping[str, str],
+    transforms: Mapping[str, Transform] | None = None,
+    stacks: Mapping[str, str] | None = None,
+) -> list[WeightRule]:
+    """A rule for weight and bias of each module.
+
+    Args:
+        names: Our modules outside the layers -> theirs.
+        layers: Our modules in a layer -> theirs.
+        transforms: For those of their modules in a layer that have one.
+        stacks: Our stack -> what their layers' names begin with.
+    """
+    rules = [
+        WeightRule(f"{theirs}.{kind}", f"{ours}.{kind}")
+        for ours, theirs in names.items()
+        for kind in ("weight", "bias")
+    ]
+    for stack, prefix in (stacks or {"decoder": "blk"}).items():
+        for ours, theirs in layers.items():
+            transform = (transforms or {}).get(theirs, Transform())
+            for kind in ("weight", "bias"):
+                name = f"{stack}.layers.{{i}}.{ours}.{kind}"
+                rules.append(WeightRule(f"{prefix}.{{i}}.{theirs}.{kind}", name, transform))
+    return rules
+
+
+def fused_attention() -> list[tuple[str, tuple[str, str, str]]]:
+    """The fused projection of a layer, weight and bias: their name and our three."""
+    parts = [f"decoder.layers.{{i}}.self_attention.{part}_proj" for part in "qkv"]
+    return [
+        (f"blk.{{i}}.attn_qkv.{kind}", (f"{parts[0]}.{kind}", f"{parts[1]}.{kind}", f"{parts[2]}.{kind}"))
+        for kind in ("weight", "bias")
+    ]
