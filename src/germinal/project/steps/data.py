@@ -62,15 +62,16 @@ class DataStep(Step):
         return {"file": file_digest(path), "format": path.suffix.lower()}
 
     def run(self, context: StepContext) -> StepResult:
+        closed = self.answers == "labels"
         dataset = read_dataset(
             context.folder / self.path,
             input=self.input,
             target=self.target,
             group=self.group,
             duplicates=self.duplicates,
+            closed=closed,
         )
         whole = split(dataset.rows, dev=self.dev, test=self.test)
-        closed = self.answers == "labels"
         if closed:
             check_labels(whole)
         labels = list(whole.labels) if closed else []
