@@ -79,7 +79,7 @@ class LanguageModelPredictor:
         self.rule: Rule = rule
         self.examples = tuple(examples)
         self.priors = None if priors is None else dict(priors)
-        self.window = window or ContextWindow(lm.config.max_position_embeddings)
+        self.window = window or ContextWindow(lm.config.max_position_embeddings, two_stacks=lm.two_stacks)
         self.generation = generation or self._greedy()
         self.adapter = adapter
         self.adapter_name = None if adapter is None else _loaded(lm, adapter)
@@ -252,8 +252,6 @@ class LanguageModelPredictor:
 
     def _fit(self, input: str, where: str = "input") -> FittedPrompt:
         answer = max([self.generation.max_new_tokens, *(len(ids) for ids in self.continuation_ids.values())])
-        if self.lm.two_stacks:
-            answer = 0  # the encoder's window holds the prompt alone
         try:
             return self.window.fit(
                 self.prompt,

@@ -43,8 +43,7 @@ class Plan:
     """Everything that a run will do.
 
     Attributes:
-        detectable_difference: The difference in the share of right answers that dev can tell; None where the data is
-            not yet read, no difference can be told, or the deciding metric of texts is no such share.
+        detectable_difference: What dev can tell, as `Wiring.detectable`, or None where the data is not yet read.
         estimates: By trial; trials of models that are not here yet have none.
     """
 

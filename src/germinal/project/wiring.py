@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
+from germinal.evaluation.metric import mean
 from germinal.evaluation.metrics import METRICS
-from germinal.evaluation.power import detectable_difference
+from germinal.evaluation.power import detectable_difference, detectable_mean_difference
 from germinal.ledger.records import StepRecord
 from germinal.predictors.language_model_predictor import WANTED, Want
 from germinal.project.config import ProjectConfig
@@ -110,13 +111,15 @@ class Wiring:
         return tested
 
     def detectable(self, rows: int) -> float | None:
-        """The difference in the share of right answers that so many rows can tell; of other metrics nothing is known.
+        """The difference that so many rows can tell, or None where none can be told or nothing is known.
 
-        Labels are right or wrong whatever the metric that decides; texts only where it says so.
+        Of labels, which are right or wrong whatever the metric that decides, it is the difference in accuracy; of texts
+        that in the deciding metric, if it is a share of right answers or a mean over rows.
         """
-        if self.answers == "text" and not METRICS[self.config.scope.metrics[0]].is_proportion:
-            return None
-        return detectable_difference(rows, comparisons=max(1, len(self.comparisons))).difference
+        metric, comparisons = METRICS[self.config.scope.metrics[0]], max(1, len(self.comparisons))
+        if self.answers == "labels" or metric.is_proportion:
+            return detectable_difference(rows, comparisons=comparisons).difference
+        return detectable_mean_difference(rows, comparisons=comparisons) if metric.reduce is mean else None
 
     def clock(self, trial: Trial) -> ClockStep:
         """The step that says how long one answer of a trial takes."""

@@ -138,13 +138,15 @@ def choice(board: Leaderboard) -> str | None:
 
 
 def detectable(board: Leaderboard) -> str:
-    """What difference dev can show; nothing where the deciding metric of texts is no share of right answers."""
-    if board.answers == "text" and not METRICS[board.primary].is_proportion:
-        return ""
+    """What difference dev can show; nothing where that is not known of the metric that decides."""
     what = "accuracy" if board.answers == "labels" else board.primary
+    is_share = board.answers == "labels" or METRICS[what].is_proportion
+    if board.detectable_difference is None and not is_share:
+        return ""
     if board.detectable_difference is None:
         return f"Dev is too small to show a difference in {what} reliably."
-    return f"Dev can show differences in {what} of about {board.detectable_difference:.3f} and more."
+    assumed = "" if is_share else ", if candidates differ by some 0.2 on single examples"
+    return f"Dev can show differences in {what} of about {board.detectable_difference:.3f} and more{assumed}."
 
 
 def cut(number: int, total: int) -> str:

@@ -158,7 +158,9 @@ def make_predictor(
         rule or ("generate" if labels is None else "likelihood"),
         examples=[Example(text, target if labels is None else labels.words[target]) for text, target in pairs],
         priors=priors,
-        window=ContextWindow(lm.config.max_position_embeddings, settings.overflow, settings.truncate_side),
+        window=ContextWindow(
+            lm.config.max_position_embeddings, settings.overflow, settings.truncate_side, two_stacks=lm.two_stacks
+        ),
         adapter=adapter,
     )
     if generation:
