@@ -43,13 +43,15 @@ class TaskDefaults:
         answers: Whether answers are labels or texts.
         metrics: What is measured; the first decides.
         baselines: What a language model has to beat.
-        instruction: First line of the prompt that `germinal init` proposes.
-        answer: Its last line.
+        use_case: What `germinal init` proposes for it, of {an_input} and a {target}; of labels it says more than this.
+        instruction: First line of the prompt that it proposes, of texts.
+        answer: The last line.
     """
 
     answers: Answers
     metrics: tuple[str, ...]
     baselines: tuple[Baseline, ...]
+    use_case: str = ""
     instruction: str = ""
     answer: str = ""
 
@@ -61,19 +63,42 @@ class TaskDefaults:
 
 TASKS: Mapping[Task, TaskDefaults] = {
     "classification": TaskDefaults("labels", ("accuracy",), ("majority", "tfidf")),
-    # Of the first sentence much is known to be hard to beat; ROUGE-L of the texts as they are decides.
     "summarization": TaskDefaults(
-        "text", ("rougeL", "rouge1", "rouge2"), ("lead", "nearest"), "Summarize this text:", "Summary:"
+        "text",
+        ("rougeL", "rouge1", "rouge2"),
+        ("lead", "nearest"),
+        "Summarize {an_input}",
+        "Summarize this {input}:",
+        "Summary:",
     ),
-    # chrF goes with people's judgement better than BLEU, and on few rows far better (Kocmi et al. 2021).
-    "translation": TaskDefaults("text", ("chrf", "bleu"), ("copy", "nearest"), "Translate this text:", "Translation:"),
+    # chrF goes with people's judgement better than BLEU (Kocmi et al. 2021, arXiv 2107.10821).
+    "translation": TaskDefaults(
+        "text", ("chrf", "bleu"), ("copy", "nearest"), "Translate {an_input}", "Translate this {input}:", "Translation:"
+    ),
     "extraction": TaskDefaults(
-        "text", ("exact_match", "token_f1"), ("nearest", "copy"), "Extract what is asked for:", "Answer:"
+        "text",
+        ("exact_match", "token_f1"),
+        ("nearest", "copy"),
+        "Find the {target} in {an_input}",
+        "Find the {target} in this {input}:",
+        "{Target}:",
     ),
     "question-answering": TaskDefaults(
-        "text", ("token_f1", "exact_match"), ("nearest", "lead"), "Answer the question:", "Answer:"
+        "text",
+        ("token_f1", "exact_match"),
+        ("nearest", "lead"),
+        "Answer a question",
+        "Answer this question:",
+        "Answer:",
     ),
-    "generation": TaskDefaults("text", ("rougeL", "chrf"), ("nearest", "copy"), "Write what this asks for:", "Text:"),
+    "generation": TaskDefaults(
+        "text",
+        ("rougeL", "chrf"),
+        ("nearest", "copy"),
+        "Write the {target} for {an_input}",
+        "Write the {target} for this {input}:",
+        "{Target}:",
+    ),
 }
 """The tasks that a project can have."""
 
