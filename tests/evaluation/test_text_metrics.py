@@ -20,6 +20,7 @@ from germinal.evaluation.intervals import bootstrap, wilson
 from germinal.evaluation.label_metrics import LABEL_METRICS
 from germinal.evaluation.metrics import METRICS, libraries_of
 from germinal.evaluation.sample import Sample
+from germinal.evaluation.scripts import cautions
 from germinal.evaluation.selection import choose
 from germinal.evaluation.significance import mcnemar_exact, paired_permutation
 from germinal.evaluation.text_metrics import TEXT_METRICS
@@ -180,6 +181,25 @@ def test_settings_and_libraries_are_said() -> None:
     assert _settings("chrf").startswith("sacrebleu nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:")
     assert libraries_of(["accuracy", "f1_macro"]) == ("numpy", "scikit-learn", "scipy")
     assert libraries_of(["bleu", "rouge1", "chrf"])[3:] == ("rouge-score", "sacrebleu")
+
+
+@pytest.mark.parametrize(
+    ("references", "cautioned"),
+    [
+        (["The file is opened.", "Ouvre un fichier qui a été enregistré."], ""),
+        (["Το αρχείο ανοίγει.", "The file"], "rouge1, rougeL"),
+        (["文件已打开", "打开 the file"], "rouge1, rougeL and bleu"),
+        (["12 3.5", ""], ""),
+    ],
+)
+def test_metrics_that_do_not_see_a_script_say_so(references: list[str], cautioned: str) -> None:
+    metrics = ("rouge1", "rougeL", "bleu", "chrf", "exact_match")
+    said = [sentence.split(" counts ")[0] for sentence in cautions(metrics, references)]
+    assert " and ".join(said) == cautioned
+    # What is said is so: where the script is not seen, a right answer and a wrong one have the same figure.
+    if "rouge" in cautioned:
+        right, wrong = (METRICS["rouge1"].point(Sample((), (references[0],), (text,))) for text in (references[0], ""))
+        assert right == wrong == 0
 
 
 def _settings(name: str) -> str:

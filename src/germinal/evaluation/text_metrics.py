@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from germinal.evaluation.metric import FloatArray, Metric, by_sums, mean, with_count
+from germinal.evaluation.metric import FloatArray, Metric, by_sums, mean
 from germinal.evaluation.sample import Sample
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF
 
-_ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 _WORD_ORDER = 4  # of BLEU's n-grams
 _CHARACTER_ORDER = 6  # of chrF's
 _BETA = 2  # how much more recall counts than precision in chrF
@@ -59,29 +58,25 @@ def _of_pairs(of_pair: Callable[[str, str], tuple[float, ...]]) -> Callable[[Sam
 
 
 @cache
-def _rouge_scorer() -> RougeScorer:
+def _rouge_scorer(name: str) -> RougeScorer:
     from rouge_score.rouge_scorer import RougeScorer
 
-    return RougeScorer(list(_ROUGE))
+    return RougeScorer([name])
 
 
 @lru_cache(_PAIRS_KEPT)
-def _rouge_scores(target: str, said: str) -> tuple[float, ...]:
-    scores = _rouge_scorer().score(target, said)
-    return tuple(float(scores[name].fmeasure) for name in _ROUGE)
-
-
-_all_rouge = _of_pairs(_rouge_scores)
+def _rouge_score(name: str, target: str, said: str) -> float:
+    return float(_rouge_scorer(name).score(target, said)[name].fmeasure)
 
 
 def _rouge(name: str, title: str) -> Metric:
-    column = _ROUGE.index(name)
+    def of_pair(target: str, said: str) -> tuple[float, ...]:
+        return _rouge_score(name, target, said), 1.0
+
+    features = _of_pairs(of_pair)
 
     def point(sample: Sample) -> float:
-        return float(_all_rouge(sample)[:, column].mean())
-
-    def features(sample: Sample) -> FloatArray:
-        return with_count(_all_rouge(sample)[:, column])
+        return float(features(sample)[:, 0].mean())
 
     def settings() -> str:
         return f"rouge-score {version('rouge-score')}, mean F, default tokenizer, no stemmer"

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from germinal.errors import LedgerError, nearest
 from germinal.evaluation.metric import Answers
+from germinal.evaluation.scripts import cautions
 from germinal.ledger import (
     CandidateRecord,
     ChoiceRecord,
@@ -350,7 +351,16 @@ def _warnings(results: Results, ledger: Ledger) -> list[str]:
     keys = {trial.id: set(trial.steps.values()) for trial in results.trials}
     environments = {key: ledger.step(key).environment for key in sorted(set().union(*keys.values()))}
     by_trial = {trial: [environments[key] for key in found] for trial, found in keys.items()}
-    return warnings + mixed_environments(by_trial)
+    return warnings + _cautions(results, ledger) + mixed_environments(by_trial)
+
+
+def _cautions(results: Results, ledger: Ledger) -> list[str]:
+    """What the metrics do not see of the references, where these are texts."""
+    measured = next((trial.id for trial in results.trials if trial.figures.get("dev")), None)
+    if measured is None or answers_of(results) == "labels":
+        return []
+    references = (answer.target for answer in ledger.answers(measured, run_id=results.run.id))
+    return cautions([metric.name for metric in results.metrics], references)
 
 
 def mixed_environments(by_trial: Mapping[str, Iterable[Environment]]) -> list[str]:

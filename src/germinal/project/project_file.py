@@ -233,10 +233,15 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
     for metric in config.scope.metrics:
         if metric not in METRICS:
             raise refuse(("scope", "metrics"), f"there is no metric '{metric}'.", nearest(metric, list(METRICS)))
-    for metric in config.scope.success:
+    for metric, required in config.scope.success.items():
         if metric not in config.scope.metrics:
             what = f"'{metric}' is not among scope.metrics."
             raise refuse(("scope", "success", metric), what, nearest(metric, list(config.scope.metrics)))
+        low, high = METRICS[metric].bounds
+        if required < low or (high is not None and required > high):
+            upper = "" if high is None else f" to {high:g}"
+            what = f"expected a {METRICS[metric].title} that there can be, found {required:g}."
+            raise refuse(("scope", "success", metric), what, f"Its scale goes from {low:g}{upper}.")
     for path, what, hint in _misfits(config):
         raise refuse(path, what, hint)
 
