@@ -170,7 +170,14 @@ def propose(
     found_input = Guess(input) if input else guess_input(columns, found_target.name)
     chosen_input, chosen_target = _chosen(found_input, found_target, Path(data))
     chosen_group = group or guess_group(columns, (chosen_input, chosen_target)).name
-    dataset = make_dataset(table, input=chosen_input, target=chosen_target, group=chosen_group, duplicates="drop")
+    dataset = make_dataset(
+        table,
+        input=chosen_input,
+        target=chosen_target,
+        group=chosen_group,
+        duplicates="drop",
+        closed=answers == "labels",
+    )
     labels = _labels(dataset, Path(data), chosen_target) if answers == "labels" else {}
     held_out = _held_out(dataset, Path(data))
     if labels:
