@@ -240,6 +240,8 @@ def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
     """Candidate id to a name without the parts that all language models of the table have in common."""
     parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.kind != "baseline"}
     common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else _model_parts(candidates)
+    if any(set(split) <= common for split in parts.values()):  # one has no part of its own but how it was prompted
+        common = {part for part in common if not part.endswith("-shot")}
     short = {id_: " ".join(part for part in split if part not in common) for id_, split in parts.items()}
     if len(set(short.values())) < len(short) or "" in short.values():
         short = {}
