@@ -20,7 +20,16 @@ ROOT = Path(__file__).parent.parent
 WORK = ROOT / "build" / "bench"
 MODEL = "smollm2-135m-instruct"
 THREADS = 2
-PACKAGES = ("germinal", "torch", "transformers", "peft", "tokenizers", "numpy", "llama-cpp-python")
+PACKAGES = (
+    "germinal",
+    "torch",
+    "transformers",
+    "peft",
+    "sentence-transformers",
+    "tokenizers",
+    "numpy",
+    "llama-cpp-python",
+)
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,12 @@ class Setting:
     Attributes:
         rounds: How often each side is measured.
         quick: Less work a round, to see that everything runs; the figures mean little.
+        only: Of the benchmarks that measure one thing on many models, those whose name has this in it.
     """
 
     rounds: int = 5
     quick: bool = False
+    only: str = ""
     log: Callable[[str], None] = field(default=lambda line: print(line, file=sys.stderr, flush=True))
 
     def in_turn(self, *sides: Callable[[int], float], rounds: int | None = None) -> tuple[list[float], ...]:

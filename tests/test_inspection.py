@@ -98,7 +98,7 @@ def test_every_shape_of_model_can_be_looked_into(folder_of: Callable[[str], Path
     look = look_at(folder_of, name)
     always = ["tokens", "embeddings", "positions", "attention"]
     ids = [section.id for section in look.sections]
-    assert ids == ([*always] if "Classification" in name else [*always, "layers", "next-token"])
+    assert ids == ([*always, "reading"] if "Classification" in name else [*always, "layers", "next-token"])
     maps = {"encoder"} if "Bert" in name else {"encoder", "decoder", "cross"} if name in TWO_STACKS else {"decoder"}
     assert set(names(look, "attention-")) == {f"attention-{each}" for each in maps}
     assert len(names(look, "positions-")) == (2 if name in TWO_STACKS else 1)

@@ -30,6 +30,7 @@ from germinal.generation.engine import Engine
 from germinal.generation.sampler import SampledToken
 from germinal.generation.sequence import FinishReason, Sequence
 from germinal.layers.linear import base_state_dict
+from germinal.layers.masks import document_starts, longest_document
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.models.heads import VOCABULARY_HEADS
@@ -408,22 +409,41 @@ class LanguageModel:
     # Tensors in, tensors out
 
     @torch.inference_mode()
-    def logits(self, input_ids: Ids, attention_mask: Ids | None = None, decoder_input_ids: Ids | None = None) -> Tensor:
+    def logits(
+        self,
+        input_ids: Ids,
+        attention_mask: Ids | None = None,
+        decoder_input_ids: Ids | None = None,
+        *,
+        prefix_mask: Ids | None = None,
+        document_ids: Ids | None = None,
+        decoder_document_ids: Ids | None = None,
+    ) -> Tensor:
         """Logits [B, T, V], float32, of token ids [B, T].
 
         Args:
             input_ids: [B, T]; of an encoder-decoder the source [B, S].
             attention_mask: The same shape, nonzero where a token is real.
             decoder_input_ids: [B, T], of an encoder-decoder.
+            prefix_mask: [B, T], nonzero in the prefix of a row of a decoder: its tokens see each other.
+            document_ids: As `input_ids`, equal where tokens are of one document of several that are packed into a row.
+            decoder_document_ids: As `decoder_input_ids`, the numbers of the sources that they belong to.
 
         Raises:
             UnsupportedError: the model's head is not over the vocabulary.
-            SettingError: `decoder_input_ids` is missing, or was given to a model of one stack.
+            SettingError: `decoder_input_ids` is missing, or something was given that the model has no use for.
             ContextWindowError: there are more tokens than the model has positions for.
         """
         self.reader.require_head("give the logits of its vocabulary", *VOCABULARY_HEADS)
-        given = (self._tensor(each) for each in (attention_mask, decoder_input_ids))
-        return self.network.logits(self._hidden_states(self._tensor(input_ids), *given)).float()
+        hidden_states = self._hidden_states(
+            self._tensor(input_ids),
+            self._tensor(attention_mask),
+            self._tensor(decoder_input_ids),
+            prefix_mask=self._tensor(prefix_mask),
+            document_ids=self._tensor(document_ids),
+            decoder_document_ids=self._tensor(decoder_document_ids),
+        )
+        return self.network.logits(hidden_states).float()
 
     @torch.inference_mode()
     def loss(
@@ -432,18 +452,25 @@ class LanguageModel:
         attention_mask: Ids | None = None,
         labels: Ids | None = None,
         decoder_input_ids: Ids | None = None,
+        *,
+        prefix_mask: Ids | None = None,
+        document_ids: Ids | None = None,
+        decoder_document_ids: Ids | None = None,
     ) -> Tensor:
         """Mean cross-entropy of the labelled tokens.
 
         A decoder predicts each from what stands before it. An encoder-decoder predicts `labels[:, t]` after
         `decoder_input_ids[:, : t + 1]`, which are the labels moved one place to the right behind the token that its
-        decoder starts with when they are not given. A masked language model predicts each at its own place.
+        decoder starts with when they are not given. A masked language model predicts each at its own place. Where
+        documents are packed, one after the other, nothing is predicted across their borders.
 
         Args:
             input_ids: [B, T]; of an encoder-decoder the source [B, S].
             attention_mask: The same shape, nonzero where a token is real.
-            labels: [B, T], -100 where a token has no part in the loss; of a decoder every real token when not given.
+            labels: [B, T], -100 where a token has no part in the loss; of a decoder every real token outside of a
+                prefix when not given.
             decoder_input_ids: [B, T], of an encoder-decoder.
+            prefix_mask, document_ids, decoder_document_ids: As of `logits`.
 
         Returns:
             A float32 scalar in [0, inf).
@@ -453,26 +480,35 @@ class LanguageModel:
         """
         self.reader.require_head("give the loss of its vocabulary", *VOCABULARY_HEADS)
         ids, mask, targets = self._tensor(input_ids), self._tensor(attention_mask), self._tensor(labels)
-        if self.config.stacks == "decoder":
-            if targets is None:
-                targets = ids if mask is None else ids.masked_fill(mask == 0, IGNORED)
-            hidden_states = self._hidden_states(ids, mask, self._tensor(decoder_input_ids))
-            return causal_lm_loss(hidden_states, targets, self.network.logits) / max(1, labelled_tokens(targets))
-        if targets is None:
+        prefix, documents = self._tensor(prefix_mask), self._tensor(document_ids)
+        written, of_written = self._tensor(decoder_input_ids), self._tensor(decoder_document_ids)
+        if targets is None and self.config.stacks != "decoder":
             raise SettingError("are needed by a model with an encoder.", where="labels")
-        written = self._tensor(decoder_input_ids)
-        if self.two_stacks and written is None:
-            written = self._moved_right(targets)
-        summed = labelled_cross_entropy(self._hidden_states(ids, mask, written), targets, self.network.logits)
+        if targets is not None and self.two_stacks and written is None:
+            written = self._moved_right(targets, of_written)
+        hidden_states = self._hidden_states(
+            ids, mask, written, prefix_mask=prefix, document_ids=documents, decoder_document_ids=of_written
+        )
+        if self.config.stacks == "decoder":
+            targets = _outside_prefixes(ids, mask, prefix) if targets is None else targets
+            if documents is not None:
+                targets = targets.masked_fill(document_starts(documents), IGNORED)
+            return causal_lm_loss(hidden_states, targets, self.network.logits) / max(1, labelled_tokens(targets))
+        assert targets is not None
+        summed = labelled_cross_entropy(hidden_states, targets, self.network.logits)
         return summed / max(1, int((targets != IGNORED).sum()))
 
-    def _moved_right(self, labels: Tensor) -> Tensor:
+    def _moved_right(self, labels: Tensor, document_ids: Tensor | None) -> Tensor:
         """What a decoder reads to write labels [B, T]: the token it starts with, then all labels but the last."""
         padding = self.hf_generation_config.get("pad_token_id")
         if padding is None:
             padding = self.decoder_start_id if self.tokenizer.pad_id is None else self.tokenizer.pad_id
-        started = torch.full_like(labels[:, :1], self.decoder_start_id)
-        return torch.cat((started, labels[:, :-1].masked_fill(labels[:, :-1] == IGNORED, padding)), 1)
+        moved = labels.roll(1, -1)
+        moved = moved.masked_fill(moved == IGNORED, padding)
+        moved[:, :1] = self.decoder_start_id
+        if document_ids is None or document_ids.shape != labels.shape:  # which the network refuses
+            return moved
+        return moved.masked_fill(document_starts(document_ids), self.decoder_start_id)
 
     @overload
     def _tensor(self, values: Ids) -> Tensor: ...
@@ -483,35 +519,54 @@ class LanguageModel:
     def _tensor(self, values: Ids | None) -> Tensor | None:
         return None if values is None else torch.as_tensor(values, device=self.network.device)
 
-    def _hidden_states(self, ids: Tensor, mask: Tensor | None, decoder_ids: Tensor | None) -> Tensor:
+    def _hidden_states(
+        self, ids: Tensor, mask: Tensor | None, decoder_ids: Tensor | None, **masks: Tensor | None
+    ) -> Tensor:
         for name, each in (("input_ids", ids), ("decoder_input_ids", decoder_ids)):
             if each is None:
                 continue
             if each.dim() != 2:
                 raise SettingError(f"must have two dimensions [B, T], not {each.dim()}.", where=name)
-            if self.config.positions == "learned" and each.shape[1] > self.config.max_position_embeddings:
-                known = self.config.max_position_embeddings
-                raise ContextWindowError(
-                    f"has {each.shape[1]:,} tokens, and the model positions for {known:,}.", where=name
-                )
+            known, length = self.config.max_position_embeddings, each.shape[1]
+            documents = masks.get(name.replace("input", "document"))
+            if length > known and documents is not None and documents.shape == each.shape:
+                length = longest_document(documents)
+            if self.config.positions == "learned" and length > known:
+                raise ContextWindowError(f"has {length:,} tokens, and the model positions for {known:,}.", where=name)
         with self._adapted():
-            return cast("Tensor", self.network(ids, mask, decoder_input_ids=decoder_ids))
+            return cast("Tensor", self.network(ids, mask, decoder_input_ids=decoder_ids, **masks))
 
     # Folders
 
-    def save(self, folder: str | Path) -> Path:
-        """Write a Hugging Face folder that transformers, vLLM and llama.cpp's converter read."""
-        path = Path(folder)
-        write_folder(
-            path,
-            base_state_dict(self.network),
-            config=self.config,
-            family=self.family,
-            tokenizer=self.tokenizer,
-            generation_config=self.hf_generation_config,
-            card=self.card,
-            readout=self.readout,
-        )
+    def save(self, path: str | Path, precision: str | None = None) -> Path:
+        """Write a Hugging Face folder that transformers and vLLM read, or a .gguf file that llama.cpp reads.
+
+        Args:
+            path: The folder, or a file whose name ends in .gguf.
+            precision: Of a .gguf file's matrices: "float32", "bfloat16" or "float16"; None is as they were loaded.
+
+        Raises:
+            UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
+            SettingError: the precision is unknown, or was given for a folder, which holds what was loaded.
+            StorageError: the disk is full or the place cannot be written.
+        """
+        path = Path(path)
+        if precision is not None and path.suffix != ".gguf":
+            raise SettingError("is that of the loaded model in a folder.", where="precision", hint="Give it to load.")
+        parts: dict[str, Any] = {
+            "config": self.config,
+            "family": self.family,
+            "tokenizer": self.tokenizer,
+            "generation_config": self.hf_generation_config,
+            "card": self.card,
+            "readout": self.readout,
+        }
+        if path.suffix == ".gguf":
+            from germinal.checkpoints.gguf_writer import write_gguf
+
+            write_gguf(path, base_state_dict(self.network), precision=precision, **parts)
+        else:
+            write_folder(path, base_state_dict(self.network), **parts)
         return path
 
     def add_adapter(self, folder: str | Path, name: str = "default") -> None:
@@ -658,7 +713,9 @@ def load(
     """
     if precision is not None and precision not in PRECISIONS:
         raise SettingError(f"'{precision}' is unknown.", where="precision", hint=nearest(precision, list(PRECISIONS)))
-    checkpoint = read(sources.fetch(str(ref), reporter=reporter), None if precision is None else PRECISIONS[precision])
+    path, alias = sources.fetch(str(ref), reporter=reporter), sources.ALIASES.get(str(ref).lower())
+    dtype = None if precision is None else PRECISIONS[precision]
+    checkpoint = read(path, dtype, None if alias is None else alias.name)
     checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
     network = Transformer(checkpoint.config, device="meta")
     network.load_state_dict(checkpoint.state_dict, assign=True)
@@ -670,6 +727,12 @@ def load(
         lm.add_adapter(adapter)
         lm.adapter = "default"
     return lm
+
+
+def _outside_prefixes(ids: Tensor, mask: Tensor | None, prefix_mask: Tensor | None) -> Tensor:
+    """Labels of every real token that no prefix holds, [B, T]."""
+    labels = ids if mask is None else ids.masked_fill(mask == 0, IGNORED)
+    return labels if prefix_mask is None else labels.masked_fill(prefix_mask != 0, IGNORED)
 
 
 def _texts(texts: Text | Iterable[Text]) -> list[Text]:

@@ -124,7 +124,7 @@ def replaced(data: bytearray, old: bytes, new: bytes) -> bytearray:
         (lambda d: replaced(d, b"llama.context_length", b"llama.context_lengtX"), CheckpointError, "context_length"),
         (lambda d: replaced(d, b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"), UnsupportedError, "mamba"),
         (lambda d: replaced(d, b"\x05\0\0\0\0\0\0\0gpt-2", b"\x05\0\0\0\0\0\0\0gpt-9"), UnsupportedError, "gpt-9"),
-        (lambda d: replaced(d, b"\x04\0\0\0\0\0\0\0gpt2", b"\x04\0\0\0\0\0\0\0bert"), UnsupportedError, "bert"),
+        (lambda d: replaced(d, b"\x04\0\0\0\0\0\0\0gpt2", b"\x04\0\0\0\0\0\0\0rwkv"), UnsupportedError, "rwkv"),
     ],
 )
 def test_a_spoilt_file_is_named_with_what_is_wrong(

@@ -61,7 +61,7 @@ def test_it_is_the_published_file(path: Path, checkpoint: Checkpoint) -> None:
 
 
 def test_every_weight_is_what_the_package_unpacks(path: Path, checkpoint: Checkpoint) -> None:
-    rules = checkpoint.family.gguf_rules(checkpoint.config)  # type: ignore[misc]
+    rules = checkpoint.family.gguf.rules(checkpoint.config)  # type: ignore[union-attr]
     for tensor in GGUFReader(path).tensors:
         found = rules.ours(tensor.name)
         assert found is not None

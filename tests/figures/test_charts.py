@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import xml.etree.ElementTree as ElementTree
 from itertools import combinations
@@ -225,3 +226,20 @@ def test_files(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match="gif"):
         figures.save(chart, tmp_path / "chart.gif", title="t")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["chart.png", "chart.svg"]
+
+
+def test_small_probabilities_are_percents_with_a_digit_that_counts() -> None:
+    chart = figures.next_token(
+        [figures.Candidate("a", place, 1.0, (p,)) for place, p in enumerate((0.5, 0.004, 0.0004, 3e-9, 0.0))],
+        steps=["probability"],
+    )
+    shown = [row["shown"] for row in chart.to_dict()["hconcat"][1]["data"]["values"]]
+    assert shown == ["50.0%", "0.4%", "0.04%", "<0.0001%", "<0.0001%"]
+
+
+def test_a_colour_of_a_signed_map_may_be_full_before_the_largest_number() -> None:
+    specification = json.dumps(
+        figures.signed_map([[0.1, -8.0]], columns=[0, 1], x_title="x", y_title="y", value_title="v", full=0.2).to_dict()
+    )
+    assert "abs(datum.value) / 0.2" in specification
+    assert "full at 0.2" in specification

@@ -31,6 +31,8 @@ FORMATS = {
     "checkpoints/catalogue.py",
     # What GGUF calls kinds of tokenizers and of splitting text, whichever family uses them.
     "checkpoints/gguf_tokenizer.py",
+    "checkpoints/gguf_splitting.py",
+    "checkpoints/gguf_vocabulary.py",
 }
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from functools import partial
 from math import prod
 from pathlib import Path
-from typing import Any
 
 import torch
 from gguf.constants import GGMLQuantizationType
@@ -17,6 +15,7 @@ from germinal.checkpoints.catalogue import known_file
 from germinal.checkpoints.checkpoint import Checkpoint, Stored, assemble, main_precision, preferred_dtype, read_config
 from germinal.checkpoints.dequantize import dequantize
 from germinal.checkpoints.gguf_header import GgufHeader, StoredTensor, read_header
+from germinal.checkpoints.gguf_settings import base_model, generation_config, readout
 from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
@@ -57,14 +56,15 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
         family=family,
         state_dict=assemble(stored, family.gguf.rules(config), config, wanted, where=str(path)),
         tokenizer=tokenizer_from_gguf(metadata, own_name),
-        generation_config=_generation_config(metadata),
+        generation_config=generation_config(metadata) if config.head == "lm" else {},
         card=ModelCard(
             name=own_name,
             licence=known.licence if known else metadata.get("general.license"),
             source=known.source if known else path.name,
             stored_precision=main_precision(stored.values()),
-            base_model=known.base_model if known else None,
+            base_model=known.base_model if known else base_model(metadata),
         ),
+        readout=readout(metadata),
     )
 
 
@@ -80,12 +80,3 @@ def config_tensors(header: GgufHeader) -> dict[str, Tensor]:
         else torch.empty(tensor.shape, device="meta")
         for name, tensor in header.tensors.items()
     }
-
-
-def _generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The token ids that end and begin a text; a chat model may name its end of turn apart."""
-    key = "tokenizer.ggml.{}_token_id".format
-    ids = {"bos_token_id": metadata.get(key("bos")), "pad_token_id": metadata.get(key("padding"))}
-    ends = [id for role in ("eos", "eot", "eom") if (id := metadata.get(key(role))) is not None]
-    ids["eos_token_id"] = list(dict.fromkeys(ends)) if len(set(ends)) > 1 else next(iter(ends), None)
-    return {name: value for name, value in ids.items() if value is not None}

@@ -1,10 +1,4 @@
-"""The tokenizer inside a GGUF file: vocabulary, merges and special tokens, made into one of the `tokenizers` library.
-
-A GGUF file names the way of splitting text before merging (`tokenizer.ggml.pre`) without spelling it out. The ways
-known here are those of the tokenizer.json published with the models that use them, and any other is refused by name:
-a tokenizer that is nearly right is wrong. (transformers 5.24 does not know `smollm`: reading a GGUF file itself, it
-splits white space before digits otherwise than SmolLM2's own tokenizer.json and llama.cpp do.)
-"""
+"""The tokenizer inside a GGUF file: vocabulary, merges and special tokens, made into one of `tokenizers`."""
 
 from __future__ import annotations
 
@@ -12,21 +6,30 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
+from germinal.checkpoints.gguf_splitting import splitting
 from germinal.errors import CheckpointError, UnsupportedError, nearest
+from germinal.text.sentencepiece_file import SPACE, Piece, SentencePieceFile, sentencepiece_backend
 from germinal.text.tokenizer import Tokenizer
 
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
-_LLAMA3_NAMES = frozenset({"llama-bpe", "llama3", "llama-v3"})
+KEY = "tokenizer.ggml.{}".format
+BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, WORDPIECE = "gpt2", "llama", "t5", "bert"
+"""`tokenizer.ggml.model`: what GGUF calls the kinds of tokenizers, whichever family uses them."""
+ROLES = {
+    "bos_token": "bos_token_id",
+    "eos_token": "eos_token_id",
+    "unk_token": "unknown_token_id",
+    "sep_token": "seperator_token_id",  # spelt so in the format
+    "pad_token": "padding_token_id",
+    "cls_token": "cls_token_id",
+    "mask_token": "mask_token_id",
+}
+"""Named tokens -> keys."""
 
 
-class _Kind(IntEnum):
+class Kind(IntEnum):
     """`tokenizer.ggml.token_type`."""
 
     NORMAL = 1
@@ -44,140 +47,155 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], name: str) -> Tokenizer:
         CheckpointError: a part of it is missing or contradicts another.
         UnsupportedError: its model or its way of splitting is not known.
     """
-    kind = metadata.get("tokenizer.ggml.model")
-    builders = {"gpt2": _byte_level, "llama": _sentencepiece}
+    kind = metadata.get(KEY("model"))
+    builders = {BYTE_LEVEL: _byte_level, SENTENCEPIECE: _sentencepiece, UNIGRAM: _sentencepiece, WORDPIECE: _wordpiece}
     if kind not in builders:
         raise UnsupportedError(
             f"the tokenizer is of the kind {kind!r}.", where=name, hint=nearest(str(kind), list(builders))
         )
-    tokens: list[str] = _required(metadata, "tokens", name)
-    backend = builders[kind](metadata, tokens, name)
-    _add_special_tokens(backend, tokens, metadata.get("tokenizer.ggml.token_type") or [])
-    config = _config(metadata, tokens, name)
-    _add_borders(backend, metadata, tokens, kind)
+    tokens, kinds = _vocabulary(metadata, name)
+    if kind == WORDPIECE:
+        tokens = [_spelt(token, of) for token, of in zip(tokens, kinds, strict=True)]
+    if len(set(tokens)) != len(tokens):
+        raise CheckpointError("the vocabulary lists a token twice.", where=name)
+    backend = builders[kind](metadata, tokens, kinds, name)
+    _add_special_tokens(backend, tokens, kinds)
+    config = _config(metadata, tokens, kind, name)
+    _add_borders(backend, metadata, config, kind)
     return Tokenizer(backend, config, metadata.get("tokenizer.chat_template"), name=name)
 
 
-def _required(metadata: Mapping[str, Any], key: str, name: str) -> Any:
-    value = metadata.get(f"tokenizer.ggml.{key}")
+def _required(metadata: Mapping[str, Any], key: str, name: str) -> list[Any]:
+    value = metadata.get(KEY(key))
     if value is None:
-        raise CheckpointError(f"has no 'tokenizer.ggml.{key}', so its tokenizer cannot be built.", where=name)
+        raise CheckpointError(f"has no '{KEY(key)}', so its tokenizer cannot be built.", where=name)
+    if not isinstance(value, list):
+        raise CheckpointError(f"its '{KEY(key)}' is no list.", where=name)
     return value
 
 
-def _splitting(pre: str | None, name: str) -> tuple[normalizers.Normalizer | None, pre_tokenizers.PreTokenizer]:
-    """Normalizer and pre-tokenizer by the name llama.cpp gives the pair."""
-
-    def split(pattern: str) -> pre_tokenizers.PreTokenizer:
-        pieces = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        return pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-
-    gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    known: dict[str, tuple[normalizers.Normalizer | None, pre_tokenizers.PreTokenizer]] = {
-        "gpt-2": (None, gpt2),
-        "smollm": (None, pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), gpt2])),
-        **dict.fromkeys(_LLAMA3_NAMES, (None, split(_LLAMA3))),
-        "qwen2": (normalizers.NFC(), split(_QWEN2)),
-    }
-    if pre not in known:
-        raise UnsupportedError(
-            f"the tokenizer splits text by {pre!r}, which is not known.",
-            where=name,
-            hint=nearest(str(pre), list(known)),
-        )
-    return known[pre]
+def _vocabulary(metadata: Mapping[str, Any], name: str) -> tuple[list[str], list[int]]:
+    """Tokens and kinds, without those at the end that only fill the embedding table."""
+    tokens: list[str] = _required(metadata, "tokens", name)
+    kinds: list[int] = metadata.get(KEY("token_type")) or [Kind.NORMAL] * len(tokens)
+    if len(kinds) != len(tokens):
+        raise CheckpointError(f"has {len(kinds):,} token types for {len(tokens):,} tokens.", where=name)
+    used = max((id + 1 for id, kind in enumerate(kinds) if kind != Kind.UNUSED), default=0)
+    return tokens[:used], kinds[:used]
 
 
-def _byte_level(metadata: Mapping[str, Any], tokens: list[str], name: str) -> Backend:
+def _byte_level(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
     """GPT-2's byte-level BPE (Radford et al. 2019), with merges in the file."""
-    pre = metadata.get("tokenizer.ggml.pre")
-    normalizer, pre_tokenizer = _splitting(pre, name)
-    merges = [tuple(merge.split(" ")) for merge in _required(metadata, "merges", name)]
-    # Llama 3's vocabulary has whole words that its merges do not reach; they are looked up first.
-    backend = _backend(tokens, merges, name, ignore_merges=pre in _LLAMA3_NAMES)
-    if normalizer is not None:
-        backend.normalizer = normalizer
-    backend.pre_tokenizer = pre_tokenizer
+    way = splitting(metadata.get(KEY("pre")), name)
+    merges: Any = [tuple(merge.split(" ")) for merge in _required(metadata, "merges", name)]
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    try:
+        backend = Backend(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=way.ignore_merges))
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"the vocabulary and its merges contradict each other: {error}.", where=name) from error
+    if way.normalizer is not None:
+        backend.normalizer = way.normalizer
+    backend.pre_tokenizer = way.pre_tokenizer
     backend.decoder = decoders.ByteLevel()
     return backend
 
 
-def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], name: str) -> Backend:
-    """SentencePiece's BPE with byte fallback (LLaMA 1 and 2, Mistral); the tokens' scores rank the merges."""
-    if metadata.get("tokenizer.ggml.remove_extra_whitespaces"):
-        raise UnsupportedError("the tokenizer removes extra white space, which is not handled.", where=name)
-    scores: list[float] = _required(metadata, "scores", name)
-    unknown = metadata.get("tokenizer.ggml.unknown_token_id", 0)
-    backend = _backend(
-        tokens, _merges_by_score(tokens, scores), name, unk_token=tokens[unknown], fuse_unk=True, byte_fallback=True
+def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
+    """SentencePiece's BPE with byte fallback (the scores rank the merges), and its unigram model."""
+    unigram = metadata.get(KEY("model")) == UNIGRAM
+    scores: list[float] = _required(metadata, "scores", name)[: len(tokens)]
+    # User-defined tokens are found in the text itself, before it is normalised, as llama.cpp does.
+    own = [Kind.UNUSED if kind == Kind.USER_DEFINED else kind for kind in kinds]
+    unknown = metadata.get(KEY("unknown_token_id"), 2 if unigram else 0)
+    if len(scores) != len(tokens) or not 0 <= unknown < len(tokens):
+        raise CheckpointError("its scores or its unknown token do not fit its vocabulary.", where=name)
+    file = SentencePieceFile(
+        pieces=tuple(Piece(*each) for each in zip(tokens, scores, own, strict=True)),
+        algorithm="unigram" if unigram else "bpe",
+        byte_fallback=not unigram,
+        unknown_id=unknown,
+        charsmap=bytes(metadata.get(KEY("precompiled_charsmap")) or ()),
+        add_dummy_prefix=bool(metadata.get(KEY("add_space_prefix"), True)),
+        remove_extra_whitespaces=bool(metadata.get(KEY("remove_extra_whitespaces"), False)),
     )
-    prefix = metadata.get("tokenizer.ggml.add_space_prefix", True)
-    steps: list[normalizers.Normalizer] = [normalizers.Prepend("▁")] if prefix else []
-    backend.normalizer = normalizers.Sequence([*steps, normalizers.Replace(" ", "▁")])
-    undo: list[decoders.Decoder] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
-    backend.decoder = decoders.Sequence([*undo, decoders.Strip(" ", 1, 0)] if prefix else undo)
+    try:
+        return sentencepiece_backend(file)
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"the vocabulary makes no tokenizer: {error}.", where=name) from error
+
+
+def _wordpiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
+    """WordPiece (Wu et al. 2016) with the normaliser that Devlin et al. 2018 published it with."""
+    unknown = metadata.get(KEY("unknown_token_id"), 100)
+    if not 0 <= unknown < len(tokens):
+        raise CheckpointError(f"the unknown token's id {unknown} is outside the vocabulary.", where=name)
+    vocabulary = {token: id for id, token in enumerate(tokens)}
+    backend = Backend(models.WordPiece(vocab=vocabulary, unk_token=tokens[unknown], max_input_chars_per_word=100))
+    lowercase = bool(metadata.get(KEY("normalizer.lowercase"), True))
+    accents = bool(metadata.get(KEY("normalizer.strip_accents"), lowercase))
+    backend.normalizer = normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=accents, lowercase=lowercase
+    )
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
     return backend
 
 
-def _backend(tokens: list[str], merges: list[Any], name: str, **options: Any) -> Backend:
-    vocabulary = {token: id for id, token in enumerate(tokens)}
-    if len(vocabulary) != len(tokens):
-        raise CheckpointError("the vocabulary lists a token twice.", where=name)
-    try:
-        return Backend(models.BPE(vocab=vocabulary, merges=merges, **options))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"the vocabulary and its merges contradict each other: {error}.", where=name) from error
-
-
-def _merges_by_score(tokens: list[str], scores: list[float]) -> list[tuple[str, str]]:
-    """Every way to put a token together out of two others, the best-scored token first."""
-    ids = {token: id for id, token in enumerate(tokens)}
-    found: list[tuple[float, int, int, str, str]] = []
-    for token, score in zip(tokens, scores, strict=True):
-        for place in range(1, len(token)):
-            left, right = token[:place], token[place:]
-            if left in ids and right in ids:
-                found.append((-score, ids[left], ids[right], left, right))
-    return [(left, right) for *_, left, right in sorted(found)]
+def _spelt(token: str, kind: int) -> str:
+    """A WordPiece token as vocab.txt has it: GGUF marks what begins a word, and vocab.txt what does not."""
+    if kind == Kind.CONTROL:
+        return token
+    return token.removeprefix(SPACE) if token.startswith(SPACE) else f"##{token}"
 
 
 def _add_special_tokens(backend: Backend, tokens: list[str], kinds: list[int]) -> None:
     """Control tokens are special (never shown); user-defined ones are found whole in a text and shown."""
-    pairs = list(zip(tokens, kinds, strict=False))
-    special = [token for token, kind in pairs if kind in (_Kind.CONTROL, _Kind.UNKNOWN)]
+    pairs = list(zip(tokens, kinds, strict=True))
+    special = [token for token, kind in pairs if kind in (Kind.CONTROL, Kind.UNKNOWN)]
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
-    defined = [token for token, kind in pairs if kind == _Kind.USER_DEFINED]
+    defined = [token for token, kind in pairs if kind == Kind.USER_DEFINED]
     backend.add_tokens([AddedToken(token, normalized=False, special=False) for token in defined])
 
 
-def _config(metadata: Mapping[str, Any], tokens: list[str], name: str) -> dict[str, Any]:
+def _config(metadata: Mapping[str, Any], tokens: list[str], kind: str, name: str) -> dict[str, Any]:
     """tokenizer_config.json for such a tokenizer; the class makes transformers take tokenizer.json as it is."""
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
-    for role, key in (("bos", "bos"), ("eos", "eos"), ("unk", "unknown"), ("pad", "padding")):
-        id = metadata.get(f"tokenizer.ggml.{key}_token_id")
+    ids = {role: metadata.get(KEY(key)) for role, key in ROLES.items()}
+    if kind == WORDPIECE:  # where the token before a text is called bos as well
+        ids["cls_token"] = next((id for role in ("cls_token", "bos_token") if (id := ids[role]) is not None), 101)
+        ids["sep_token"] = 102 if ids["sep_token"] is None else ids["sep_token"]
+        ids["unk_token"] = 100 if ids["unk_token"] is None else ids["unk_token"]
+        ids["bos_token"] = None
+    for role, id in ids.items():
         if id is None:
             continue
         if not 0 <= id < len(tokens):
-            raise CheckpointError(f"{role} token id {id} is outside the vocabulary of {len(tokens):,}.", where=name)
-        config[f"{role}_token"] = tokens[id]
+            what = f"{role.removesuffix('_token')} token id {id} is outside the vocabulary of {len(tokens):,}."
+            raise CheckpointError(what, where=name)
+        config[role] = tokens[id]
     context = metadata.get(f"{metadata.get('general.architecture')}.context_length")
     if context is not None:
         config["model_max_length"] = context
     return config
 
 
-def _add_borders(backend: Backend, metadata: Mapping[str, Any], tokens: list[str], kind: str) -> None:
+def _add_borders(backend: Backend, metadata: Mapping[str, Any], config: Mapping[str, Any], kind: str) -> None:
     """Put the first and last token around every text where the model's format has them."""
-    by_default = kind == "llama" or metadata.get("tokenizer.ggml.pre") in _LLAMA3_NAMES  # where older files are silent
-    wanted = {
-        "bos": metadata.get("tokenizer.ggml.add_bos_token", by_default),
-        "eos": metadata.get("tokenizer.ggml.add_eos_token", False),
-    }
-    ids = {role: metadata.get(f"tokenizer.ggml.{role}_token_id") for role in wanted}
-    first, last = ((ids[role] if wanted[role] else None) for role in ("bos", "eos"))
-    if first is None and last is None:
-        return
-    single = [*(tokens[id] for id in [first] if id is not None), "$A", *(tokens[id] for id in [last] if id is not None)]
-    pair = [*single, *(piece.replace("$A", "$B") + ":1" for piece in single)]
-    around = [(tokens[id], id) for id in (first, last) if id is not None]
-    backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=around)
+    if kind == WORDPIECE:
+        first, last = config["cls_token"], config["sep_token"]
+        single, pair = [first, "$A", last], [first, "$A", last, "$B:1", f"{last}:1"]
+    else:
+        # where older files are silent
+        starts = kind == SENTENCEPIECE or (
+            kind == BYTE_LEVEL and splitting(metadata.get(KEY("pre")), "tokenizer").adds_start
+        )
+        wanted = {
+            "bos": metadata.get(KEY("add_bos_token"), starts),
+            "eos": metadata.get(KEY("add_eos_token"), kind == UNIGRAM),
+        }
+        first, last = (config.get(f"{role}_token") if wanted[role] else None for role in ("bos", "eos"))
+        single = [part for part in (first, "$A", last) if part is not None]
+        pair = [*single, *(part.replace("$A", "$B") + ":1" for part in single)]
+    around = [(text, backend.token_to_id(text)) for text in (first, last) if text is not None]
+    if around:
+        backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=around)

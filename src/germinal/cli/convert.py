@@ -1,4 +1,4 @@
-"""`germinal convert`: a model as a Hugging Face folder."""
+"""`germinal convert`: a model as a Hugging Face folder or a GGUF file."""
 
 from __future__ import annotations
 
@@ -7,24 +7,35 @@ from typing import Annotated
 
 import typer
 
-from germinal.cli.options import ModelArgument, PrecisionOption, QuietOption
+from germinal.cli.options import ModelArgument, QuietOption
 
 
 def convert(
     model: ModelArgument,
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write.", show_default=False)
+        Path,
+        typer.Option(
+            "--output", "-o", metavar="PATH", help="The folder to write, or a .gguf file.", show_default=False
+        ),
     ],
-    precision: PrecisionOption = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="Replace what is in the folder.")] = False,
+    precision: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PRECISION",
+            help="float32 or bfloat16; in a .gguf file also float16.",
+            show_default="the model's own",
+        ),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Replace what is there.")] = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Write a model as a Hugging Face folder that transformers, vLLM and llama.cpp's converter read."""
+    """Write a model as a Hugging Face folder, or as a .gguf file that llama.cpp reads."""
     from germinal.cli.console import stdout
     from germinal.cli.loading import load
     from germinal.cli.paths import refuse_existing
 
     refuse_existing(output, force=force)
-    lm = load(model, precision=precision, quiet=quiet)
-    lm.save(output)
-    stdout.print(f"{lm.card.name}, {lm.precision}: {output}")
+    packed = output.suffix == ".gguf" and precision == "float16"  # in which no network computes
+    lm = load(model, precision=None if packed else precision, quiet=quiet)
+    lm.save(output, precision if packed else None)
+    stdout.print(f"{lm.card.name}, {precision if packed else lm.precision}: {output}")

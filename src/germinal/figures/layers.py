@@ -111,7 +111,7 @@ def growth(series: Sequence[Growth], *, width: int = 560) -> Any:
             "layer:Q",
             title="after layer",
             scale=alt.Scale(nice=False),
-            axis=alt.Axis(grid=False, values=ticks, labelExpr="datum.value < 0 ? 'embedding' : datum.value"),
+            axis=alt.Axis(grid=False, offset=8, values=ticks, labelExpr="datum.value < 0 ? 'embedding' : datum.value"),
         ),
         y=alt.Y("probability:Q", title="probability", axis=alt.Axis(format="~%")),
         color=alt.Color("token:N", sort=names, scale=alt.Scale(domain=names, range=list(roles[: len(names)]))),

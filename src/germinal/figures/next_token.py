@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,7 @@ def _logits(candidates: Sequence[Candidate], order: Sequence[str], width: int, h
         for each in candidates
     ]
     base = alt.Chart(alt.Data(values=rows), title=alt.Title("logit", fontSize=12, frame="group")).encode(
-        x=alt.X("logit:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4)),
+        x=alt.X("logit:Q", title=None, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=3)),
         y=_y(order, labels=True),
         tooltip=alt.Tooltip("text:N", title=None),
         description="text:N",
@@ -91,7 +92,7 @@ def _probabilities(
                 "name": _name(each),
                 "probability": now or 0.0,
                 "cut": cut_here,
-                "shown": "✕" if cut_here else "" if now is None else f"{now:.1%}" if now >= 0.001 else f"{now:.0e}",
+                "shown": "✕" if cut_here else "" if now is None else _percent(now),
                 "text": f"{each.text} (id {each.id}): {said}",
             }
         )
@@ -110,6 +111,13 @@ def _probabilities(
         x=x, text="shown:N", color=alt.condition("datum.cut", alt.value(LIGHT.bad), alt.value(LIGHT.muted))
     )
     return alt.layer(bar, number_shown).properties(width=width, height=height)
+
+
+def _percent(probability: float) -> str:
+    """One digit behind the point, or as many as the first one that is not 0 takes: 12.3%, 0.4%, 0.04%."""
+    if probability < 1e-6:
+        return "<0.0001%"
+    return f"{probability:.{max(1, -math.floor(math.log10(probability)) - 2)}%}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,10 +149,19 @@ def vocabulary_curve(curves: Sequence[RankCurve], *, width: int = 560) -> Any:
         for row, following in zip(rows, [*rows[1:], None], strict=True)
         if following is None or following["step"] != row["step"]
     ]
+    likely = [probability for curve in curves for _, probability in curve.points if probability > 0]
     x = alt.X(
-        "rank:Q", title="rank in the vocabulary", scale=alt.Scale(type="log", nice=False), axis=_powers("~s", False)
+        "rank:Q",
+        title="rank in the vocabulary",
+        scale=alt.Scale(type="log", nice=False),
+        axis=_powers([rank for curve in curves for rank, _ in curve.points], "format(datum.value, '~s')", grid=False),
     )
-    y = alt.Y("probability:Q", title="probability", scale=alt.Scale(type="log"), axis=_powers(".0e", True))
+    y = alt.Y(
+        "probability:Q",
+        title="probability",
+        scale=alt.Scale(type="log"),
+        axis=_powers(likely, "format(datum.value, datum.value < 1e-3 ? '.0e' : '~')"),
+    )
     line = alt.Chart(alt.Data(values=rows)).mark_line(strokeWidth=2).encode(x=x, y=y, color=colour)
     dot = (
         alt.Chart(alt.Data(values=ends))
@@ -154,5 +171,9 @@ def vocabulary_curve(curves: Sequence[RankCurve], *, width: int = 560) -> Any:
     return styled(alt.layer(line, dot).properties(width=width, height=260))
 
 
-def _powers(form: str, grid: bool) -> Any:
-    return alt.Axis(format=form, tickCount=6, grid=grid)
+def _powers(values: Sequence[float], label: str, *, grid: bool = True) -> Any:
+    """An axis with a tick at powers of ten, six or so."""
+    first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
+    step = max(1, round((last - first) / 6))
+    powers = [10.0**power for power in range(last, first - 1, -step)]
+    return alt.Axis(values=powers, labelExpr=label, labelOverlap=False, grid=grid)

@@ -18,6 +18,7 @@ def signed_map(
     y_title: str,
     value_title: str,
     cell: tuple[int, int] = (8, 6),
+    full: float | None = None,
 ) -> Any:
     """One cell a number, rows from top to bottom.
 
@@ -26,32 +27,37 @@ def signed_map(
         columns: The number of each column; rows count from 0.
         x_title, y_title, value_title: What columns, rows and cells are.
         cell: Width and height of a cell in pixels.
+        full: The size from which on a colour has its full strength; None is the largest there is.
     """
     across, down = len(columns), len(values)
-    limit = max((abs(value) for row in values for value in row), default=0.0) or 1.0
-    # A row of data a row of the table, unfolded where it is drawn: a tenth of the size of a row a cell.
-    rows = [{"row": index, "value": [round(value, 4) for value in row]} for index, row in enumerate(values)]
+    limit = full or max((abs(value) for row in values for value in row), default=0.0) or 1.0
     text = (
         f"'{x_title} ' + columns[datum.place - 1] + ', {y_title} ' + datum.row"
         f" + ': {value_title} ' + format(datum.value, '.3f')"
     )
-    x = alt.X(
-        "left:Q",
-        title=x_title,
-        scale=alt.Scale(domain=[0, across], nice=False),
-        axis=alt.Axis(
-            grid=False, labelOverlap=False, values=_labelled(columns, 14), labelExpr="columns[floor(datum.value)]"
-        ),
-    )
-    y = alt.Y(
-        "top:Q",
-        title=y_title,
-        scale=alt.Scale(domain=[down, 0], nice=False),
-        axis=alt.Axis(
-            grid=False, labelOverlap=False, values=_labelled(range(down), 16), labelExpr="floor(datum.value)"
-        ),
-    )
     chart = (
+        _cells(values, limit, text)
+        .mark_rect()
+        .encode(
+            x=alt.X("left:Q", title=x_title, **_axis(columns, [0, across], 14, "columns[floor(datum.value)]")),
+            x2="right:Q",
+            y=alt.Y("top:Q", title=y_title, **_axis(range(down), [down, 0], 16, "floor(datum.value)")),
+            y2="bottom:Q",
+            color=_sign_colours(limit),
+            fillOpacity=alt.Opacity("size:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1], clamp=True), legend=None),
+            tooltip=alt.Tooltip("text:N", title=None),
+            description="text:N",
+        )
+        .properties(width=across * cell[0], height=down * cell[1])
+        .add_params(alt.param(name="columns", value=list(columns)))
+    )
+    return styled(chart)
+
+
+def _cells(values: Sequence[Sequence[float]], limit: float, text: str) -> Any:
+    """A row of data a row of the table, unfolded where it is drawn: a tenth of the size of a row a cell."""
+    rows = [{"row": index, "value": [round(value, 4) for value in row]} for index, row in enumerate(values)]
+    return (
         alt.Chart(alt.Data(values=rows))
         .transform_flatten(["value"])
         .transform_window(place="row_number()", groupby=["row"])
@@ -64,25 +70,24 @@ def signed_map(
             sign="datum.value < 0 ? 'below 0' : 'above 0'",
             text=text,
         )
-        .mark_rect()
-        .encode(
-            x=x,
-            x2="right:Q",
-            y=y,
-            y2="bottom:Q",
-            color=alt.Color(
-                "sign:N",
-                scale=alt.Scale(domain=["below 0", "above 0"], range=[LIGHT.baseline, LIGHT.prompted]),
-                legend=alt.Legend(symbolType="square"),
-            ),
-            fillOpacity=alt.Opacity("size:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1]), legend=None),
-            tooltip=alt.Tooltip("text:N", title=None),
-            description="text:N",
-        )
-        .properties(width=across * cell[0], height=down * cell[1])
-        .add_params(alt.param(name="columns", value=list(columns)))
     )
-    return styled(chart)
+
+
+def _axis(numbers: Sequence[int], domain: list[int], most: int, label: str) -> dict[str, Any]:
+    return {
+        "scale": alt.Scale(domain=domain, nice=False),
+        "axis": alt.Axis(grid=False, labelOverlap=False, values=_labelled(numbers, most), labelExpr=label),
+    }
+
+
+def _sign_colours(limit: float) -> Any:
+    """One colour a sign; the legend says at what size it is full."""
+    sizes = f"datum.label + (datum.label == 'below 0' ? ', full at −{limit:.3g}' : ', full at {limit:.3g}')"
+    return alt.Color(
+        "sign:N",
+        scale=alt.Scale(domain=["below 0", "above 0"], range=[LIGHT.baseline, LIGHT.prompted]),
+        legend=alt.Legend(symbolType="square", labelExpr=sizes),
+    )
 
 
 def _labelled(numbers: Sequence[int], most: int) -> list[float]:

@@ -18,6 +18,7 @@ WORDS = ("king", "queen", "man", "woman", "Paris", "France", "London", "England"
 _POSITIONS = 64
 _DIMENSIONS = 128
 _WIDE, _HIGH = 900, 384  # pixels of a position map, at most
+_FULL_COLOUR = 0.98  # share of the numbers of added vectors whose size the colour can tell apart
 
 
 def tokens_section(subject: Subject) -> Section:
@@ -112,7 +113,7 @@ def positions_section(subject: Subject) -> Section:
 
 
 def _position_map(table: PositionTable, number: int) -> Picture:
-    values = table.values
+    values, full = table.values, None
     whose = _whose(table)
     if table.kind == "bias":
         columns = list(range(table.first, table.first + values.shape[1]))
@@ -134,10 +135,12 @@ def _position_map(table: PositionTable, number: int) -> Picture:
         columns = _some_dimensions(values.shape[1])
         values = values[:, columns]
         titles = ("dimension", "position", "value")
-        title = f"Position vectors, {whose}"
+        title = f"Position vectors, {table.stack}"
         width = table.values.shape[1]
         shown = "" if len(columns) == width else f" {len(columns)} of {width:,} dimensions are shown."
         caption = f"A row is the vector that is added to the embedding of the token at that position.{shown}"
+        # Learned tables have a few numbers far larger than all others, beside which these would be invisible.
+        full = float(values.abs().flatten().quantile(_FULL_COLOUR))
         height = max(3, _HIGH // values.shape[0])
     chart = figures.signed_map(
         values.tolist(),
@@ -146,6 +149,7 @@ def _position_map(table: PositionTable, number: int) -> Picture:
         y_title=titles[1],
         value_title=titles[2],
         cell=(max(3, min(24, _WIDE // len(columns))), height),
+        full=full,
     )
     return Picture(f"positions-{number}", title, caption, chart)
 

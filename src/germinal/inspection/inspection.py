@@ -9,7 +9,13 @@ from typing import Any
 
 from germinal import figures
 from germinal.inspection.input_sections import WORDS, positions_section, tokens_section, words_section
-from germinal.inspection.output_sections import attention_section, layers_section, next_token_section, sampling
+from germinal.inspection.output_sections import (
+    attention_section,
+    layers_section,
+    next_token_section,
+    reading_section,
+    sampling,
+)
 from germinal.inspection.page import render
 from germinal.inspection.picture import Picture, Section
 from germinal.inspection.subject import facts, look
@@ -90,6 +96,7 @@ def inspect(
         attention_section(subject),
         layers_section(subject),
         next_token_section(subject, config),
+        reading_section(subject),
     )
     return Inspection(
         model=lm.card.name,

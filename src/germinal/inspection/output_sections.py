@@ -15,6 +15,8 @@ from germinal.inspection.picture import Picture, Section, Table
 from germinal.inspection.subject import Subject
 from germinal.language_model import LanguageModel
 from germinal.models.inspection import AttentionMap, logit_lens, writes_words
+from germinal.reading.classes import classification
+from germinal.reading.reader import describe_head
 
 EXAMPLE: dict[str, Any] = {"temperature": 0.8, "top_k": 20, "top_p": 0.9}
 """The settings that show the steps of sampling where neither the user nor the model has any."""
@@ -165,6 +167,30 @@ def next_token_section(subject: Subject, config: GenerationConfig) -> Section | 
         ),
     ]
     return Section("next-token", what, lead, pictures, [_steps(subject, found)])
+
+
+@torch.inference_mode()
+def reading_section(subject: Subject) -> Section | None:
+    """What comes out of a model that gives no words; None for one that does."""
+    lm = subject.lm
+    if writes_words(lm.network):
+        return None
+    head = describe_head(lm.config)
+    lead = f"This model gives no words, so there is no guess to follow from layer to layer: it has {head}. "
+    if lm.config.head != "sequence-classification":
+        lead += "Its answer is made of the states that leave the last layer: one vector a token."
+        return Section("reading", "What comes out", lead)
+    head_module = lm.network.head
+    assert head_module is not None
+    states = subject.trace.hidden_states[None].to(lm.network.device, lm.network.dtype)
+    found = classification(lm.reader, head_module(states)[0].float().cpu())
+    if found.value is not None:
+        return Section("reading", "What comes out", f"{lead}For this text it says {found.value:.4f}.")
+    kind = "each on its own" if lm.readout.multi_label else "which add up to 1"
+    likely = sorted(found.probabilities.items(), key=lambda item: -item[1])
+    rows = [(label, f"{probability:.1%}") for label, probability in likely]
+    table = Table(("label", "probability"), rows, numbers=frozenset({1}))
+    return Section("reading", "What comes out", f"{lead}Its probabilities for this text, {kind}:", tables=[table])
 
 
 def _step(stage: Stage) -> str:

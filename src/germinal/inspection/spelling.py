@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from germinal.text.tokenizer import Tokenizer
 
-_SIGNS = str.maketrans({" ": "·", "\n": "↵", "\t": "→", "\r": "␍"})
+_SIGNS = str.maketrans({" ": "·", "\n": "↵", "\t": "→", "\r": "\\r"})
 
 
 def spelt(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:

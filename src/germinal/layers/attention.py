@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from germinal.layers.linear import Linear
+from germinal.layers.masks import Masking, add_bias, cross_mask, places_in_documents, real_tokens
 from germinal.layers.positions import Positions, Rotation
 
 Value = TypeVar("Value")
@@ -142,9 +143,12 @@ class PaddedView(AttentionView):
         input_ids: [B, T], for its shape and device.
         attention_mask: [B, T], nonzero where a token is real; padding on either side and holes are fine.
         causal: A token sees only itself and earlier ones.
-        position_ids: [B, T]; 0, 1, 2, ... when not given.
+        position_ids: [B, T]; 0, 1, 2, ... in each document when not given.
+        prefix_mask: [B, T], nonzero in the prefix of each row or document: its tokens see each other, causal or not.
+        document_ids: [B, T], equal where tokens are of one document: nobody sees another's.
         memory: An encoder's output [B, S, D], for cross-attention.
         memory_mask: [B, S], nonzero where the encoder's token is real.
+        memory_document_ids: [B, S], those of the source of each document.
         capture: Where to keep the attention weights; None computes them fused and keeps none.
     """
 
@@ -155,27 +159,32 @@ class PaddedView(AttentionView):
         *,
         causal: bool,
         position_ids: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
         memory: Tensor | None = None,
         memory_mask: Tensor | None = None,
+        memory_document_ids: Tensor | None = None,
         capture: CapturedAttention | None = None,
     ) -> None:
         super().__init__()
-        if position_ids is None:
+        if position_ids is None and document_ids is not None:
+            position_ids = places_in_documents(document_ids)
+        elif position_ids is None:
             position_ids = torch.arange(input_ids.shape[1], device=input_ids.device).expand_as(input_ids)
         self.position_ids = position_ids
-        self._causal = causal
+        self._masking = Masking.of(
+            causal=causal, attention_mask=attention_mask, prefix_mask=prefix_mask, document_ids=document_ids
+        )
         self._memory = memory
+        self._memory_mask = cross_mask(real_tokens(memory_mask), document_ids, memory_document_ids)
         self._capture = capture
-        # Without padding the fused kernel needs no mask: one look at a small tensor saves work in every layer.
-        self._real = None if attention_mask is None or bool(attention_mask.all()) else attention_mask.bool()
-        self._memory_real = None if memory_mask is None or bool(memory_mask.all()) else memory_mask.bool()
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
         mask = self.keep(
             ("mask", attention.window, attention.positions), lambda: self._mask(attention.window, attention.positions)
         )
         query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))  # [B, H, T, E]
-        causal = self._causal and mask is None
+        causal = self._masking.causal and mask is None
         capture = None if self._capture is None else self._capture.self_attention
         heads = attend(query, key, value, scale=attention.scale, mask=mask, causal=causal, capture=capture)
         return heads.transpose(1, 2)
@@ -183,34 +192,19 @@ class PaddedView(AttentionView):
     def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
         assert self._memory is not None, "a cross-attention layer needs an encoder's output"
         key, value = attention.project(self._memory)
-        mask = None if self._memory_real is None else self._memory_real[:, None, None, :]  # [B, 1, 1, S]
         query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
         capture = None if self._capture is None else self._capture.cross_attention
-        return attend(query, key, value, scale=attention.scale, mask=mask, capture=capture).transpose(1, 2)
+        heads = attend(query, key, value, scale=attention.scale, mask=self._memory_mask, capture=capture)
+        return heads.transpose(1, 2)
 
     def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
         """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where neither is needed."""
-        length = self.position_ids.shape[1]
+        length, device = self.position_ids.shape[1], self.position_ids.device
+        visible = self.keep(("visible", window), lambda: self._masking.visible(length, window, device))
         bias = positions.bias(self.position_ids, self.position_ids)
-        if self._real is None and window is None and (bias is None or not self._causal):
-            return bias
-        places = torch.arange(length, device=self.position_ids.device)
-        visible = torch.ones(1, 1, length, length, dtype=torch.bool, device=places.device)
-        if self._causal:
-            visible = visible & (places <= places[:, None])
-        if window is not None:
-            visible = visible & ((places[:, None] - places).abs() < window)
-        if self._real is not None:
-            visible = visible & self._real[:, None, None, :]
-        # A padding token sees itself: a row with nothing to look at would be 0 / 0 and its NaN would spread.
-        return add_bias(visible | torch.eye(length, dtype=torch.bool, device=places.device), bias)
-
-
-def add_bias(visible: Tensor | None, bias: Tensor | None) -> Tensor | None:
-    """One tensor out of who sees whom and an additive bias, either of which may be absent."""
-    if bias is None or visible is None:
-        return visible if bias is None else bias
-    return bias.masked_fill(~visible, torch.finfo(bias.dtype).min)
+        if visible is None and bias is not None and self._masking.causal:
+            visible = torch.ones(length, length, dtype=torch.bool, device=device).tril()
+        return add_bias(visible, bias)
 
 
 class Attention(nn.Module):

@@ -31,12 +31,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    rows = input.reshape(-1, input.shape[-1])
-    single = len(rows) == 1
-    if single:  # one row is a matrix-vector product there, which is slow; two are a matrix product, which is not
-        rows = torch.cat((rows, rows))
+    rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
     output: Tensor = torch.ops.mkldnn._linear_pointwise(rows, weight, bias, "none", [], "")
-    return (output[:1] if single else output).view(*input.shape[:-1], weight.shape[0])
+    return output if input.dim() == 2 else output.view(*input.shape[:-1], weight.shape[0])
 
 
 class _FrozenProduct(torch.autograd.Function):

@@ -144,7 +144,8 @@ class Sinusoidal(Positions):
 class ALiBi(Positions):
     """Scores fall linearly with distance, at a slope of each head's own (Press et al. 2021, arXiv 2108.12409).
 
-    The bias is slope times the key's position: in a row of softmax that is the distance but for a constant.
+    Later ones fall alike where a token sees them, as in MosaicML's models. The causal models' public code adds slope
+    times the key's position instead: in a row of softmax that is the same but for a constant.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -153,7 +154,8 @@ class ALiBi(Positions):
 
     def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         self.slopes = self.slopes.to(key_positions.device)
-        return self.slopes[:, None, None] * key_positions[:, None, None, :].float()  # [B, H, 1, S]
+        distances = (key_positions[:, None, :] - query_positions[:, :, None]).abs()  # [B, T, S]
+        return self.slopes[:, None, None] * -distances[:, None].float()  # [B, H, T, S]
 
 
 def alibi_slopes(num_heads: int) -> Tensor:

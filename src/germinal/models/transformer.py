@@ -20,6 +20,7 @@ from germinal.layers.embedding import embedding
 from germinal.layers.feed_forward import ACTIVATIONS, FeedForward
 from germinal.layers.kernels import linear
 from germinal.layers.linear import Linear
+from germinal.layers.masks import places_in_documents
 from germinal.layers.norms import NORMS
 from germinal.layers.positions import ALiBi, Learned, Positions, RelativeBuckets, Rotary, Sinusoidal
 from germinal.layers.stack import Stack
@@ -77,47 +78,78 @@ class Transformer(nn.Module):
         token_type_ids: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
+        prefix_mask: Tensor | None = None,
+        document_ids: Tensor | None = None,
+        decoder_document_ids: Tensor | None = None,
     ) -> Tensor:
         """Hidden states of a batch of sequences.
 
         Args:
             input_ids: [B, T]; of an encoder-decoder the source [B, S].
             attention_mask: The same shape, nonzero where a token is real.
-            position_ids: The same shape; 0, 1, 2, ... when not given.
+            position_ids: The same shape; 0, 1, 2, ... in each document when not given.
             token_type_ids: The same shape; the segment of each token, 0 when not given.
             decoder_input_ids, decoder_attention_mask: [B, T], of an encoder-decoder.
+            prefix_mask: The same shape as the ids of a decoder, nonzero in the prefix of each row (of each document): a
+                prefix-LM, whose prefix tokens see each other and whose others are causal.
+            document_ids: The same shape as `input_ids`, equal where tokens are of one document: several packed into a
+                row give what each gives alone.
+            decoder_document_ids: [B, T], of an encoder-decoder: the numbers of the sources that the targets belong to.
 
         Returns:
             [B, T, D], after the final norm; of an encoder-decoder the decoder's.
 
         Raises:
-            SettingError: `decoder_input_ids` is missing, or was given to a model that has no second stack.
+            SettingError: `decoder_input_ids` is missing, or something was given that the model has no use for or that
+                has another shape than its ids.
         """
-        two_stacks = self.encoder is not None and self.decoder is not None
-        if two_stacks != (decoder_input_ids is not None):
-            what = "is needed by an encoder-decoder." if two_stacks else "was given, but the model has one stack."
-            raise SettingError(what, where="decoder_input_ids")
-        if position_ids is None:
-            position_ids = self._counted(attention_mask)
-        causal = self.encoder is None
-        view = PaddedView(input_ids, attention_mask, causal=causal, position_ids=position_ids)
+        self._check_decoder_ids(decoder_input_ids, document_ids, decoder_document_ids)
+        _check_shape("prefix_mask", prefix_mask, input_ids)
+        _check_shape("document_ids", document_ids, input_ids)
+        if prefix_mask is not None and self.config.stacks != "decoder":
+            raise SettingError("was given, but an encoder sees everything already.", where="prefix_mask")
+        view = PaddedView(
+            input_ids,
+            attention_mask,
+            causal=self.encoder is None,
+            position_ids=self._counted(attention_mask, document_ids) if position_ids is None else position_ids,
+            prefix_mask=prefix_mask,
+            document_ids=document_ids,
+        )
         if decoder_input_ids is None:
             return self.hidden_states(input_ids, view, token_type_ids)
-        memory = self.encode(input_ids, view)
+        _check_shape("decoder_document_ids", decoder_document_ids, decoder_input_ids)
         view = PaddedView(
             decoder_input_ids,
             decoder_attention_mask,
             causal=True,
-            position_ids=self._counted(decoder_attention_mask),
-            memory=memory,
+            position_ids=self._counted(decoder_attention_mask, decoder_document_ids),
+            document_ids=decoder_document_ids,
+            memory=self.encode(input_ids, view),
             memory_mask=attention_mask,
+            memory_document_ids=document_ids,
         )
         return self.hidden_states(decoder_input_ids, view)
 
-    def _counted(self, attention_mask: Tensor | None) -> Tensor | None:
+    def _check_decoder_ids(
+        self, decoder_input_ids: Tensor | None, document_ids: Tensor | None, decoder_document_ids: Tensor | None
+    ) -> None:
+        two_stacks = self.encoder is not None and self.decoder is not None
+        if two_stacks != (decoder_input_ids is not None):
+            what = "is needed by an encoder-decoder." if two_stacks else "was given, but the model has one stack."
+            raise SettingError(what, where="decoder_input_ids")
+        if two_stacks and (document_ids is None) != (decoder_document_ids is None):
+            what = "must be given for source and target both, or for neither."
+            raise SettingError(what, where="document_ids, decoder_document_ids")
+        if not two_stacks and decoder_document_ids is not None:
+            raise SettingError("was given, but the model has one stack.", where="decoder_document_ids")
+
+    def _counted(self, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor | None:
         """Positions that count real tokens only, in families that do so where there is padding."""
         if attention_mask is None or not self.config.positions_from_mask:
             return None
+        if document_ids is not None:
+            return places_in_documents(document_ids, attention_mask)
         return (attention_mask.cumsum(-1) - 1) * attention_mask
 
     def hidden_states(self, input_ids: Tensor, view: AttentionView, token_type_ids: Tensor | None = None) -> Tensor:
@@ -242,6 +274,12 @@ POSITIONS: dict[str, Callable[[TransformerConfig, bool, Device], Positions]] = {
         device=device,
     ),
 }
+
+
+def _check_shape(name: str, given: Tensor | None, ids: Tensor) -> None:
+    """Refuse what is not of the shape of the token ids it belongs to."""
+    if given is not None and given.shape != ids.shape:
+        raise SettingError(f"has the shape {list(given.shape)}, and its tokens {list(ids.shape)}.", where=name)
 
 
 def _lookup(

@@ -92,7 +92,7 @@ def classify(
     encodings = reader.tokenize(texts)
     scores = _scores(reader, encodings, reporter)
     if reader.config.head == "sequence-classification":
-        return [_classification(reader, logits) for logits in scores]
+        return [classification(reader, logits) for logits in scores]
     if any(not isinstance(text, str) for text in texts):
         raise UnsupportedError("the words of a pair of texts cannot be classified.", where=reader.name)
     return [
@@ -136,7 +136,8 @@ def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: 
     return [found[number] for number in range(len(encodings))]
 
 
-def _classification(reader: Reader, logits: Tensor) -> Classification:
+def classification(reader: Reader, logits: Tensor) -> Classification:
+    """What the outputs of a head for whole texts say, [num_labels]."""
     if len(logits) == 1 and not reader.readout.multi_label:
         return Classification(None, {}, float(logits[0]))
     likely = logits.sigmoid() if reader.readout.multi_label else logits.softmax(-1)

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from germinal.errors import UnsupportedError
-from germinal.layers.attention import Attention, AttentionView, CrossAttention, add_bias, attend
+from germinal.layers.attention import Attention, AttentionView, CrossAttention, attend
+from germinal.layers.masks import add_bias
 from germinal.layers.positions import Positions
 from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import IGNORED

@@ -17,9 +17,10 @@ import torch
 from torch import Tensor
 
 from germinal.generation.backends.backend import Chunk, Source, StepBatch
-from germinal.layers.attention import Attention, AttentionView, CrossAttention, add_bias, attend
+from germinal.layers.attention import Attention, AttentionView, CrossAttention, attend
 from germinal.layers.cache import KVCache
 from germinal.layers.linear import Route, adapter_routing
+from germinal.layers.masks import add_bias
 from germinal.layers.positions import Positions
 from germinal.models.transformer import Transformer
 

@@ -1,0 +1,118 @@
+"""What a GGUF file says beside weights and tokenizer: how answers are drawn, how vectors are pooled, the model's card.
+
+One module for reading and writing. Keys that begin with "germinal." are ours: other programs pass over them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from germinal.checkpoints.cards import ModelCard
+from germinal.checkpoints.gguf_tokenizer import KEY
+from germinal.checkpoints.readout import Pooling, Readout
+from germinal.errors import UnsupportedError
+from germinal.models.config import TransformerConfig
+
+_SAMPLING = {
+    "temperature": "general.sampling.temp",
+    "top_k": "general.sampling.top_k",
+    "top_p": "general.sampling.top_p",
+    "min_p": "general.sampling.min_p",
+    "repetition_penalty": "general.sampling.penalty_repeat",
+}
+_POOLING = {"mean": 1, "first": 2, "last": 3}
+_CLASSES = 4
+"""`pooling_type` of a head with classes."""
+_NORMALIZED, _MAX_TOKENS = "germinal.pooling.normalized", "germinal.pooling.max_tokens"
+_MULTI_LABEL = "germinal.classifier.multi_label"
+_BASE_MODEL = "general.base_model.0.name"
+
+
+def generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """generation_config.json: the token ids that begin and end a text, and how tokens are drawn.
+
+    A chat model may name its end of turn apart.
+    """
+    start = metadata.get(f"{metadata.get('general.architecture')}.decoder_start_token_id")
+    found = {
+        "bos_token_id": metadata.get(KEY("bos_token_id")),
+        "pad_token_id": metadata.get(KEY("padding_token_id")),
+        "decoder_start_token_id": start,
+    }
+    ends = [id for role in ("eos", "eot", "eom") if (id := metadata.get(KEY(f"{role}_token_id"))) is not None]
+    found["eos_token_id"] = list(dict.fromkeys(ends)) if len(set(ends)) > 1 else next(iter(ends), None)
+    sampling = {name: metadata[key] for name, key in _SAMPLING.items() if key in metadata}
+    if sampling:
+        found |= {"do_sample": True, **sampling}
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def end_ids(generation: Mapping[str, Any]) -> list[int]:
+    """The tokens that end an answer."""
+    ends = generation.get("eos_token_id")
+    return [] if ends is None else list(ends) if isinstance(ends, Iterable) else [int(ends)]
+
+
+def generation_metadata(generation: Mapping[str, Any], architecture: str) -> dict[str, Any]:
+    """The inverse of `generation_config`, but for the tokens that end an answer, which belong to the tokenizer."""
+    found: dict[str, Any] = {}
+    if generation.get("do_sample"):
+        drawn = {"temperature": 1.0, **generation}
+        found = {key: drawn[name] for name, key in _SAMPLING.items() if drawn.get(name) is not None}
+        found = {key: value if key.endswith("top_k") else float(value) for key, value in found.items()}
+    ids = {
+        f"{architecture}.decoder_start_token_id": "decoder_start_token_id",
+        KEY("bos_token_id"): "bos_token_id",
+        KEY("padding_token_id"): "pad_token_id",
+    }
+    return found | {key: generation[name] for key, name in ids.items() if isinstance(generation.get(name), int)}
+
+
+def readout(metadata: Mapping[str, Any]) -> Readout:
+    """How vectors are pooled, and the names of the classes."""
+    architecture = metadata.get("general.architecture")
+    kind = metadata.get(f"{architecture}.pooling_type")
+    mode = next((mode for mode, number in _POOLING.items() if number == kind), None)
+    pooling = None
+    if mode is not None:
+        normalized = bool(metadata.get(_NORMALIZED, False))
+        pooling = Pooling(mode=mode, normalized=normalized, max_tokens=metadata.get(_MAX_TOKENS))
+    labels = metadata.get(f"{architecture}.classifier.output_labels") or ()
+    return Readout(labels=tuple(labels), multi_label=bool(metadata.get(_MULTI_LABEL, False)), pooling=pooling)
+
+
+def readout_metadata(readout: Readout, config: TransformerConfig, architecture: str) -> dict[str, Any]:
+    """The inverse of `readout`.
+
+    Raises:
+        UnsupportedError: vectors are pooled in a way that GGUF has no number for.
+    """
+    if config.num_labels:
+        labels = list(readout.labels) or [f"LABEL_{number}" for number in range(config.num_labels)]
+        said = {f"{architecture}.pooling_type": _CLASSES, f"{architecture}.classifier.output_labels": labels}
+        return said | ({_MULTI_LABEL: True} if readout.multi_label else {})
+    pooling = readout.pooling
+    if pooling is None:
+        return {}
+    if pooling.mode not in _POOLING:
+        raise UnsupportedError(
+            f"vectors are pooled by '{pooling.mode}', which GGUF cannot say.", hint=f"It can say {', '.join(_POOLING)}."
+        )
+    said = {f"{architecture}.pooling_type": _POOLING[pooling.mode], _NORMALIZED: pooling.normalized}
+    return said | ({} if pooling.max_tokens is None else {_MAX_TOKENS: pooling.max_tokens})
+
+
+def base_model(metadata: Mapping[str, Any]) -> str | None:
+    """What the model was made from."""
+    return metadata.get(_BASE_MODEL)
+
+
+def card_metadata(card: ModelCard) -> dict[str, Any]:
+    """Name, licence and base model."""
+    said: dict[str, Any] = {"general.type": "model", "general.name": card.name}
+    if card.licence is not None:
+        said["general.license"] = card.licence
+    if card.base_model is not None:
+        said |= {"general.base_model.count": 1, _BASE_MODEL: card.base_model}
+    return said

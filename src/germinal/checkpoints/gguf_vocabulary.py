@@ -1,0 +1,255 @@
+"""A tokenizer as the metadata of a GGUF file: the inverse of `gguf_tokenizer`.
+
+What the format cannot say is refused, for a tokenizer that is nearly right is wrong. One thing it says otherwise: a
+SentencePiece tokenizer that puts a space before a text's first part only gets one after each special token as well.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from germinal.checkpoints.gguf_splitting import name_of
+from germinal.checkpoints.gguf_tokenizer import BYTE_LEVEL, KEY, ROLES, SENTENCEPIECE, UNIGRAM, WORDPIECE, Kind
+from germinal.errors import UnsupportedError
+from germinal.text.sentencepiece_file import SPACE, merges_by_score
+from germinal.text.tokenizer import Tokenizer
+
+_FILLER = "[PAD{}]".format
+_FILLER_SCORE = -1e4
+_OF_SPACES = frozenset(rf" {SPACE}{{2,}}\\Az+|^$")
+"""Characters of the patterns that find spaces."""
+_ENDS = ("eos_token_id", "eot_token_id", "eom_token_id")
+"""Keys of the tokens that end an answer, in turn."""
+
+
+def tokenizer_metadata(
+    tokenizer: Tokenizer, vocab_size: int, end_ids: Sequence[int] = (), ends_answers: bool = True
+) -> dict[str, Any]:
+    """The metadata that describe a tokenizer.
+
+    Args:
+        tokenizer: The tokenizer.
+        vocab_size: Rows of the embedding; what the vocabulary lacks of them is filled with unused tokens.
+        end_ids: The tokens that end an answer, where the checkpoint names others than the tokenizer.
+        ends_answers: Whether the model writes texts, and so must have an end.
+
+    Raises:
+        UnsupportedError: GGUF cannot say what the tokenizer does.
+    """
+    state = json.loads(tokenizer.backend.to_str())
+    tokens = [tokenizer.backend.id_to_token(id) for id in range(vocab_size)]
+    kinds = _kinds(tokenizer, tokens)
+    texts = [_FILLER(id) if token is None else token for id, token in enumerate(tokens)]
+    metadata = _model_metadata(tokenizer, state, texts, kinds)
+    kind = metadata[KEY("model")]
+    if kind == WORDPIECE:
+        texts = [_marked(text, of) for text, of in zip(texts, kinds, strict=True)]
+    if len(set(texts)) != len(texts):
+        raise _unsaid(tokenizer, "has two tokens that are spelt alike in GGUF")
+    metadata |= {KEY("tokens"): texts, KEY("token_type"): kinds}
+    metadata |= _named(tokenizer, kind, end_ids, ends_answers)
+    if tokenizer.chat_template is not None:
+        metadata["tokenizer.chat_template"] = tokenizer.chat_template
+    return metadata
+
+
+def _unsaid(tokenizer: Tokenizer, what: str, hint: str | None = None) -> UnsupportedError:
+    return UnsupportedError(f"the tokenizer {what}, which GGUF cannot say.", where=tokenizer.name, hint=hint)
+
+
+def _kinds(tokenizer: Tokenizer, tokens: Sequence[str | None]) -> list[int]:
+    added = tokenizer.backend.get_added_tokens_decoder()
+    for id, token in added.items():
+        if (token.lstrip or token.rstrip or token.single_word) and id != tokenizer.mask_id:
+            raise _unsaid(tokenizer, f"takes white space away around {token.content!r}, or finds it as a word only")
+
+    def kind(id: int, token: str | None) -> Kind:
+        if token is None:
+            return Kind.UNUSED
+        if id in tokenizer.special_ids:
+            return Kind.CONTROL
+        return Kind.USER_DEFINED if id in added else Kind.NORMAL
+
+    return [int(kind(id, token)) for id, token in enumerate(tokens)]
+
+
+def _model_metadata(
+    tokenizer: Tokenizer, state: Mapping[str, Any], texts: list[str], kinds: list[int]
+) -> dict[str, Any]:
+    """Kind, splitting, merges or scores; the kinds of tokens are refined where the model knows more of them."""
+    model = state["model"]
+    if model.get("dropout") or model.get("end_of_word_suffix"):
+        raise _unsaid(tokenizer, "merges by chance, or marks the ends of words")
+    if model["type"] == "WordPiece":
+        return _wordpiece(tokenizer, state)
+    if model["type"] == "Unigram":
+        return _unigram(tokenizer, state, texts, kinds)
+    if model["type"] == "BPE" and model.get("byte_fallback"):
+        return _sentencepiece(tokenizer, state, texts, kinds)
+    if model["type"] == "BPE" and not model.get("continuing_subword_prefix"):
+        merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+        way = name_of(tokenizer.backend, tokenizer.name)
+        return {KEY("model"): BYTE_LEVEL, KEY("pre"): way, KEY("merges"): merges}
+    raise _unsaid(tokenizer, f"is a {model['type']} of a kind")
+
+
+def _wordpiece(tokenizer: Tokenizer, state: Mapping[str, Any]) -> dict[str, Any]:
+    normalizer, splitter = state["normalizer"] or {}, state["pre_tokenizer"] or {}
+    if (normalizer.get("type"), splitter.get("type")) != ("BertNormalizer", "BertPreTokenizer"):
+        raise _unsaid(tokenizer, "normalises or splits words in its own way")
+    if not (normalizer["clean_text"] and normalizer["handle_chinese_chars"]):
+        raise _unsaid(tokenizer, "keeps control characters, or does not set Chinese characters apart")
+    if state["model"]["continuing_subword_prefix"] != "##":
+        raise _unsaid(tokenizer, "marks the parts of words in its own way")
+    accents = normalizer["strip_accents"]
+    return {
+        KEY("model"): WORDPIECE,
+        KEY("pre"): "default",
+        KEY("unknown_token_id"): tokenizer.backend.token_to_id(state["model"]["unk_token"]),
+        KEY("normalizer.lowercase"): normalizer["lowercase"],
+        KEY("normalizer.strip_accents"): normalizer["lowercase"] if accents is None else accents,
+    }
+
+
+def _marked(text: str, kind: int) -> str:
+    """A WordPiece token as GGUF has it: what begins a word is marked, and not what goes on with one."""
+    if kind in (Kind.CONTROL, Kind.UNUSED):
+        return text
+    return text.removeprefix("##") if text.startswith("##") else SPACE + text
+
+
+def _unigram(tokenizer: Tokenizer, state: Mapping[str, Any], texts: list[str], kinds: list[int]) -> dict[str, Any]:
+    model = state["model"]
+    if model.get("byte_fallback") or model.get("unk_id") is None:
+        raise _unsaid(tokenizer, "spells unknown characters in bytes, or knows no unknown token")
+    scores = [float(score) for _, score in model["vocab"]][: len(texts)]
+    scores += [_FILLER_SCORE] * (len(texts) - len(scores))
+    kinds[model["unk_id"]] = Kind.UNKNOWN
+    steps = _steps(state)
+    charsmap = next((step["precompiled_charsmap"] for step in steps if step["type"] == "Precompiled"), "")
+    spaces = any(
+        step["type"] in ("WhitespaceSplit", "Strip") or "{2,}" in str(step.get("pattern", "")) for step in steps
+    )
+    _refuse_strange(tokenizer, steps, "Precompiled", "WhitespaceSplit", "Strip")
+    metadata = {
+        KEY("model"): UNIGRAM,
+        KEY("pre"): "default",
+        KEY("scores"): scores,
+        KEY("unknown_token_id"): model["unk_id"],
+        KEY("add_space_prefix"): _prefixed(steps),
+        KEY("remove_extra_whitespaces"): spaces,
+    }
+    return metadata | ({KEY("precompiled_charsmap"): base64.b64decode(charsmap)} if charsmap else {})
+
+
+def _sentencepiece(
+    tokenizer: Tokenizer, state: Mapping[str, Any], texts: list[str], kinds: list[int]
+) -> dict[str, Any]:
+    """SentencePiece's BPE: scores rank the tokens, where the merges of a tokenizer.json rank the pairs."""
+    steps = _steps(state)
+    # Some split at spaces after these have been spelt: at nothing.
+    steps = [step for step in steps if step.get("pattern") != {"String": " "} or step["type"] != "Split"]
+    _refuse_strange(tokenizer, steps)
+    if any("{2,}" in str(step.get("pattern", "")) for step in steps):
+        raise _unsaid(tokenizer, "removes extra white space")
+    unknown = tokenizer.backend.token_to_id(state["model"].get("unk_token") or "")
+    for id, text in enumerate(texts):
+        if kinds[id] == Kind.NORMAL and len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
+            kinds[id] = Kind.BYTE
+    if unknown is not None:
+        kinds[unknown] = Kind.UNKNOWN
+    metadata = {
+        KEY("model"): SENTENCEPIECE,
+        KEY("pre"): "default",
+        KEY("scores"): _scores(tokenizer, state["model"]["merges"], texts, kinds),
+        KEY("add_space_prefix"): _prefixed(steps),
+    }
+    return metadata | ({} if unknown is None else {KEY("unknown_token_id"): unknown})
+
+
+def _scores(tokenizer: Tokenizer, merges: list[Any], texts: list[str], kinds: list[int]) -> list[float]:
+    """A score for each token: the earlier its merges stand, the higher. They must be all that make it, in one block."""
+    pairs = [tuple(merge.split(" ")) if isinstance(merge, str) else tuple(merge) for merge in merges]
+    ranks: dict[str, int] = {}
+    for left, right in pairs:
+        ranks.setdefault(left + right, len(ranks))
+    normal = {text: id for id, text in enumerate(texts) if kinds[id] == Kind.NORMAL}
+    scores = {text: (-float(ranks.get(text, len(ranks))), id) for text, id in normal.items()}
+    expected = merges_by_score(scores)
+    if [left + right for left, right in pairs] != [left + right for left, right in expected] or set(pairs) != set(
+        expected
+    ):
+        raise _unsaid(tokenizer, "has merges that no scores of its tokens stand for")
+    return [scores[text][0] if text in scores else 0.0 for text in texts]
+
+
+def _steps(state: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All that is done to a text before the model, in order."""
+    steps: list[dict[str, Any]] = []
+    for part, several in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
+        found = state[part]
+        if found is not None:
+            steps += found.get(several, [found])
+    return steps
+
+
+def _refuse_strange(tokenizer: Tokenizer, steps: list[dict[str, Any]], *known: str) -> None:
+    """Refuse steps other than those known and those that spell, add and take away spaces."""
+    for step in steps:
+        pattern = "".join(step.get("pattern", {}).values())
+        if step["type"] not in (*known, "Replace", "Metaspace", "Prepend") or not set(pattern) <= _OF_SPACES:
+            raise _unsaid(tokenizer, f"prepares a text by a step of its own ({step['type']})")
+
+
+def _prefixed(steps: list[dict[str, Any]]) -> bool:
+    """Whether a space is put before a text."""
+    return any(
+        step["type"] == "Prepend" or (step["type"] == "Metaspace" and step["prepend_scheme"] != "never")
+        for step in steps
+    )
+
+
+def _named(tokenizer: Tokenizer, kind: str, end_ids: Sequence[int], ends_answers: bool) -> dict[str, Any]:
+    """Named tokens, and which of them go around a text."""
+    ids = {role: tokenizer.backend.token_to_id(text) for role, text in tokenizer.special_tokens.items()}
+    first, last = _borders(tokenizer)
+    if kind == WORDPIECE:
+        if first is None or last is None:
+            raise _unsaid(tokenizer, "does not put a token before and after every text")
+        ids |= {"cls_token": first, "bos_token": first, "sep_token": last}
+    else:
+        for role, id in (("bos_token", first), ("eos_token", last)):
+            if id is not None and ids.setdefault(role, id) != id:
+                raise _unsaid(tokenizer, f"puts another token around a text than its {role}")
+    ends = list(dict.fromkeys(end_ids)) or [id for id in (ids.get("eos_token"),) if id is not None]
+    if len(ends) > len(_ENDS):
+        raise _unsaid(tokenizer, f"has {len(ends)} tokens that end an answer")
+    if not ends and ends_answers:
+        raise UnsupportedError(
+            "no token ends an answer, and programs that read GGUF then take a wrong one.",
+            where=tokenizer.name,
+            hint="Name one in generation_config.json: eos_token_id.",
+        )
+    if last is not None and kind != WORDPIECE and ends[0] != last:
+        raise _unsaid(tokenizer, "ends a text with another token than an answer")
+    ids.pop("eos_token", None)
+    named = {KEY(ROLES[role]): id for role, id in ids.items() if id is not None}
+    named |= {KEY(key): id for key, id in zip(_ENDS, ends, strict=False)}
+    return named | {
+        KEY("add_bos_token"): first is not None,
+        KEY("add_eos_token"): last is not None and kind != WORDPIECE,
+    }
+
+
+def _borders(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
+    """The token that goes before every text and the one after."""
+    bare, whole = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
+    for start in range(len(whole) - len(bare) + 1):
+        if whole[start : start + len(bare)] == bare:
+            before, after = whole[:start], whole[start + len(bare) :]
+            if len(before) <= 1 and len(after) <= 1:
+                return next(iter(before), None), next(iter(after), None)
+    raise _unsaid(tokenizer, "puts several tokens before or after a text")
