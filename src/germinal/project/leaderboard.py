@@ -137,6 +137,7 @@ class Leaderboard:
     """What one run found, best candidate first; `answers` says whether the candidates gave labels or texts."""
 
     use_case: str
+    answers: Answers
     metrics: list[MetricRecord]
     splits: dict[str, SplitRecord]
     rows: list[Row]
@@ -145,7 +146,6 @@ class Leaderboard:
     detectable_difference: float | None
     run: RunInfo
     timings: dict[str, Timing]
-    answers: Answers = "labels"
 
     @property
     def primary(self) -> str:
@@ -219,6 +219,7 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
     rows = [_row(candidate, place, labels, results) for place, candidate in enumerate(ordered, start=1)]
     return Leaderboard(
         use_case=str(results.run.config.get("scope", {}).get("use_case", "")),
+        answers=answers_of(results),
         metrics=list(results.metrics),
         splits=dict(results.splits),
         rows=rows,
@@ -227,7 +228,6 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
         detectable_difference=results.detectable_difference,
         run=_run_info(results, ledger),
         timings={candidate.id: _timing(candidate) for candidate in ordered},
-        answers=answers_of(results),
     )
 
 
