@@ -117,3 +117,38 @@ def test_what_cannot_be_is_refused(
     assert (done.code, done.out) == (code, "")
     assert said in done.err
     assert "Traceback" not in done.err
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    file = tmp_path / "labelled.csv"
+    rows = [f"{text[:20]!r},{'good' if place % 2 else 'bad'}" for place, text in enumerate(TEXTS * 4)]
+    file.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
+    return file
+
+
+def test_tune_gives_an_encoder_a_head_that_classify_reads(
+    germinal: Germinal, encoder: Path, labelled: Path, tmp_path: Path
+) -> None:
+    arguments = ("tune", encoder, "--data", labelled, "--input", "text", "--target", "label", "--epochs", 2)
+    done = germinal(*arguments, "-o", tmp_path / "clf")
+    assert done.code == 0, done.err
+    assert "steps on 20 examples" in done.out
+    assert f"Model of 2 classes: {tmp_path / 'clf' / 'model'}" in done.out
+    assert json.loads((tmp_path / "clf" / "run.json").read_text())["learning_rate"] == 1e-4
+    expected = package.load(tmp_path / "clf" / "model").classify(TEXTS[0])
+    shown = json.loads(germinal("classify", tmp_path / "clf" / "model", TEXTS[0], "--json").out)
+    assert shown["probabilities"] == pytest.approx(expected.probabilities)
+    again = germinal(*arguments, "-o", tmp_path / "clf")
+    assert (again.code, again.out) == (0, done.out)
+
+
+@pytest.mark.parametrize("option", [("--instruction", "Classify:"), ("--rank", 8), ("--chat",), ("--dropout", 0.1)])
+def test_tune_refuses_what_is_nothing_to_an_encoder(
+    germinal: Germinal, encoder: Path, labelled: Path, tmp_path: Path, option: tuple[object, ...]
+) -> None:
+    arguments = ("--data", labelled, "--input", "text", "--target", "label", "-o", tmp_path / "clf", *option)
+    done = germinal("tune", encoder, *arguments)
+    assert done.code == 12
+    assert f"{option[0]}: has no effect on an encoder" in done.err
+    assert not (tmp_path / "clf").exists()

@@ -19,8 +19,8 @@ from germinal.ledger.tables import CANDIDATE
 from germinal.project import Project
 from germinal.project.plan import Resolver, in_order
 from germinal.project.steps.fit import FitStep
+from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep
-from germinal.project.steps.predict import BaselinePredictStep
 from germinal.project.wiring import Wiring
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -71,9 +71,7 @@ def _variant(step: Any) -> list[str]:
     """What tells steps of one kind apart in what they do."""
     if isinstance(step, MeasureStep):
         return [str(step.rule)]
-    return (
-        [getattr(step, "baseline", "") or step.fit.baseline] if isinstance(step, FitStep | BaselinePredictStep) else []
-    )
+    return [getattr(step, "baseline", "") or step.fit.baseline] if isinstance(step, FitStep | FittedPredictStep) else []
 
 
 def _result(project: Project, record: StepRecord) -> Any:

@@ -11,10 +11,12 @@ from typing import Any
 import openai
 import pytest
 from servers import client_of, eventually, running, streamed_text
+from tiny_encoders import save_encoder
 
 import germinal
 from germinal.predictors.answers import CONTENT_FREE_INPUTS, RULES, Labels, priors_from
 from germinal.predictors.baselines import TfidfPredictor
+from germinal.predictors.classifier_predictor import ClassifierPredictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.serving import PredictorService
 from germinal.text.prompt import Example, Prompt
@@ -205,3 +207,30 @@ def test_white_space_at_the_ends_of_a_text_is_not_sent() -> None:
         "",
         "",
     ]
+
+
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> ClassifierPredictor:
+    names = {0: "neg", 1: "pos"}
+    folder = save_encoder(tmp_path_factory.mktemp("classifier"), "BertForSequenceClassification", id2label=names)
+    return ClassifierPredictor(germinal.load(folder))
+
+
+def test_a_model_with_a_head_is_served_by_its_own_answers(classifier: ClassifierPredictor) -> None:
+    expected = classifier.predict(REVIEWS)
+    assert {answer.label for answer in expected} == {"pos", "neg"}  # else no mistake between rows could be seen
+    with running(PredictorService(classifier, "reviews")) as server, ThreadPoolExecutor(16) as pool:
+        client = client_of(server)
+        completions = list(pool.map(lambda review: ask(client, review), REVIEWS))
+        chunks = list(ask(client, REVIEWS[3], stream=True))
+        with pytest.raises(openai.BadRequestError, match=r"reads 80"):
+            ask(client, "film " * 100)
+        with pytest.raises(openai.BadRequestError, match="temperature"):
+            ask(client, REVIEWS[0], temperature=0.7)
+    for completion, answer, review in zip(completions, expected, REVIEWS, strict=True):
+        (choice,) = completion.choices
+        said = choice.model_extra["germinal"]
+        assert choice.message.content == said["label"] == answer.label
+        assert said["probabilities"] == pytest.approx(dict(answer.probabilities or {}), abs=1e-5)
+        assert completion.usage.prompt_tokens == len(classifier.lm.tokenizer.encode(review))
+        assert completion.usage.completion_tokens == 0
+    assert streamed_text(chunks) == expected[3].label

@@ -53,6 +53,10 @@ class MajorityPredictor:
         """How many numbers were learned."""
         return len(self.shares)
 
+    def num_tokens(self, inputs: Sequence[str]) -> int:
+        """None: there is no network."""
+        return 0
+
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         label = max(self.shares, key=lambda name: self.shares[name])  # of equal shares the first
         return [Answer(label, label, self.shares) for _ in inputs]
@@ -120,6 +124,10 @@ class TfidfPredictor:
     def parameters(self) -> int:
         """How many numbers were learned."""
         return int(self.idf.size + self.coefficients.size + self.intercepts.size)
+
+    def num_tokens(self, inputs: Sequence[str]) -> int:
+        """None: there is no network."""
+        return 0
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         answers: list[Answer] = []

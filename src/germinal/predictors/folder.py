@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from germinal.errors import CheckpointError, ModelNotFoundError, UnsupportedError
 from germinal.predictors.answers import Answer
@@ -33,6 +33,20 @@ class Predictor(Protocol):
         ...
 
 
+@runtime_checkable
+class FittedPredictor(Predictor, Protocol):
+    """A predictor that learned its answers from labelled rows: a plain baseline, or a model with a head."""
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers were learned."""
+        ...
+
+    def num_tokens(self, inputs: Sequence[str]) -> int:
+        """How many tokens go through a network to answer all inputs."""
+        ...
+
+
 def load_predictor(folder: str | Path, lm: LanguageModel | None = None, reporter: Reporter = silent) -> Predictor:
     """Load a saved predictor of any kind.
 
@@ -53,6 +67,10 @@ def load_predictor(folder: str | Path, lm: LanguageModel | None = None, reporter
         from germinal.predictors.language_model_predictor import LanguageModelPredictor
 
         return LanguageModelPredictor.load(folder, content, lm, reporter)
+    if kind == "classifier":
+        from germinal.predictors.classifier_predictor import ClassifierPredictor
+
+        return ClassifierPredictor.load(folder, content, reporter)
     from germinal.predictors.baselines import BASELINES
 
     if kind not in BASELINES:

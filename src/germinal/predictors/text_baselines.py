@@ -64,6 +64,10 @@ class _Untrained:
         """How many numbers were learned: none."""
         return 0
 
+    def num_tokens(self, inputs: Sequence[str]) -> int:
+        """None: there is no network."""
+        return 0
+
     def save(self, folder: Path) -> None:
         with atomic_folder(Path(folder)) as temporary:
             write_content(temporary, self.kind, {})
@@ -127,6 +131,10 @@ class NearestPredictor:
     def parameters(self) -> int:
         """How many numbers are remembered."""
         return int(self.idf.size + self.rows.nnz)
+
+    def num_tokens(self, inputs: Sequence[str]) -> int:
+        """None: there is no network."""
+        return 0
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         answers: list[Answer] = []

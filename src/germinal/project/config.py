@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 Precision = Literal["float32", "bfloat16"]
 Calibration = Literal["batch", "content-free"]
+Epochs = Annotated[int, Field(ge=1, description="Times that every training example is seen.")]
+MicroBatchSize = Annotated[int, Field(ge=1, description="Examples that go through the network at once.")]
+LearningRate = Annotated[float, Field(gt=0, strict=False, description="Highest learning rate of AdamW.")]
 SplitSize = Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
@@ -113,32 +116,16 @@ class PromptSettings(_Table):
     """The end at which truncate_input cuts the input."""
 
 
-class LoRASettings(_Table):
-    """Low-rank adaptation on the zero-shot prompt, the loss on the answers only.
+class TrainingSettings(_Table):
+    """How something is tuned. Names and defaults are those of `germinal.training.config.TrainingConfig`."""
 
-    Names and defaults are those of `germinal.layers.linear.LoRAConfig` and `germinal.training.config.TrainingConfig`.
-    """
-
-    rank: Annotated[int, Field(ge=1)] = 8
-    """Inner width of the update."""
-    alpha: Annotated[float, Field(gt=0, strict=False)] = 16.0
-    """The update is multiplied by alpha / rank."""
-    dropout: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
-    """Probability of dropping an input of the update while training."""
-    target_modules: Annotated[list[str], Field(min_length=1)] = ["q_proj", "v_proj"]
-    """Names of the adapted linear layers, or ["all-linear"]."""
-    layers: list[Annotated[int, Field(ge=0)]] | None = None
-    """Indices of the adapted blocks; all of them when absent. Upper blocks alone train faster."""
-    epochs: Annotated[int, Field(ge=1)] = 1
-    """Times that every training example is seen."""
+    epochs: Epochs = 1
     max_examples: Annotated[int, Field(ge=2)] | None = None
     """Tune on at most this many rows of the training split, those that rank first by hash."""
-    micro_batch_size: Annotated[int, Field(ge=1)] = 8
-    """Examples that go through the network at once."""
+    micro_batch_size: MicroBatchSize = 8
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = 1
     """Micro-batches to one update."""
-    learning_rate: Annotated[float, Field(gt=0, strict=False)] = 1e-3
-    """Highest learning rate of AdamW."""
+    learning_rate: LearningRate = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
     """How the learning rate falls."""
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
@@ -149,18 +136,6 @@ class LoRASettings(_Table):
     """The gradient is shortened to this length."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.1
     """Part of the training rows that only chooses the best checkpoint."""
-
-    def lora_config(self) -> LoRAConfig:
-        """Size and place of the adapter."""
-        from germinal.training.config import LoRAConfig
-
-        return LoRAConfig(
-            rank=self.rank,
-            alpha=self.alpha,
-            dropout=self.dropout,
-            target_modules=tuple(self.target_modules),
-            layers=None if self.layers is None else tuple(self.layers),
-        )
 
     def training_config(self, seed: int, save_every: int) -> TrainingConfig:
         """How it is trained."""
@@ -181,6 +156,46 @@ class LoRASettings(_Table):
         )
 
 
+class LoRASettings(TrainingSettings):
+    """Low-rank adaptation on the zero-shot prompt, the loss on the answers only.
+
+    Names and defaults are those of `germinal.layers.linear.LoRAConfig`.
+    """
+
+    rank: Annotated[int, Field(ge=1)] = 8
+    """Inner width of the update."""
+    alpha: Annotated[float, Field(gt=0, strict=False)] = 16.0
+    """The update is multiplied by alpha / rank."""
+    dropout: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.0
+    """Probability of dropping an input of the update while training."""
+    target_modules: Annotated[list[str], Field(min_length=1)] = ["q_proj", "v_proj"]
+    """Names of the adapted linear layers, or ["all-linear"]."""
+    layers: list[Annotated[int, Field(ge=0)]] | None = None
+    """Indices of the adapted blocks; all of them when absent. Upper blocks alone train faster."""
+
+    def lora_config(self) -> LoRAConfig:
+        """Size and place of the adapter."""
+        from germinal.training.config import LoRAConfig
+
+        return LoRAConfig(
+            rank=self.rank,
+            alpha=self.alpha,
+            dropout=self.dropout,
+            target_modules=tuple(self.target_modules),
+            layers=None if self.layers is None else tuple(self.layers),
+        )
+
+
+class HeadSettings(TrainingSettings):
+    """A head for the labels on an encoder, tuned with all weights under it. It reads inputs without a prompt."""
+
+    models: list[str]
+    """Which of select.models: encoders, which read and cannot write. They are not prompted."""
+    epochs: Epochs = 3
+    micro_batch_size: MicroBatchSize = 16
+    learning_rate: LearningRate = 1e-4
+
+
 class Adapt(_Table):
     """How models are adapted to the use case."""
 
@@ -188,6 +203,8 @@ class Adapt(_Table):
     """In-context: instruction, worked examples, answer rules."""
     lora: LoRASettings | None = None
     """Fine-tuning of a small adapter; no table, no tuning."""
+    head: HeadSettings | None = None
+    """A head for the labels on encoders; no table, no heads."""
 
 
 class Apply(_Table):
@@ -234,6 +251,11 @@ class ProjectConfig(_Table):
         return fill_in(values)
 
     @property
+    def headed(self) -> list[str]:
+        """The models that get a head instead of prompts."""
+        return [] if self.adapt.head is None else self.adapt.head.models
+
+    @property
     def generation(self) -> dict[str, Any]:
         """The generation settings; what is drawn at random follows the project's seed unless it has its own."""
         settings = self.apply.generation
@@ -248,6 +270,7 @@ class ProjectConfig(_Table):
             "adapt.prompt.shots": self.adapt.prompt.shots,
             "adapt.prompt.shot_seeds": self.adapt.prompt.shot_seeds,
             "adapt.prompt.rules": self.adapt.prompt.rules,
+            "adapt.head.models": self.headed,
             "apply.precisions": self.apply.precisions,
         }
         for key, values in lists.items():

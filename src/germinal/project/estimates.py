@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean, median
@@ -21,9 +21,9 @@ from germinal.models.config import TransformerConfig
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
 from germinal.predictors.language_model_predictor import TEXT_TOKENS
 from germinal.project.config import ProjectConfig
-from germinal.project.models import locate
+from germinal.project.models import check_purpose, locate
 from germinal.project.plan import Resolver
-from germinal.project.trials import Trial
+from germinal.project.trials import HEAD, Trial
 from germinal.project.wiring import Wiring
 
 _CHARACTERS_A_TOKEN = 4.5  # of English under a vocabulary of some 50,000
@@ -32,6 +32,8 @@ _TOKENS_A_STEP = 256  # what the engine computes at once, at most
 _SLOTS = 32  # sequences that its cache holds
 _EFFICIENCY = 0.7  # of a matrix product's speed, with attention, norms and small batches between
 _TRAINING_PASSES = 2.3  # forward, backward to the adapters, and what checkpoints and validation take
+_WHOLE_TRAINING_PASSES = 3.5  # forward, backward to all weights, and what the optimiser and checkpoints take
+_TRAINED_WEIGHT_BYTES = 28  # itself, its gradient, two running means, and those but the gradient while they are saved
 _LIBRARIES_BYTES = 100_000_000  # what scikit-learn and others take once they are used
 _CACHE_GROWTH = 1.5  # a cache that grows is copied, so that for a moment old and new are there
 
@@ -77,14 +79,16 @@ def estimate_trials(wiring: Wiring, resolver: Resolver, ledger: Ledger, folder: 
     Raises:
         DataError: the data file is missing or malformed.
     """
-    sizes = _model_sizes(wiring, folder)
+    amounts = _amounts(wiring, resolver, folder)
+    sizes = _model_sizes(wiring, folder, amounts)
     if not sizes:
         return {}
-    amounts = _amounts(wiring, resolver, folder)
     speed = _speed(ledger, {size.parameters: size.computing for size in sizes.values()})
     resting = _resident_bytes() + _LIBRARIES_BYTES
     return {
-        trial.id: _estimate(trial, wiring.config, sizes[trial.model], amounts, speed, resting)
+        trial.id: (_estimate_head if trial.adapter == HEAD else _estimate)(
+            trial, wiring.config, sizes[trial.model], amounts, speed, resting
+        )
         for trial in wiring.trials
         if trial.model in sizes
     }
@@ -139,6 +143,29 @@ def _answer_tokens(config: ProjectConfig, amounts: Amounts) -> tuple[float, floa
     return min(most, amounts.target_tokens) * settings.get("num_beams", 1), most
 
 
+def _estimate_head(
+    trial: Trial, config: ProjectConfig, size: ModelSize, amounts: Amounts, speed: Speed, resting: int
+) -> EstimateRecord:
+    """Of a model with a head, which is trained whole, in float32 beside the weights as they were loaded."""
+    head = config.adapt.head
+    assert head is not None
+    read = amounts.input_tokens + 2  # with the special tokens around it
+    learned = _WHOLE_TRAINING_PASSES * head.epochs * min(amounts.train, head.max_examples or amounts.train) * read
+    weight_bytes = size.parameters * (_BYTES[trial.precision or "float32"] + _TRAINED_WEIGHT_BYTES)
+    longest = min(amounts.longest_input + 2, size.config.max_position_embeddings)
+    activation_bytes = int(_training_bytes(size.config) * head.micro_batch_size * longest)
+    return EstimateRecord(
+        parameters=size.parameters,
+        weight_bytes=weight_bytes,
+        cache_bytes=0,
+        activation_bytes=activation_bytes,
+        memory_bytes=resting + weight_bytes + activation_bytes,
+        seconds=(learned + amounts.dev * read) * size.computing / speed.work_per_second,
+        tokens=int(amounts.dev * read),
+        basis=speed.basis,
+    )
+
+
 def _prompt_tokens(trial: Trial, config: ProjectConfig, amounts: Amounts) -> tuple[float, float]:
     """Tokens of one block with its input, and those of the worked examples, which all prompts share."""
     prompt = config.adapt.prompt
@@ -167,17 +194,29 @@ def _training_bytes(config: TransformerConfig) -> int:
     return 4 * config.num_layers * (16 * config.hidden_size + 6 * config.intermediate_size)
 
 
-def _model_sizes(wiring: Wiring, folder: Path) -> dict[str | None, ModelSize]:
+def _model_sizes(wiring: Wiring, folder: Path, amounts: Amounts) -> dict[str | None, ModelSize]:
+    """By reference, of models that are here; those with a head for the labels have it counted.
+
+    Raises:
+        UnsupportedError: a model cannot do what the project wants of it.
+    """
     found: dict[str | None, ModelSize] = {}
     for reference in {trial.model for trial in wiring.trials if trial.model}:
         path = locate(reference, folder, fetch=False)
         if path is not None:
-            found[reference] = size_of(path)
+            headed = reference in wiring.config.headed
+            size = size_of(path, amounts.labels if headed else None)
+            check_purpose(reference, size.config, head=headed)
+            found[reference] = size
     return found
 
 
-def size_of(path: Path) -> ModelSize:
-    """A model's size, from the header of its files alone."""
+def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
+    """A model's size, from the header of its files alone.
+
+    Args:
+        num_labels: With a head for as many labels, where it is an encoder.
+    """
     from germinal.checkpoints.gguf_file import config_tensors
     from germinal.checkpoints.gguf_header import read_header
     from germinal.checkpoints.json_file import read_json
@@ -191,6 +230,8 @@ def size_of(path: Path) -> ModelSize:
         header = read_header(path)
         family = families.for_gguf(str(header.metadata.get("general.architecture")))
         config = family.config_from_gguf(header.metadata, config_tensors(header))
+    if num_labels is not None and config.stacks == "encoder":
+        config = replace(config, head="sequence-classification", num_labels=num_labels)
     weights = dict(Transformer(config, device="meta").named_parameters())
     parameters = sum(weight.numel() for weight in weights.values())
     embeddings = sum(weights[name].numel() for name in ("embed_tokens.weight", "lm_head.weight") if name in weights)

@@ -237,8 +237,8 @@ def answers_of(results: Results) -> Answers:
 
 
 def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
-    """Candidate id to a name without the parts that all language models of the table have in common."""
-    parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.kind != "baseline"}
+    """Candidate id to a name without the parts that all prompted models of the table have in common."""
+    parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.rule is not None}
     common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else _model_parts(candidates)
     if any(set(split) <= common for split in parts.values()):  # one has no part of its own but how it was prompted
         common = {part for part in common if not part.endswith("-shot")}

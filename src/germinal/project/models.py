@@ -6,13 +6,14 @@ import gc
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from germinal.errors import ModelNotFoundError
+from germinal.errors import ModelNotFoundError, UnsupportedError
 from germinal.progress import Reporter, silent
 from germinal.project.memory import give_back
 from germinal.storage import digest, file_digest
 
 if TYPE_CHECKING:
     from germinal.language_model import LanguageModel
+    from germinal.models.config import TransformerConfig
 
 _READ_FILES = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")
 
@@ -57,6 +58,31 @@ def short_name(reference: str) -> str:
     """The last part of a reference, for names of trials and steps."""
     last = PurePosixPath(reference.rstrip("/").split("@")[0].split(":")[-1]).name
     return last.removesuffix(".gguf") or reference
+
+
+def check_purpose(reference: str, config: TransformerConfig, *, head: bool) -> None:
+    """Refuse a model that cannot do what the project wants of it.
+
+    Args:
+        head: Whether it shall get a head for the labels; else it is prompted.
+
+    Raises:
+        UnsupportedError: names the model, what it is and the key of the project file.
+    """
+    if head and config.stacks != "encoder":
+        raise UnsupportedError(
+            f"'{reference}' is no encoder, and only encoders get a head for the labels.",
+            where="adapt.head.models",
+            hint="Leave it out there: it is prompted, and tuned by [adapt.lora].",
+        )
+    if not head and config.head != "lm":
+        raise UnsupportedError(
+            f"'{reference}' cannot be prompted: it reads and does not write.",
+            where="select.models",
+            hint=f'Where answers are labels it can have a head for them: models = ["{reference}"] under [adapt.head].'
+            if config.stacks == "encoder"
+            else "Choose a model with a language-model head.",
+        )
 
 
 class ModelShelf:

@@ -233,6 +233,10 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
     for metric in config.scope.metrics:
         if metric not in METRICS:
             raise refuse(("scope", "metrics"), f"there is no metric '{metric}'.", nearest(metric, list(METRICS)))
+    for model in config.headed:
+        if model not in config.select.models:
+            what = f"'{model}' is not among select.models."
+            raise refuse(("adapt", "head", "models"), what, nearest(model, config.select.models))
     for metric, required in config.scope.success.items():
         if metric not in config.scope.metrics:
             what = f"'{metric}' is not among scope.metrics."
@@ -268,3 +272,6 @@ def _misfits(config: ProjectConfig) -> Iterator[tuple[KeyPath, str, str]]:
     if task.answers == "text" and scope.labels:
         what = f"a {scope.task} has no labels; its answers are texts."
         yield ("scope", "labels"), what, 'Remove it, or say task = "classification".'
+    if task.answers == "text" and config.adapt.head is not None:
+        what = f"a head gives labels, and the answers of a {scope.task} are texts."
+        yield ("adapt", "head"), what, 'Remove the table, or say task = "classification".'

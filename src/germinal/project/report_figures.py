@@ -202,7 +202,8 @@ def _reliability(answers: Sequence[AnswerRecord], split: str) -> list[Drawing]:
 
 
 def _tuning(results: Results, ledger: Ledger) -> list[Drawing]:
-    """One loss curve for each adapter that was tuned."""
+    """One loss curve for each adapter or head that was tuned."""
+    prompted = {trial.id for found in results.candidates if found.rule is not None for trial in found.trials}
     drawn: dict[str, Drawing] = {}
     for trial in results.trials:
         key = trial.steps.get("tune")
@@ -213,9 +214,8 @@ def _tuning(results: Results, ledger: Ledger) -> list[Drawing]:
             step = ledger.step(key)
             best = step.values.get("best_step")
             chart = figures.loss_curve(points, best_step=best if isinstance(best, int) else None, width=_WIDTH + 60)
-            caption = (
-                "The loss on the answers alone. The held-out part is a part of the training split, never dev or test."
-            )
+            of_what = "The loss on the answers alone." if trial.id in prompted else "The loss of the labels."
+            caption = f"{of_what} The held-out part is a part of the training split, never dev or test."
             drawn[key] = _drawing(f"Loss: {step.name}", caption, chart)
     return list(drawn.values())
 

@@ -10,9 +10,11 @@ from germinal.ledger import StepRecord
 from germinal.progress import Progress, Reporter
 from germinal.project.steps.base import Step
 from germinal.project.steps.calibrate import CalibrateStep
+from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep
 from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.tune import TuneStep
+from germinal.project.steps.tune_head import TuneHeadStep
 
 TASK = "run"
 _EXAMPLES_A_TUNED_ROW = 3
@@ -74,9 +76,14 @@ class RunProgress:
         match step:
             case PredictStep():
                 return float(rows[step.split])
+            case FittedPredictStep(fit=TuneHeadStep()):
+                return float(rows[step.split])
             case CalibrateStep():
                 return float(step.num_inputs(rows["train"]))
             case TuneStep():
                 used = min(rows["train"], step.lora.max_examples or rows["train"])
                 return float(_EXAMPLES_A_TUNED_ROW * step.lora.epochs * used)
+            case TuneHeadStep():
+                used = min(rows["train"], step.head.max_examples or rows["train"])
+                return float(_EXAMPLES_A_TUNED_ROW * step.head.epochs * used)
         return 0

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from germinal.errors import LedgerError
-from germinal.ledger import Ledger, Results, StepRecord
+from germinal.ledger import CandidateRecord, Ledger, StepRecord
 from germinal.predictors import Predictor, load_predictor
 from germinal.progress import Reporter, silent
 from germinal.project.config import ProjectConfig
 from germinal.project.models import ModelShelf
 from germinal.project.steps.prompted import Reading, adapter_folder, make_predictor
+from germinal.project.trials import HEAD
 
 
 def winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporter = silent) -> Predictor:
@@ -37,18 +38,22 @@ def predictor(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, repo
         if step.artifact is not None and not (artifacts / step.artifact).is_dir():
             what = f"the files of the step '{step.name}' are gone."
             raise LedgerError(what, where=str(artifacts / step.artifact), hint="`germinal run` makes them again.")
-    if "fit" in steps:
-        fitted = steps["fit"].artifact
-        assert fitted is not None
-        return load_predictor(artifacts / fitted)
-    return _language_model(results, trial_id, steps, ModelShelf(folder, reporter), artifacts)
+    candidate = results.candidate(results.trial(trial_id).candidate)
+    fitted = steps["tune"] if candidate.adapter == HEAD else steps.get("fit")
+    if fitted is not None:
+        assert fitted.artifact is not None
+        return load_predictor(artifacts / fitted.artifact)
+    config = ProjectConfig.model_validate(results.run.config)
+    return _language_model(config, candidate, steps, ModelShelf(folder, reporter), artifacts)
 
 
 def _language_model(
-    results: Results, trial_id: str, steps: dict[str, StepRecord], models: ModelShelf, artifacts: Path
+    config: ProjectConfig,
+    candidate: CandidateRecord,
+    steps: dict[str, StepRecord],
+    models: ModelShelf,
+    artifacts: Path,
 ) -> Predictor:
-    config = ProjectConfig.model_validate(results.run.config)
-    candidate = results.candidate(results.trial(trial_id).candidate)
     assert candidate.model is not None
     assert candidate.precision is not None
     lm = models.get(candidate.model, candidate.precision)

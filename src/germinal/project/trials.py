@@ -14,12 +14,16 @@ from germinal.predictors.answers import Rule
 from germinal.project.config import ProjectConfig
 from germinal.project.models import short_name
 
+HEAD = "head"
+"""The adapter of a trial whose model has a head for the labels: it reads inputs without prompt and rule."""
+
 ComparisonRole = Literal["baseline", "zero-shot", "best"]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One thing that is measured. `baseline` trials have none of the fields of a language model."""
+    """One thing that is measured. `baseline` trials have none of the fields of a language model, and those of a model
+    with a head none of a prompt."""
 
     id: str
     candidate: str
@@ -73,6 +77,9 @@ def trials_of(config: ProjectConfig) -> list[Trial]:
     for model in config.select.models:
         for precision in config.apply.precisions:
             start = [names[model]] + ([precision] if len(config.apply.precisions) > 1 else [])
+            if model in config.headed:
+                trials.append(_headed(model, precision, start))
+                continue
             trials += _prompted(config, model, precision, start)
             if config.adapt.lora:
                 trials += _tuned(config, model, precision, start)
@@ -138,6 +145,11 @@ def _tuned(config: ProjectConfig, model: str, precision: str, start: list[str]) 
     for rule in config.adapt.prompt.rules:
         name = "/".join([*start, adapter, "zero-shot", rule])
         yield Trial(name, name, model=model, shots=0, rule=rule, adapter=adapter, precision=precision)
+
+
+def _headed(model: str, precision: str, start: list[str]) -> Trial:
+    name = "/".join([*start, HEAD])
+    return Trial(name, name, model=model, adapter=HEAD, precision=precision)
 
 
 def _model_names(references: Sequence[str]) -> list[str]:

@@ -20,13 +20,15 @@ from germinal.project.steps.clock import ClockStep
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
 from germinal.project.steps.fit import FitStep
+from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep, Replicate
 from germinal.project.steps.model import ModelStep
-from germinal.project.steps.predict import BaselinePredictStep, PredictStep
+from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.prompted import Reading
 from germinal.project.steps.tune import TuneStep
+from germinal.project.steps.tune_head import TuneHeadStep
 from germinal.project.tasks import task_named
-from germinal.project.trials import Candidate, Trial, candidates_of, comparisons_of, trials_of
+from germinal.project.trials import HEAD, Candidate, Trial, candidates_of, comparisons_of, trials_of
 
 
 class Wiring:
@@ -137,14 +139,21 @@ class Wiring:
     def _model(self, trial: Trial) -> ModelStep:
         assert trial.model is not None
         assert trial.precision is not None
-        return ModelStep(trial.model, trial.precision)
+        return ModelStep(trial.model, trial.precision, head=trial.adapter == HEAD)
 
     def _examples(self, trial: Trial) -> ExamplesStep | None:
         return ExamplesStep(self.data, trial.shots, trial.shot_seed or 0) if trial.shots else None
 
-    def _tune(self, trial: Trial) -> TuneStep | None:
+    def _tune(self, trial: Trial) -> TuneStep | TuneHeadStep | None:
         if trial.adapter is None:
             return None
+        return self._tune_head(trial) if trial.adapter == HEAD else self._tune_lora(trial)
+
+    def _tune_head(self, trial: Trial) -> TuneHeadStep:
+        assert self.config.adapt.head is not None
+        return TuneHeadStep(self.data, self._model(trial), self.config.adapt.head, self.config.seed)
+
+    def _tune_lora(self, trial: Trial) -> TuneStep:
         assert self.config.adapt.lora is not None
         return TuneStep(
             self.data,
@@ -166,9 +175,11 @@ class Wiring:
             method=self.config.adapt.prompt.calibration,
         )
 
-    def _predict(self, trial: Trial, split: str) -> PredictStep | BaselinePredictStep:
+    def _predict(self, trial: Trial, split: str) -> PredictStep | FittedPredictStep:
         if trial.baseline:
-            return BaselinePredictStep(self.data, FitStep(self.data, trial.baseline), split)
+            return FittedPredictStep(self.data, FitStep(self.data, trial.baseline), split)
+        if trial.adapter == HEAD:
+            return FittedPredictStep(self.data, self._tune_head(trial), split)
         return PredictStep(
             self.data,
             self._model(trial),

@@ -16,13 +16,14 @@ no predictor looks at.
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from typing import Any
 
 from germinal.language_model import Pending, Request
 from germinal.predictors.answers import Answer, Output
-from germinal.predictors.folder import Predictor
+from germinal.predictors.folder import FittedPredictor, Predictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.errors import APIError
@@ -33,7 +34,7 @@ from germinal.text.context_window import FittedPrompt
 
 
 class PredictorService:
-    """Serves a predictor: a language model with all that a project found for it, or a baseline.
+    """Serves a predictor: a language model with all that a project found for it, a model with a head, or a baseline.
 
     Args:
         predictor: What answers. From here on its model belongs to the engine's thread.
@@ -47,6 +48,7 @@ class PredictorService:
     ) -> None:
         self.model_id = name
         self._predictor = predictor
+        self._one_at_a_time = threading.Lock()  # what has no engine would only slow itself down
         self.engine_thread: EngineThread | None = None
         if isinstance(predictor, LanguageModelPredictor):
             self.engine_thread = EngineThread(engine_maker(predictor.lm, num_slots), max_answers)
@@ -72,8 +74,8 @@ class PredictorService:
         _refuse_settings(request, self._predictor)
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
-            (answer,) = await asyncio.to_thread(self._predictor.predict, [input])
-            return BaselineReply(answer, unread)
+            answer, tokens = await asyncio.to_thread(self._answer_at_once, self._predictor, input)
+            return FittedReply(answer, tokens, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         if self._predictor.labels is None:
@@ -82,6 +84,12 @@ class PredictorService:
         job = Job(pending.lead, [pending.stream] if pending.stream is not None else [])
         self.engine_thread.submit(job)
         return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
+
+    def _answer_at_once(self, predictor: Predictor, input: str) -> tuple[Answer, int]:
+        """The answer of a predictor without an engine, and how many tokens it read."""
+        with self._one_at_a_time:
+            (answer,) = predictor.predict([input])
+            return answer, predictor.num_tokens([input]) if isinstance(predictor, FittedPredictor) else 0
 
 
 class PredictorReply:
@@ -150,11 +158,11 @@ class _Stripped:
         return shown
 
 
-class BaselineReply:
-    """A baseline's answer, which costs no tokens."""
+class FittedReply:
+    """The answer of a model with a head, or of a baseline, which reads no tokens."""
 
-    def __init__(self, answer: Answer, unread: int) -> None:
-        self.usage = Usage()
+    def __init__(self, answer: Answer, tokens: int, unread: int) -> None:
+        self.usage = Usage(prompt_tokens=tokens)
         self._answer = answer
         self._unread = unread
 

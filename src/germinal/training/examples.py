@@ -1,9 +1,7 @@
-"""From a prompt and its answer to batches: token ids, labels on the answer alone, little padding, an order by seed."""
+"""From a prompt and its answer to batches: token ids, and labels on the answer alone."""
 
 from __future__ import annotations
 
-import hashlib
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,9 +11,7 @@ from torch import Tensor
 
 from germinal.errors import ContextWindowError, DataError
 from germinal.objectives.language_modelling import IGNORED, labelled_tokens
-
-SORTED_BATCHES = 50
-"""Micro-batches whose examples are sorted by length together: enough for little padding, few enough to stay random."""
+from germinal.training.shuffling import ShuffledData, padded
 
 
 class ContinuationEncoder(Protocol):
@@ -39,6 +35,10 @@ class TuningExample:
     @property
     def length(self) -> int:
         return len(self.prompt_ids) + len(self.answer_ids)
+
+    @property
+    def content(self) -> tuple[object, ...]:
+        return self.prompt_ids, self.answer_ids
 
     @property
     def input_ids(self) -> tuple[int, ...]:
@@ -112,17 +112,17 @@ def collate(
     # Weights are counted before labels move: reading a number back from a device would wait for it.
     if answer_start is None:
         ids = [example.input_ids for example in chosen]
-        targets = _padded([example.labels for example in chosen], IGNORED)
+        targets = padded([example.labels for example in chosen], IGNORED)
         weight = labelled_tokens(targets)
     else:
         start, unlearned = tuple(answer_start), (IGNORED,) * (len(answer_start) - 1)
         ids = [example.prompt_ids for example in chosen]
-        targets = _padded([(*unlearned, *example.answer_ids) for example in chosen], IGNORED)
-        read = _padded([(*start, *example.answer_ids[:-1]) for example in chosen], pad_id).to(device)
+        targets = padded([(*unlearned, *example.answer_ids) for example in chosen], IGNORED)
+        read = padded([(*start, *example.answer_ids[:-1]) for example in chosen], pad_id).to(device)
         weight = sum(len(example.answer_ids) for example in chosen)
     return Batch(
-        input_ids=_padded(ids, pad_id).to(device),
-        attention_mask=_padded([(1,) * len(each) for each in ids], 0).to(device),
+        input_ids=padded(ids, pad_id).to(device),
+        attention_mask=padded([(1,) * len(each) for each in ids], 0).to(device),
         labels=targets.to(device),
         rows=tuple(rows),
         num_tokens=sum(example.length for example in chosen),
@@ -131,21 +131,10 @@ def collate(
     )
 
 
-def _padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Rows of one width, `value` on the right of the shorter ones."""
-    width = max(map(len, sequences))
-    return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences])
-
-
-class TuningData:
-    """The examples of a run, a part of them put aside for validation, cut into micro-batches anew each epoch.
+class TuningData(ShuffledData[Batch]):
+    """Prompts and answers in micro-batches; the arguments beside these are those of `ShuffledData`.
 
     Args:
-        examples: At least two if a validation part is wanted.
-        micro_batch_size: Examples in a batch.
-        validation_fraction: Part put aside. Which examples depends on the seed and on what they say, not on their
-            order, and equal examples go to the same side.
-        seed: Of the validation part and of the order.
         pad_id: Fills the end of short rows; never learned from and never seen by a real token.
         device: Where batches are put.
         answer_start: As in `collate`.
@@ -162,73 +151,16 @@ class TuningData:
         device: torch.device | None = None,
         answer_start: Sequence[int] | None = None,
     ) -> None:
-        self.examples = examples
-        self._size = micro_batch_size
-        self._seed = seed
+        super().__init__(
+            examples, micro_batch_size=micro_batch_size, validation_fraction=validation_fraction, seed=seed
+        )
+        self.prompted = examples
         self._pad_id = pad_id
         self._device = device
         self._answer_start = answer_start
-        self.training_rows, self.validation_rows = _held_out(examples, validation_fraction, seed)
-
-    @property
-    def batches_per_epoch(self) -> int:
-        return -(-len(self.training_rows) // self._size)
-
-    def epoch(self, number: int) -> Batches:
-        """The micro-batches of an epoch: near in length within, shuffled among themselves, the same for equal seeds."""
-        order = random.Random(f"{self._seed}/{number}")
-        rows = list(self.training_rows)
-        order.shuffle(rows)
-        stretch = self._size * SORTED_BATCHES
-        cut: list[list[int]] = []
-        for start in range(0, len(rows), stretch):
-            cut += self._cut(rows[start : start + stretch])
-        order.shuffle(cut)
-        return Batches(self, cut)
-
-    def validation(self) -> Batches:
-        """The micro-batches of the validation part."""
-        return Batches(self, self._cut(self.validation_rows))
-
-    def _cut(self, rows: Sequence[int]) -> list[list[int]]:
-        by_length = sorted(rows, key=lambda row: self.examples[row].length)
-        return [by_length[start : start + self._size] for start in range(0, len(by_length), self._size)]
 
     def collate(self, rows: Sequence[int]) -> Batch:
-        return collate(self.examples, rows, self._pad_id, self._device, self._answer_start)
-
-
-class Batches:
-    """Batches by place, each made into tensors when it is asked for."""
-
-    def __init__(self, data: TuningData, rows: list[list[int]]) -> None:
-        self._data = data
-        self._rows = rows
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def __getitem__(self, place: int) -> Batch:
-        return self._data.collate(self._rows[place])
-
-
-def _held_out(examples: Sequence[TuningExample], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Rows for training and for validation, ranked by a hash of seed and content."""
-    rows = list(range(len(examples)))
-    if fraction == 0 or len(examples) < 2:
-        return rows, []
-    wanted = min(max(round(fraction * len(examples)), 1), len(examples) - 1)
-    ranked = sorted(rows, key=lambda row: (_rank(examples[row], seed), row))
-    border = _rank(examples[ranked[wanted - 1]], seed)
-    held_out = [row for row in rows if _rank(examples[row], seed) <= border]
-    if len(held_out) == len(examples):  # all alike: nothing would be left to learn from
-        return rows, []
-    chosen = set(held_out)
-    return [row for row in rows if row not in chosen], held_out
-
-
-def _rank(example: TuningExample, seed: int) -> bytes:
-    return hashlib.sha256(repr((seed, example.prompt_ids, example.answer_ids)).encode()).digest()
+        return collate(self.prompted, rows, self._pad_id, self._device, self._answer_start)
 
 
 def check_examples(

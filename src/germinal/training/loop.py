@@ -51,6 +51,17 @@ class TrainingResult:
         """Real tokens through the updates, evaluation and checkpoints not counted in the time."""
         return self.tokens / max(sum(record.seconds for record in self.history), 1e-9)
 
+    def summary(self) -> dict[str, float | int | None]:
+        """What `result.json` of a run's folder holds."""
+        return {
+            "steps": self.steps,
+            "best_step": self.best_step,
+            "best_validation_loss": self.best_loss,
+            "tokens": self.tokens,
+            "seconds": round(self.seconds, 3),
+            "tokens_per_second": round(self.tokens_per_second, 1),
+        }
+
 
 def train(
     network: nn.Module,

@@ -18,7 +18,7 @@ from germinal.progress import Reporter, silent
 from germinal.storage import digest, write_json
 from germinal.training.config import TrainingConfig
 from germinal.training.examples import Batch, TuningData, TuningExample, check_examples
-from germinal.training.loop import TrainingResult, train
+from germinal.training.loop import train
 from germinal.training.shared_prefix import hidden_states_after, shared_prefix
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def tune_lora(
     with fresh_adapter(lm.network, _NAME, lora, config.seed), adapter_routing(lm.network).using(_NAME):
         result = train(lm.network, answer_loss, data, config, folder, reporter, recipe=recipe, task="tune")
         save_adapter(lm.network, _NAME, folder / "adapter", family=lm.family, base_ref=lm.card.source)
-    write_json(folder / "result.json", _summary(result))
+    write_json(folder / "result.json", result.summary())
     return folder / "adapter"
 
 
@@ -113,14 +113,3 @@ def fresh_adapter(network: nn.Module, name: str, lora: LoRAConfig, seed: int) ->
             remove_adapter(network, name)
         for parameter, before in required.items():
             parameter.requires_grad_(before)
-
-
-def _summary(result: TrainingResult) -> dict[str, float | int | None]:
-    return {
-        "steps": result.steps,
-        "best_step": result.best_step,
-        "best_validation_loss": result.best_loss,
-        "tokens": result.tokens,
-        "seconds": round(result.seconds, 3),
-        "tokens_per_second": round(result.tokens_per_second, 1),
-    }

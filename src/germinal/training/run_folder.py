@@ -160,6 +160,10 @@ class RunFolder:
             folder = self._folder(state.best_step or 0)
             _copy_parameters(_read_tensors(folder / "state.safetensors"), parameters, folder)
 
+    def remove_checkpoints(self) -> None:
+        """Free the space of a run that is over and whose result is kept elsewhere."""
+        shutil.rmtree(self._checkpoints, ignore_errors=True)
+
     def append(self, record: Record) -> None:
         """Add a line to the history."""
         try:

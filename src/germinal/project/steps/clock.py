@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any, ClassVar
 
-from germinal.predictors import load_predictor
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import rows_of
-from germinal.project.steps.predict import BaselinePredictStep, PredictStep
+from germinal.project.steps.fitted import FittedPredictStep
+from germinal.project.steps.predict import PredictStep
 from germinal.storage import digest
 
 _WARM_UP, _TIMED = 2, 10
@@ -27,7 +27,7 @@ class ClockStep(Step):
     kind: ClassVar[str] = "clock"
     version: ClassVar[int] = 1
 
-    predict: PredictStep | BaselinePredictStep
+    predict: PredictStep | FittedPredictStep
 
     @property
     def name(self) -> str:
@@ -52,11 +52,9 @@ class ClockStep(Step):
         return StepResult({"latency": digest(latency)}, {"latency_ms": latency})
 
     def _answer(self, context: StepContext) -> Callable[[str], object]:
-        if isinstance(self.predict, BaselinePredictStep):
-            fitted = context.inputs["predictor"].artifact
-            assert fitted is not None
-            baseline = load_predictor(context.artifact.parent / fitted)
-            return lambda text: baseline.predict([text])
+        if isinstance(self.predict, FittedPredictStep):
+            fitted = self.predict.predictor(context)
+            return lambda text: fitted.predict([text])
         step = self.predict
         predictor = step.predictor(context, step.generation)
         return lambda text: list(predictor.outputs([text], wanted=step.wants))

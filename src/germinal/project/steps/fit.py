@@ -28,6 +28,11 @@ class FitStep(Step):
     def name(self) -> str:
         return f"fit {self.baseline}"
 
+    @property
+    def title(self) -> str:
+        """Whose answers these are."""
+        return self.baseline
+
     def settings(self) -> Mapping[str, Any]:
         return {"baseline": self.baseline, "libraries": versions(("scikit-learn",))}
 

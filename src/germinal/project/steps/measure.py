@@ -24,7 +24,8 @@ from germinal.project.environment import versions
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.calibrate import CalibrateStep
 from germinal.project.steps.data import DataStep, rows_of
-from germinal.project.steps.predict import BaselinePredictStep, PredictStep
+from germinal.project.steps.fitted import FittedPredictStep
+from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.rows import outputs_of
 from germinal.storage import digest
 
@@ -33,7 +34,7 @@ from germinal.storage import digest
 class Replicate:
     """The steps of one replicate that a measurement stands on."""
 
-    predict: PredictStep | BaselinePredictStep
+    predict: PredictStep | FittedPredictStep
     calibrate: CalibrateStep | None = None
 
 
@@ -106,7 +107,7 @@ class MeasureStep(Step):
 
     def _answers(self, context: StepContext, number: int, predict: StepRecord, labels: Labels | None) -> list[Answer]:
         outputs = outputs_of(context.ledger, predict)
-        if self.rule is None:  # a baseline's outputs are answers
+        if self.rule is None:  # outputs are answers
             return [Answer(**output) for output in outputs]
         calibrated = context.inputs.get(f"priors {number}")
         priors = calibrated.values["priors"] if calibrated else None

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from germinal.project.models import locate, short_name, source_digest
+from germinal.project.models import check_purpose, locate, short_name, source_digest
 from germinal.project.steps.base import Step, StepContext, StepResult
 from germinal.storage import digest
 
@@ -21,13 +21,15 @@ class ModelStep(Step):
 
     reference: str
     precision: str
+    head: bool = False
+    """Whether it shall have a head for the labels; else it is prompted."""
 
     @property
     def name(self) -> str:
         return f"load {short_name(self.reference)} in {self.precision}"
 
     def settings(self) -> Mapping[str, Any]:
-        return {"precision": self.precision}
+        return {"precision": self.precision, **({"head": True} if self.head else {})}
 
     def sources(self) -> Mapping[str, str]:
         return {"model": self.reference}
@@ -38,6 +40,7 @@ class ModelStep(Step):
 
     def run(self, context: StepContext) -> StepResult:
         model = context.models.get(self.reference, self.precision)
+        check_purpose(self.reference, model.config, head=self.head)
         template = model.tokenizer.chat_template
         outputs = {"weights": model.fingerprint, "tokenizer": digest([model.tokenizer.fingerprint, template])}
         values = {

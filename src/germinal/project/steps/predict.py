@@ -1,4 +1,4 @@
-"""The predict step: outputs for every row of a split, of a language model or of a baseline.
+"""The predict step of a language model with a prompt: outputs for every row of a split.
 
 One step computes what all answer rules of a prompt need at once, generated text and labels' likelihoods from the same
 prompt; rules are applied when measuring.
@@ -11,12 +11,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from germinal.data import Row
-from germinal.ledger.records import Prediction, PredictionLink
-from germinal.predictors import load_predictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor, Want
-from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
-from germinal.project.steps.data import DataStep, rows_of
-from germinal.project.steps.fit import FitStep
+from germinal.project.steps.base import Dependency, StepContext, StepResult
+from germinal.project.steps.data import rows_of
 from germinal.project.steps.prompted import PromptedStep, check_targets
 from germinal.project.steps.rows import Answered, answer_rows
 from germinal.storage import digest
@@ -89,55 +86,6 @@ class PredictStep(PromptedStep):
             peak_memory_bytes=answered.peak_memory_bytes,
             complete=not failed,
         )
-
-
-@dataclass(frozen=True)
-class BaselinePredictStep(Step):
-    """A baseline's answers for a split. Output: `answers`."""
-
-    kind: ClassVar[str] = "predict"
-    version: ClassVar[int] = 1
-
-    data: DataStep
-    fit: FitStep
-    split: str
-
-    @property
-    def name(self) -> str:
-        return f"predict {self.split}: {self.fit.baseline}"
-
-    def settings(self) -> Mapping[str, Any]:
-        return {"baseline": self.fit.baseline}
-
-    def dependencies(self) -> Mapping[str, Dependency]:
-        return {"predictor": Dependency(self.fit, "predictor"), "rows": Dependency(self.data, self.split)}
-
-    def run(self, context: StepContext) -> StepResult:
-        fitted = context.inputs["predictor"]
-        rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
-        keys = [digest(["baseline", fitted.outputs["predictor"], row.input]) for row in rows]
-        stored = context.ledger.predictions(keys)
-        missing = [place for place, key in enumerate(keys) if key not in stored]
-        context.rows.predicted += len(missing)
-        context.rows.reused += len(rows) - len(missing)
-        if missing:
-            assert fitted.artifact is not None
-            predictor = load_predictor(context.artifact.parent / fitted.artifact)
-            answers = predictor.predict([rows[place].input for place in missing])
-            context.ledger.store_predictions(
-                (
-                    Prediction(keys[place], "baseline", answer.to_json(), 0.0, None)
-                    for place, answer in zip(missing, answers, strict=True)
-                ),
-                context.run_id,
-            )
-        context.ledger.link_predictions(
-            context.key, [PredictionLink(row.id, place, keys[place], None) for place, row in enumerate(rows)]
-        )
-        tokens = {"prompt": 0, "generated": 0, "scored": 0}
-        said = context.ledger.predictions(keys)
-        outputs = {"answers": digest([[row.id, said[key].output] for row, key in zip(rows, keys, strict=True)])}
-        return StepResult(outputs, {"parameters": fitted.values.get("parameters"), "tokens": tokens})
 
 
 def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:

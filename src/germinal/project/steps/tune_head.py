@@ -1,0 +1,104 @@
+"""The tune step of an encoder: a head for the labels learns the training split, with all weights under it.
+
+It is resumable inside, as the tuning of an adapter is. Its artifact is a predictor's folder, with the run's history.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+from germinal.data import Row
+from germinal.language_model import LanguageModel, load
+from germinal.predictors.classifier_predictor import describe
+from germinal.progress import Progress
+from germinal.project.config import HeadSettings
+from germinal.project.models import short_name
+from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
+from germinal.project.steps.data import DataStep, rows_of
+from germinal.project.steps.model import ModelStep
+from germinal.storage import digest
+from germinal.training.classification import ClassExample, tune_classifier
+from germinal.training.run_folder import read_history
+
+SAVE_EVERY = 40
+"""Updates between checkpoints: what a kill can cost. One is three times the model, so that they are not cheap."""
+
+
+@dataclass(frozen=True)
+class TuneHeadStep(Step):
+    """Tune a model with a head. Output: `predictor`."""
+
+    kind: ClassVar[str] = "tune"
+    version: ClassVar[int] = 1
+    keeps_files: ClassVar[bool] = True
+    adapter: ClassVar[str] = "head"
+
+    data: DataStep
+    model: ModelStep
+    head: HeadSettings
+    seed: int
+
+    @property
+    def name(self) -> str:
+        return f"tune {short_name(self.model.reference)}, head for the labels"
+
+    @property
+    def title(self) -> str:
+        """Whose answers these are."""
+        return f"{short_name(self.model.reference)}, head"
+
+    def settings(self) -> Mapping[str, Any]:
+        return {
+            "head": self.head.model_dump(exclude={"models"}),  # which others have one does not matter to this one
+            "precision": self.model.precision,
+            "seed": self.seed,
+        }
+
+    def dependencies(self) -> Mapping[str, Dependency]:
+        return {
+            "labels": Dependency(self.data, "labels"),
+            "weights": Dependency(self.model, "weights"),
+            "tokenizer": Dependency(self.model, "tokenizer"),
+            "train": Dependency(self.data, "train"),
+        }
+
+    def run(self, context: StepContext) -> StepResult:
+        rows = rows_of(context.inputs["train"], "train", context.artifact.parent)[: self.head.max_examples]
+        labels: list[str] = context.inputs["labels"].values["labels"]
+
+        def report(progress: Progress) -> None:
+            context.report(Progress(self.name, progress.done, progress.total, progress.unit, progress.note))
+
+        lm = context.models.get(self.model.reference, self.model.precision)
+        model = tune_classifier(
+            lm,
+            class_examples(lm, rows, labels),
+            labels,
+            self.head.training_config(self.seed, SAVE_EVERY),
+            context.artifact,
+            report,
+        )
+        tuned = load(model)
+        describe(context.artifact, tuned)
+        gc.collect()  # what the optimiser held must not count as the memory of the next step
+        result = json.loads((context.artifact / "result.json").read_text(encoding="utf-8"))
+        values = {
+            **result,
+            "parameters": tuned.network.num_parameters(),
+            "examples": len(rows),
+            "history": [asdict(record) for record in read_history(context.artifact)],
+        }
+        return StepResult({"predictor": digest([tuned.fingerprint, labels])}, values)
+
+
+def class_examples(lm: LanguageModel, rows: Sequence[Row], labels: Sequence[str]) -> list[ClassExample]:
+    """Each row's input as the model reads it, and the number of its label."""
+    encodings = lm.reader.tokenize([row.input for row in rows])
+    return [
+        ClassExample(tuple(encoding.ids), labels.index(row.target))
+        for encoding, row in zip(encodings, rows, strict=True)
+    ]
