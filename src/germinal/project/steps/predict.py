@@ -29,7 +29,7 @@ class PredictStep(PromptedStep):
     """
 
     kind: ClassVar[str] = "predict"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     split: str
     wants: tuple[Want, ...]
