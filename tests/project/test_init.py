@@ -208,3 +208,14 @@ def test_answers_with_empty_lines_get_another_separator(write: Callable[..., Pat
     rows = texts(summary=lambda index: f"House {index}\n\nsold")
     config = read_project_file(write_project(propose(write(rows), task="generation"), tmp_path))
     assert config.adapt.prompt.separator == "\n###\n"
+
+
+def test_a_column_that_repeats_is_taken_for_no_text_beside_longer_ones(write: Callable[..., Path]) -> None:
+    rows = [
+        {"french": f"La maison {index} est vendue.", "english": f"House {index} was sold.", "page": f"p{index // 2}"}
+        for index in range(120)
+    ]
+    proposal = propose(write(rows), task="translation")
+    assert (proposal.input, proposal.target) == ("french", "english")
+    assert proposal.words.instruction == "Translate this text:"
+    assert {question.key: question.options for question in proposal.questions}["target"] == ("english", "page")

@@ -94,14 +94,18 @@ def guess_target(columns: Sequence[Column], given_input: str | None = None) -> G
 
 
 def guess_text(columns: Sequence[Column], given_input: str | None = None) -> Guess:
-    """The column of right texts: one that is named like that, else the last of those that could be no input by name."""
-    texts = [column for column in columns if column.is_text]
-    usable = [column for column in texts if column.name != given_input and column not in _named(texts, _LABEL_NAMES)]
-    named = _named(usable, _TEXT_TARGET_NAMES)
+    """The column of right texts: one that is named like that, else the longest beside the input.
+
+    Where nothing says which column the input is, the longest of all is taken for it.
+    """
+    texts = sorted((column for column in columns if column.is_text), key=lambda column: -column.length)
+    inputs = [column for column in texts if column.name == given_input] or _named(texts, _INPUT_NAMES)
+    others = [column for column in texts if column not in inputs and column not in _named(texts, _LABEL_NAMES)]
+    named = [column for column in _named(texts, _TEXT_TARGET_NAMES) if column.name != given_input]
     if named:
         return Guess(named[0].name)
-    others = [column.name for column in reversed(usable) if column not in _named(usable, _INPUT_NAMES)]
-    return Guess(others[0], tuple(others[1:])) if others and len(texts) > 1 else Guess(None)
+    usable = [column.name for column in (others if inputs else others[1:])]
+    return Guess(usable[0], tuple(usable[1:])) if usable else Guess(None)
 
 
 def answers_in(columns: Sequence[Column], input: str | None, target: str | None) -> Answers:

@@ -73,7 +73,7 @@ TASKS: Mapping[Task, TaskDefaults] = {
     ),
     # chrF goes with people's judgement better than BLEU (Kocmi et al. 2021, arXiv 2107.10821).
     "translation": TaskDefaults(
-        "text", ("chrf", "bleu"), ("copy", "nearest"), "Translate {an_input}", "Translate this {input}:", "Translation:"
+        "text", ("chrf", "bleu"), ("copy", "nearest"), "Translate a text", "Translate this text:", "Translation:"
     ),
     "extraction": TaskDefaults(
         "text",
