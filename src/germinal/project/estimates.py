@@ -98,6 +98,8 @@ def _estimate(
     trial: Trial, config: ProjectConfig, size: ModelSize, amounts: Amounts, speed: Speed, resting: int
 ) -> EstimateRecord:
     own, shared = _prompt_tokens(trial, config, amounts)
+    if size.config.stacks == "encoder-decoder":  # an encoder reads each prompt whole
+        own, shared = own + shared, 0.0
     answer, most = _answer_tokens(config, amounts)
     longest = own + shared + amounts.longest_input - amounts.input_tokens + most + 4
     asked = {"generated": 0.0, "scored": 0.0}
