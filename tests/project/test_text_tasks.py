@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import random
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 from rouge_score.rouge_scorer import RougeScorer
 from tiny_models import small_tokenizer
+from tiny_project import TEXT_TOML, news, write_rows
 from typer.testing import CliRunner
 
 from germinal.cli.main import app
@@ -27,52 +27,15 @@ from germinal.project.report import report_html
 sys.path.insert(0, str(Path(__file__).parent.parent / "generation"))
 from generative_models import random_model
 
-TOML = """\
-[scope]
-use_case = "Say in a line what happened"
-task = "summarization"
-data = "news.csv"
-input = "text"
-target = "summary"
-split = {{ dev = 12, test = 8 }}
-success = {{ rougeL = 0.3 }}
-
-[select]
-models = ["{model}"]
-
-[adapt.prompt]
-instruction = "Text:"
-answer = "Summary:"
-shots = [0, 2]
-shot_seeds = [0, 1]
-
-[adapt.lora]
-rank = 2
-micro_batch_size = 4
-learning_rate = 0.01
-
-[apply.generation]
-max_new_tokens = 6
-"""
-WORDS = ["film", "plot", "warm", "funny", "true", "dull", "worse"]
-
-
-def news(number: int) -> tuple[str, str]:
-    """A text and its summary, the same for the same number."""
-    draw = random.Random(number)
-    first, second = draw.sample(WORDS, 2)
-    return f"A {first} and {second} take {number}. Nobody should miss it.", f"{first} and {second}"
-
 
 def written(folder: Path, model: Path, *replacements: str) -> Project:
     """A project of texts, with parts of its file replaced."""
-    text = TOML.format(model=model)
+    text = TEXT_TOML.format(model=model)
     for old, new in zip(replacements[::2], replacements[1::2], strict=True):
         assert old in text, old
         text = text.replace(old, new)
     (folder / "germinal.toml").write_text(text, encoding="utf-8")
-    with (folder / "news.csv").open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([("text", "summary"), *map(news, range(60))])
+    write_rows(folder / "news.csv", [news(number) for number in range(60)], ("text", "summary"))
     return Project(folder)
 
 
