@@ -18,12 +18,13 @@ export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_c
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow bench format clean
+.PHONY: help demo test test-slow test-gguf bench format clean
 
 help:
 	@echo 'make demo       set up, fetch the model, run examples/reviews: a leaderboard and an HTML report'
 	@echo 'make test       set up, then every check; exits non-zero on any failure'
 	@echo 'make test-slow  the tests that take minutes of CPU'
+	@echo 'make test-gguf  the tests that read GGUF files with llama.cpp, which compiles for minutes'
 	@echo 'make bench      ours and the peers in turn; figures go to bench/RESULTS.md'
 	@echo 'make format     put the code into the house style'
 	@echo 'make clean      remove the virtual environment and caches (not the fetched models)'
@@ -44,6 +45,9 @@ test: $(VENV)/.test
 
 test-slow: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow
+
+test-gguf: $(VENV)/.gguf
+	$(BIN)/python -m pytest -m slow tests/checkpoints/test_llama_cpp.py tests/checkpoints/test_gguf_export.py
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench
@@ -75,3 +79,8 @@ $(VENV)/.test: $(VENV)/pyvenv.cfg pyproject.toml constraints.txt
 	$(TORCH_FIRST)
 	$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.demo
+
+$(VENV)/.gguf: $(VENV)/.test
+	@echo 'Compiling llama.cpp for $(VENV) (many minutes, once)'
+	$(PIP) -e '.[bench]'
+	@touch $@

@@ -538,21 +538,23 @@ class LanguageModel:
 
     # Folders
 
-    def save(self, path: str | Path, precision: str | None = None) -> Path:
+    def save(self, path: str | Path, precision: str | None = None, without_head: bool = False) -> Path:
         """Write a Hugging Face folder that transformers and vLLM read, or a .gguf file that llama.cpp reads.
 
         Args:
             path: The folder, or a file whose name ends in .gguf.
             precision: Of a .gguf file's matrices: "float32", "bfloat16" or "float16"; None is as they were loaded.
+            without_head: Leave the head of an encoder out of a .gguf file, which has no place for most.
 
         Raises:
             UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
-            SettingError: the precision is unknown, or was given for a folder, which holds what was loaded.
+            SettingError: the precision is unknown, or one of the two was given for a folder.
             StorageError: the disk is full or the place cannot be written.
         """
         path = Path(path)
-        if precision is not None and path.suffix != ".gguf":
-            raise SettingError("is that of the loaded model in a folder.", where="precision", hint="Give it to load.")
+        if path.suffix != ".gguf" and (precision is not None or without_head):
+            name = "without_head" if precision is None else "precision"
+            raise SettingError("is for .gguf files: a folder holds the model as it was loaded.", where=name)
         parts: dict[str, Any] = {
             "config": self.config,
             "family": self.family,
@@ -564,7 +566,8 @@ class LanguageModel:
         if path.suffix == ".gguf":
             from germinal.checkpoints.gguf_writer import write_gguf
 
-            write_gguf(path, base_state_dict(self.network), precision=precision, **parts)
+            state = base_state_dict(self.network)
+            write_gguf(path, state, precision=precision, without_head=without_head, **parts)
         else:
             write_folder(path, base_state_dict(self.network), **parts)
         return path

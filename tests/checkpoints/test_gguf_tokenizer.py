@@ -7,53 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gguf_models import SPECIAL, published
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import CORPUS, small_tokenizer
-from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from tokenizers import Tokenizer as Backend
 
 from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.text.tokenizer import Tokenizer
-
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-QWEN2 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-
-
-def published(pre: str) -> Backend:
-    """A tokenizer as the models of this kind publish it, trained on a small text."""
-    by_regex = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    ways = {
-        "gpt-2": pre_tokenizers.ByteLevel(add_prefix_space=False),
-        "smollm": pre_tokenizers.Sequence(
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        ),
-        "llama-bpe": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(LLAMA3), "isolated"), by_regex]),
-        "qwen2": pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(QWEN2), "isolated"), by_regex]),
-    }
-    backend = Backend(models.BPE(ignore_merges=pre == "llama-bpe"))
-    backend.pre_tokenizer = ways[pre]
-    backend.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    texts = [*CORPUS, "it's  we'll  1234 56  7890 12 é é\n\n\t x  "] * 4
-    backend.train_from_iterator(
-        texts, trainers.BpeTrainer(vocab_size=450, special_tokens=SPECIAL, initial_alphabet=alphabet)
-    )
-    if pre == "qwen2":
-        backend.normalizer = normalizers.NFC()
-    if pre == "llama-bpe":
-        backend.post_processor = processors.TemplateProcessing(
-            single="<|im_start|> $A", special_tokens=[("<|im_start|>", 1)]
-        )
-    return backend
 
 
 def metadata_of(backend: Backend, pre: str) -> dict[str, Any]:
@@ -75,7 +37,7 @@ def metadata_of(backend: Backend, pre: str) -> dict[str, Any]:
     }
 
 
-PAIRS = {pre: published(pre) for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2")}
+PAIRS = {pre: published(pre) for pre in ("gpt-2", "smollm", "llama-bpe", "qwen2", "bloom")}
 PARTS = st.one_of(
     st.sampled_from(["a", "b", "movie", "It's", "'LL", " ", "  ", "\t", "\n", "\r\n", "1", "23", "456", "½", "١"]),
     st.sampled_from(["é", "e\u0301", "日本", "🎬", "👍🏽", "<|im_end|>", "<|im", "!?", "\u200b", "\xa0", "..."]),

@@ -13,7 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 from filelock import FileLock
+from safetensors.torch import load_file, save_file
+from tiny_encoders import save_encoder
+from tiny_models import small_tokenizer
 
 Germinal = Callable[..., Any]
 
@@ -153,6 +158,186 @@ def test_a_model_without_a_template_has_no_chat(germinal: Germinal, copied: Path
     (copied / "tokenizer_config.json").write_text(json.dumps(config), encoding="utf-8")
     refused(germinal("generate", copied, "A film", "--chat"), 9, "no chat template")
     refused(germinal("serve", copied, "--port", 0), 9, "no chat template")
+
+
+# What a model's folder may say
+
+
+def new_folder(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def edit_json(file: Path, **values: Any) -> None:
+    """Set keys of a JSON file; infinities and NaN are written as Python writes them."""
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **values}), encoding="utf-8")
+
+
+def edit_weights(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    tensors = {name: tensor.clone() for name, tensor in load_file(folder / "model.safetensors").items()}
+    change(tensors)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def say(**values: Any) -> Callable[[Path], None]:
+    """Damage: config.json says so."""
+    return lambda folder: edit_json(folder / "config.json", **values)
+
+
+def weigh(change: Callable[[dict[str, Any]], Any]) -> Callable[[Path], None]:
+    """Damage: the weights are changed so."""
+    return lambda folder: edit_weights(folder, change)
+
+
+def index(*ghosts: str, shard: str = "model.safetensors") -> Callable[[Path], None]:
+    """Damage: an index of shards that names more tensors than there are, or a shard that is not there."""
+
+    def write(folder: Path) -> None:
+        weight_map = dict.fromkeys([*load_file(folder / "model.safetensors"), *ghosts], shard)
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+    return write
+
+
+def shrink_vocabulary(folder: Path) -> None:
+    edit_json(folder / "config.json", vocab_size=200)
+    names = ("model.embed_tokens.weight", "lm_head.weight")
+    edit_weights(folder, lambda tensors: tensors.update({name: tensors[name][:200].clone() for name in names}))
+
+
+NAN, INF = float("nan"), float("inf")
+DAMAGES: dict[str, tuple[Callable[[Path], Any], int, tuple[str, ...]]] = {
+    "unknown type": (say(model_type="xyzzy"), 13, ("'xyzzy'", "Known: bart, bert,", "t5")),
+    "nearly known type": (say(model_type="lama"), 13, ("'lama'", "Did you mean 'llama'?")),
+    "type is a number": (say(model_type=3), 6, ("has no 'model_type'",)),
+    "nothing in config": (lambda folder: (folder / "config.json").write_text(""), 6, ("config.json", "not valid JSON")),
+    "half a config": (lambda folder: (folder / "config.json").write_text('{"a": '), 6, ("not valid JSON",)),
+    "empty object": (lambda folder: (folder / "config.json").write_text("{}"), 6, ("has no 'model_type'",)),
+    "bytes": (lambda folder: (folder / "config.json").write_bytes(b"\xff\x00"), 6, ("config.json", "not valid JSON")),
+    "another width": (
+        say(intermediate_size=81),
+        6,
+        ("model.layers.0.mlp.down_proj.weight [48, 80] where [48, 81] is expected", "and 1 more"),
+    ),
+    "more layers": (say(num_hidden_layers=4), 6, ("missing: model.layers.3.input_layernorm.weight",)),
+    "fewer layers": (say(num_hidden_layers=2), 6, ("not part of the model: model.layers.2.input_layernorm.weight",)),
+    "endless layers": (say(num_hidden_layers=2_000_000_000), 6, ("2,000,000,000 layers", "30 tensors")),
+    "more layers than can be counted": (say(num_hidden_layers=10**11), 6, ("config.num_layers", "at most")),
+    "endless widths": (say(vocab_size=2**31 - 1, hidden_size=2**31 - 1), 6, ("larger than any memory",)),
+    "a missing tensor": (weigh(lambda tensors: tensors.pop("model.norm.weight")), 6, ("missing: model.norm.weight",)),
+    "an extra tensor": (
+        weigh(lambda tensors: tensors.update({"model.extra": torch.ones(3)})),
+        6,
+        ("not part of the model: model.extra",),
+    ),
+    "whole numbers": (
+        weigh(lambda tensors: tensors.update({"model.norm.weight": torch.ones(48, dtype=torch.int32)})),
+        13,
+        ("'model.norm.weight'", "I32"),
+    ),
+    "numbers that are none": (
+        weigh(lambda tensors: tensors["model.norm.weight"].fill_(NAN)),
+        6,
+        ("logits are not finite",),
+    ),
+    "a tokenizer too large": (shrink_vocabulary, 10, ("400 tokens", "200", "no embedding for 200")),
+    "a missing shard": (index(shard="model-00001-of-00002.safetensors"), 6, ("'model-00001-of-00002.safetensors'",)),
+    "a lost tensor": (index("model.ghost"), 6, ("index.json", "no shard holds: model.ghost")),
+    "no map": (
+        lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": []}'),
+        6,
+        ("no 'weight_map'",),
+    ),
+    "no weights": (lambda folder: (folder / "model.safetensors").unlink(), 6, ("has no weights",)),
+    "empty weights": (lambda folder: (folder / "model.safetensors").write_bytes(b""), 6, ("truncated or malformed",)),
+    "a broken tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), 6, ("tokenizer.json",)),
+    "a token that is none": (
+        lambda folder: edit_json(folder / "tokenizer_config.json", eos_token="<nope>"),
+        6,
+        ("'<nope>'", "vocabulary lacks"),
+    ),
+    "an end beyond the vocabulary": (
+        lambda folder: edit_json(folder / "generation_config.json", eos_token_id=10**9),
+        12,
+        ("1000000000",),
+    ),
+    "quantised by a word": (say(quantization_config="awq"), 13, ("quantised by 'awq'",)),
+    "another class": (say(architectures=["LlamaForChairs"]), 13, ("LlamaForChairs",)),
+    "classes no list": (say(architectures="LlamaForCausalLM"), 6, ("architectures",)),
+    "scaling that is none": (
+        say(rope_parameters=None, rope_scaling={"rope_type": "linear", "factor": NAN}),
+        6,
+        ("rope",),
+    ),
+    "a rule as a word": (say(tie_word_embeddings="no"), 6, ("tie_embeddings", "true or false")),
+}
+NUMBERS: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "hidden_size": ("'hidden_size'", (NAN, INF, -1, 0, 1.5, "48", True, [])),
+    "num_hidden_layers": ("'num_hidden_layers'", (NAN, -INF, -1, 0, 2.0, "3", True)),
+    "vocab_size": ("'vocab_size'", (NAN, -400, 0, True)),
+    "num_key_value_heads": ("config.num_kv_heads:", (NAN, -2, 0, True)),
+    "max_position_embeddings": ("config.max_position_embeddings:", (NAN, INF, -1, 0)),
+    "rms_norm_eps": ("config.norm_eps:", (NAN, INF, -1e-5, "1e-5", [])),
+    "head_dim": ("config.head_dim:", (NAN, -8, 0)),
+    "rope_parameters": ("config.rope_theta:", tuple({"rope_theta": value} for value in (NAN, INF, 0, -1))),
+}
+DAMAGES |= {
+    f"{key} {value}": (say(**{key: value}), 6, (f"{ours} must be",))
+    for key, (ours, values) in NUMBERS.items()
+    for value in values
+}
+DAMAGES |= {
+    "no width": (say(hidden_size=None), 6, ("has no 'hidden_size'",)),
+    "heads that do not share": (say(num_key_value_heads=5), 6, ("5 key-value heads do not divide 6 query heads",)),
+    "half of a pair": (say(head_dim=7), 6, ("must be even, not 7",)),
+    "a base in words": (say(rope_parameters={"rope_theta": "x"}), 6, ("wrong kind", "'x'")),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_folder(germinal: Germinal, copied: Path, damage: str) -> None:
+    spoil, code, said = DAMAGES[damage]
+    spoil(copied)
+    refused(germinal("generate", copied, "A film", "--quiet", "--max-new-tokens", 2), code, *said)
+
+
+LONG = "A film that is warm, funny and true. Nobody should miss it."
+
+
+@pytest.mark.parametrize("kind", ["GPT2LMHeadModel", "BartForConditionalGeneration"])
+def test_more_tokens_than_learned_positions(germinal: Germinal, tmp_path: Path, kind: str) -> None:
+    tokenizer = small_tokenizer()
+    sizes: dict[str, Any] = {"n_embd": 8, "n_head": 2, "n_layer": 1, "n_positions": 12}
+    if kind.startswith("Bart"):
+        sizes = {"d_model": 8, "max_position_embeddings": 12, "decoder_start_token_id": 2, "forced_eos_token_id": None}
+        sizes |= {f"{stack}_{what}": 2 for stack in ("encoder", "decoder") for what in ("layers", "attention_heads")}
+    config_class = getattr(transformers, "GPT2Config" if kind.startswith("GPT2") else "BartConfig")
+    ids = {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    getattr(transformers, kind)(config_class(vocab_size=len(tokenizer), **ids, **sizes)).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    refused(germinal("generate", tmp_path, LONG, "--quiet"), 11, "tokens", "12")
+    refused(germinal("inspect", tmp_path, LONG, "-o", tmp_path / "look.html", "--quiet"), 11, "tokens", "12")
+    assert not (tmp_path / "look.html").exists()
+    assert germinal("generate", tmp_path, "A film", "--quiet", "--max-new-tokens", 2).code == 0
+    if kind.startswith("Bart"):
+        edit_json(tmp_path / "generation_config.json", decoder_start_token_id=9999)
+        refused(germinal("generate", tmp_path, "A film", "--quiet"), 6, "decoder_start_token_id", "9999")
+        return
+    edit_json(tmp_path / "config.json", n_positions=20)
+    refused(germinal("generate", tmp_path, "A film"), 6, "transformer.wpe.weight [12, 8] where [20, 8] is expected")
+
+
+def test_the_wrong_head(germinal: Germinal, tmp_path: Path, copied: Path) -> None:
+    masked = save_encoder(new_folder(tmp_path / "masked"), "BertForMaskedLM")
+    refused(germinal("generate", masked, "A film"), 13, "masked-language-model head")
+    refused(germinal("classify", copied, "A film"), 13, "language-model head", "sequence-classification")
+    edit_json(masked / "config.json", architectures=["BertForSequenceClassification"])
+    refused(germinal("classify", masked, "A film"), 6, "missing: ", "classifier.weight", "cls.predictions.bias")
+    classes = save_encoder(new_folder(tmp_path / "classes"), "BertForSequenceClassification", num_labels=3)
+    edit_json(classes / "config.json", id2label={"0": "bad", "1": "good", "7": "odd"})
+    refused(germinal("classify", classes, "A film"), 6, "id2label", "3 outputs")
+    edit_json(classes / "config.json", id2label=["bad", "good", "odd"])
+    refused(germinal("classify", classes, "A film"), 6, "id2label")
 
 
 # The disk, other processes, the network

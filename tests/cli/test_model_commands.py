@@ -143,6 +143,24 @@ def test_models_lists_what_one_needs_to_choose(germinal: Germinal) -> None:
         assert expected in shown
 
 
+def test_convert_writes_a_gguf_file_that_other_commands_read(
+    germinal: Germinal, llama_folder: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "converted.gguf"
+    done = germinal("convert", llama_folder, "-o", output)
+    assert (done.code, done.out.split(":")[0]) == (0, f"{llama_folder.name}, float32")
+    options = ("A film that is", "--max-new-tokens", 8)
+    assert germinal("generate", output, *options).out == germinal("generate", llama_folder, *options).out
+    assert "--force" in germinal("convert", llama_folder, "-o", output).err
+    whole = output.stat().st_size
+    done = germinal("convert", llama_folder, "-o", output, "--force", "--precision", "float16")
+    assert (done.code, done.out.split(":")[0]) == (0, f"{llama_folder.name}, float16")
+    assert output.stat().st_size < 0.75 * whole
+    refused = germinal("convert", llama_folder, "-o", tmp_path / "folder", "--precision", "float16")
+    assert refused.code == 12
+    assert not (tmp_path / "folder").exists()
+
+
 def test_convert_writes_a_folder_that_transformers_reads(
     germinal: Germinal, llama_folder: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,8 @@ from germinal.text.tokenizer import Tokenizer
 
 PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 _LISTED = 8
+_SAME_MODEL = "Config and weights must come from the same model."
+_WHOLE_NUMBERS = frozenset({"bool", "i8", "i16", "i32", "i64", "int8", "int16", "int32", "int64"})
 _TIED_HEAD = "lm_head.weight"
 
 
@@ -159,7 +161,7 @@ def assemble(
     Raises:
         CheckpointError: tensors are missing, extra or of another shape; the message lists them.
     """
-    expected = {name: tuple(t.shape) for name, t in Transformer(config, device="meta").state_dict().items()}
+    expected = _expected_shapes(config, len(stored), where)
     planned: set[str] = set()
     loading: list[tuple[str, tuple[str, ...], Transform]] = []
     extra: list[str] = []
@@ -174,6 +176,7 @@ def assemble(
         if planned.isdisjoint(names) and expected.keys() >= set(names):
             planned.update(names)
             loading.append((theirs, names, transform))
+            _refuse_whole_numbers(theirs, tensor, where)
             if _shapes_after(transform, tensor.shape) != [expected[name] for name in names]:
                 wanted = " + ".join(str(list(expected[name])) for name in names)
                 misshapen.append(f"{theirs} {list(tensor.shape)} where {wanted} is expected")
@@ -188,6 +191,30 @@ def assemble(
     }
     _check_tied_head(stored, rules, config, state, where)
     return {name: state[name] for name in expected}
+
+
+def _expected_shapes(config: TransformerConfig, stored: int, where: str) -> dict[str, tuple[int, ...]]:
+    layers = config.num_layers + (config.encoder_layers if config.stacks == "encoder-decoder" else 0)
+    if layers > stored:  # told before a network of that depth is laid out
+        raise CheckpointError(
+            f"the config describes {layers:,} layers, and there are {stored:,} tensors in all.",
+            where=where,
+            hint=_SAME_MODEL,
+        )
+    try:
+        return {name: tuple(t.shape) for name, t in Transformer(config, device="meta").state_dict().items()}
+    except RuntimeError as error:  # torch counts bytes in 64 bits
+        raise CheckpointError("the config describes a tensor larger than any memory.", where=where) from error
+
+
+def _refuse_whole_numbers(name: str, tensor: Stored, where: str) -> None:
+    """Weights stored as integers are quantised; without their scales they mean nothing."""
+    if tensor.precision.lower().lstrip("u") in _WHOLE_NUMBERS:
+        raise UnsupportedError(
+            f"tensor '{name}' holds whole numbers ({tensor.precision}), not weights as they are computed with.",
+            where=where,
+            hint="Quantised checkpoints are read from .gguf files only.",
+        )
 
 
 def has_own_head(stored: Mapping[str, Stored], rules: WeightRules) -> bool:
@@ -228,9 +255,14 @@ def _published(rules: WeightRules, ours: str) -> str:
     return found[0] if found else ours
 
 
+def listed(names: list[str]) -> str:
+    """The first few names, and how many more there are."""
+    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
+
+
 def _refuse(missing: list[str], extra: list[str], misshapen: list[str], where: str) -> None:
     parts = [
-        f"{label}: {', '.join(names[:_LISTED])}{f' and {len(names) - _LISTED} more' if len(names) > _LISTED else ''}"
+        f"{label}: {listed(names)}"
         for label, names in (("missing", missing), ("not part of the model", extra), ("of another shape", misshapen))
         if names
     ]
@@ -238,7 +270,7 @@ def _refuse(missing: list[str], extra: list[str], misshapen: list[str], where: s
         raise CheckpointError(
             f"the weights are not those that the config describes; {'; '.join(parts)}.",
             where=where,
-            hint="Config and weights must come from the same model.",
+            hint=_SAME_MODEL,
         )
 
 

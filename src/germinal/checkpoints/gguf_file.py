@@ -47,7 +47,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
         )
         for tensor in header.tensors.values()
     }
-    wanted = dtype or preferred_dtype(stored.values())
+    wanted = dtype or preferred_dtype(tensor for key, tensor in stored.items() if key not in family.gguf.float32)
     known = known_file(path)
     own_name = name or (known.name if known else metadata.get("general.name")) or path.stem
     return Checkpoint(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ _PACKINGS = {
 """Name -> dtype, packing, and the number of `general.file_type`."""
 PRECISIONS = tuple(_PACKINGS)
 _NUMBERS = {bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, float: GGUFValueType.FLOAT32}
+_WITHOUT_HEAD = "The model can be written without it: --without-head."
 _POOLED = ("pooler", "sequence-classification")
 
 
@@ -56,12 +57,14 @@ def write_gguf(
     card: ModelCard,
     readout: Readout | None = None,
     precision: str | None = None,
+    without_head: bool = False,
 ) -> None:
     """Write a file that llama.cpp reads; it appears whole or not at all.
 
     Args:
         state_dict: Weights under our names.
         precision: How the matrices are stored, a name in `PRECISIONS`; None is as they are. Vectors are float32.
+        without_head: Leave out the head of an encoder, whose hidden states are wanted alone.
 
     Raises:
         UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
@@ -74,7 +77,12 @@ def write_gguf(
     if family.gguf is None:
         known = [each.name for each in families.FAMILIES.values() if each.gguf is not None]
         raise UnsupportedError(f"family '{family.name}' has no form in GGUF.", hint=f"These have: {', '.join(known)}.")
-    form = family.gguf
+    form, tied = family.gguf, config.tie_embeddings
+    if without_head:
+        config, state_dict = _without_head(config, state_dict)
+    config = form.written_as(config)
+    if tied and not config.tie_embeddings:
+        state_dict = {**state_dict, "lm_head.weight": state_dict["embed_tokens.weight"]}
     rules = form.rules(config)
     _check_places(rules, config, state_dict)
     extra = form.extra_tensors(config)
@@ -105,13 +113,30 @@ def _more_metadata(
     return drawn | tokenizer_metadata(tokenizer, config.vocab_size, gguf_settings.end_ids(generation_config))
 
 
+def _without_head(
+    config: TransformerConfig, state_dict: Mapping[str, Tensor]
+) -> tuple[TransformerConfig, Mapping[str, Tensor]]:
+    if config.stacks != "encoder":
+        raise SettingError("is for encoders: nothing of this model is left without its head.", where="without_head")
+    kept = {name: tensor for name, tensor in state_dict.items() if not _of_a_head(name)}
+    return replace(config, head=None, num_labels=0), kept
+
+
+def _of_a_head(name: str) -> bool:
+    return name.startswith(("head.", "lm_head.")) or name == "logit_bias"
+
+
 def _check_places(rules: WeightRules, config: TransformerConfig, state_dict: Mapping[str, Tensor]) -> None:
     homeless = [name for name in state_dict if rules.theirs(name) is None]
     if not homeless:
         return
-    ours = any(name.startswith("head.") or name == "logit_bias" for name in homeless)
-    what = f"the head '{config.head}'" if ours else ", ".join(homeless[:8])
-    raise UnsupportedError(f"GGUF has no place for {what}.", where="config.head" if ours else "config")
+    headed = any(map(_of_a_head, homeless))
+    what = f"the head '{config.head}'" if headed else ", ".join(homeless[:8])
+    raise UnsupportedError(
+        f"GGUF has no place for {what}.",
+        where="config.head" if headed else "config",
+        hint=_WITHOUT_HEAD if headed else None,
+    )
 
 
 def _check_read_back(
@@ -130,6 +155,7 @@ def _check_read_back(
             raise UnsupportedError(
                 f"a GGUF file of the architecture '{form.architecture}' stands for {other!r}, not {value!r}.",
                 where=f"config.{name}",
+                hint=_WITHOUT_HEAD if name in ("head", "pooler_activation") else None,
             )
 
 

@@ -48,8 +48,8 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
         raise CheckpointError("has no config.json.", where=str(folder), hint=f"Name the file itself: {packed[0]}.")
     published = read_json(folder / "config.json")
     family = families.for_hf(published)
-    if published.get("quantization_config"):
-        method = published["quantization_config"].get("quant_method", "unknown")
+    if quantised := published.get("quantization_config"):
+        method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
         raise UnsupportedError(f"weights quantised by '{method}' cannot be read.", where=str(folder / "config.json"))
     config = read_config(partial(family.config_from_hf, published))
     stored = read_weights(folder)
@@ -58,6 +58,8 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     state = assemble(
         stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)
     )
+    generation_config = _generation_config(folder, published)
+    _check_start(generation_config, config, folder)
     source = _source_of(folder)
     own_name = name or source.removeprefix("hf:")
     return Checkpoint(
@@ -66,7 +68,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
         family=family,
         state_dict=state,
         tokenizer=folder_tokenizer(folder, own_name, published),
-        generation_config=_generation_config(folder, published),
+        generation_config=generation_config,
         card=ModelCard(
             name=own_name,
             licence=read_licence(folder),
@@ -139,6 +141,16 @@ def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, 
         return named
     own, start = read_json(path), "decoder_start_token_id"
     return {**own, start: named[start]} if own.get(start) is None and start in named else own
+
+
+def _check_start(generation_config: Mapping[str, Any], config: TransformerConfig, folder: Path) -> None:
+    """Refuse a first token of the answer that the embedding has no row for."""
+    for name in ("decoder_start_token_id", "bos_token_id") if config.stacks == "encoder-decoder" else ():
+        id = generation_config.get(name)
+        if isinstance(id, int) and not 0 <= id < config.vocab_size:
+            raise CheckpointError(
+                f"{name} is {id}, and the vocabulary ends at {config.vocab_size - 1}.", where=str(folder)
+            )
 
 
 def _source_of(folder: Path) -> str:

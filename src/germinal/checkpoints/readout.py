@@ -106,8 +106,10 @@ def write_pooling(folder: Path, pooling: Pooling, hidden_size: int) -> None:
 
 def _labels(published: Mapping[str, Any], num_labels: int) -> tuple[str, ...]:
     names = published.get("id2label")
-    if not num_labels or not isinstance(names, Mapping):
+    if not num_labels or names is None:
         return tuple(f"LABEL_{number}" for number in range(num_labels))
+    if not isinstance(names, Mapping):
+        raise CheckpointError("is no object that gives each number a name.", where="config.json: id2label")
     try:
         return tuple(str(names[key]) for key in sorted(names, key=int)) if _counts(names, num_labels) else ()
     except ValueError as error:
@@ -118,7 +120,8 @@ def _counts(names: Mapping[str, Any], num_labels: int) -> bool:
     numbers = sorted(int(key) for key in names)
     if numbers != list(range(num_labels)):
         raise CheckpointError(
-            f"names {len(numbers)} labels for a head of {num_labels} outputs.", where="config.json: id2label"
+            f"names {len(numbers)} labels, and the head has {num_labels} outputs, counted from 0.",
+            where="config.json: id2label",
         )
     return True
 

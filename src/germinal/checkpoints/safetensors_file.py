@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from germinal import storage
-from germinal.checkpoints.checkpoint import Stored
+from germinal.checkpoints.checkpoint import Stored, listed
 from germinal.errors import CheckpointError, UnsafeFileError, UnsupportedError
 
 MAX_SHARD_BYTES = 5_000_000_000
@@ -35,6 +35,7 @@ _PRECISIONS = {
 }
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
+_LAYOUTS = ((_SINGLE, _INDEX), (_PICKLE, _PICKLE_INDEX))
 
 
 def weights_files(folder: Path) -> list[Path]:
@@ -44,7 +45,7 @@ def weights_files(folder: Path) -> list[Path]:
         CheckpointError: there are none, or one that the index names is missing.
         UnsafeFileError: the index names a file outside the folder.
     """
-    for single, index in ((_SINGLE, _INDEX), (_PICKLE, _PICKLE_INDEX)):
+    for single, index in _LAYOUTS:
         if (folder / index).is_file():
             return _shards(folder, folder / index)
         if (folder / single).is_file():
@@ -67,6 +68,7 @@ def read_weights(folder: Path) -> dict[str, Stored]:
             if name in tensors:
                 raise CheckpointError(f"tensor '{name}' stands in another shard too.", where=str(file))
             tensors[name] = tensor
+    _check_index(folder, tensors)
     return tensors
 
 
@@ -75,12 +77,27 @@ def read_file(path: Path) -> dict[str, Stored]:
     return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
 
 
-def _shards(folder: Path, index: Path) -> list[Path]:
+def _check_index(folder: Path, tensors: Mapping[str, Stored]) -> None:
+    """Refuse an index that promises a tensor which no shard holds."""
+    for single, index in _LAYOUTS:
+        if (folder / index).is_file():
+            if lost := sorted(_weight_map(folder / index).keys() - tensors.keys()):
+                raise CheckpointError(f"names tensors that no shard holds: {listed(lost)}.", where=str(folder / index))
+            return
+        if (folder / single).is_file():
+            return
+
+
+def _weight_map(index: Path) -> dict[str, str]:
     try:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        names = sorted({str(name) for name in weight_map.values()})
+        return {str(name): str(file) for name, file in weight_map.items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError("is no index of shards: it has no 'weight_map'.", where=str(index)) from error
+
+
+def _shards(folder: Path, index: Path) -> list[Path]:
+    names = sorted(set(_weight_map(index).values()))
     for name in names:
         # Compared as text: in the hub's cache the files themselves are links to another folder.
         path = PurePosixPath(name.replace("\\", "/"))

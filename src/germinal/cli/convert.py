@@ -26,6 +26,9 @@ def convert(
             show_default="the model's own",
         ),
     ] = None,
+    without_head: Annotated[
+        bool, typer.Option("--without-head", help="Leave the head of an encoder out of a .gguf file.")
+    ] = False,
     force: Annotated[bool, typer.Option("--force", "-f", help="Replace what is there.")] = False,
     quiet: QuietOption = False,
 ) -> None:
@@ -37,5 +40,5 @@ def convert(
     refuse_existing(output, force=force)
     packed = output.suffix == ".gguf" and precision == "float16"  # in which no network computes
     lm = load(model, precision=None if packed else precision, quiet=quiet)
-    lm.save(output, precision if packed else None)
+    lm.save(output, precision if packed else None, without_head)
     stdout.print(f"{lm.card.name}, {precision if packed else lm.precision}: {output}")

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+import math
+from collections.abc import Callable
+from dataclasses import Field, astuple, dataclass, fields
+from numbers import Integral, Real
+from typing import Any, Literal
 
 from germinal.errors import SettingError
 from germinal.layers.positions import RopeScaling
@@ -55,7 +58,8 @@ class TransformerConfig:
         logit_bias: Whether the logits have a bias.
         head: What stands on the stack: a name in `models.heads.HEADS`, or None for hidden states alone.
         num_labels: Classes of a classifying head.
-        pooler_activation: Between the two layers of a head that looks at the first token.
+        pooled_token: Which token a head for whole sequences looks at, "first" or "last".
+        pooler_activation: After the dense layer of such a head; None is no such layer, and classes without biases.
     """
 
     vocab_size: int
@@ -97,22 +101,16 @@ class TransformerConfig:
     logit_bias: bool = False
     head: str | None = "lm"
     num_labels: int = 0
-    pooler_activation: str = "tanh"
+    pooled_token: str = "first"
+    pooler_activation: str | None = "tanh"
 
     def __post_init__(self) -> None:
-        sizes = (
-            "vocab_size",
-            "hidden_size",
-            "intermediate_size",
-            "num_layers",
-            "num_heads",
-            "num_kv_heads",
-            "head_dim",
-        )
-        for name in (*sizes, "max_position_embeddings"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise SettingError(f"must be a positive whole number, not {value!r}.", where=f"config.{name}")
+        for field in fields(self):
+            _check(field, getattr(self, field.name))
+        if self.pooled_token not in ("first", "last"):
+            raise SettingError(f"must be first or last, not {self.pooled_token!r}.", where="config.pooled_token")
+        if self.rope_scaling is not None and not all(math.isfinite(part) for part in astuple(self.rope_scaling)[1:]):
+            raise SettingError(f"holds a number that is not finite: {self.rope_scaling}.", where="config.rope_scaling")
         if self.num_heads % self.num_kv_heads:
             raise SettingError(
                 f"{self.num_kv_heads} key-value heads do not divide {self.num_heads} query heads.",
@@ -136,3 +134,41 @@ class TransformerConfig:
     def is_windowed(self, layer: int) -> bool:
         """Whether a layer's attention is limited to the window."""
         return self.window is not None and (self.windowed_layers is None or self.windowed_layers[layer])
+
+
+_MAY_BE_0 = ("position_offset", "num_token_types", "num_labels")
+_POSITIVE = ("rope_theta", "windowed_rope_theta", "embedding_scale", "logit_scale")
+_LARGEST = 2**31 - 1
+
+
+def _check(field: Field[Any], value: Any) -> None:
+    """Refuse a value of the wrong kind or range: what a damaged file holds must not reach the arithmetic."""
+    kinds = str(field.type).split(" | ")
+    if value is None and "None" in kinds:
+        return
+    problem = next((problem(field.name, value) for kind, problem in _PROBLEMS.items() if kind in kinds), None)
+    if problem is not None:
+        raise SettingError(f"must be {problem}, not {value!r}.", where=f"config.{field.name}")
+
+
+def _problem_of_whole(name: str, value: Any) -> str | None:
+    least = 0 if name in _MAY_BE_0 else 1
+    if type(value) is bool or not isinstance(value, Integral) or int(value) < least:
+        return "a positive whole number" if least else "a whole number from 0"
+    return None if int(value) <= _LARGEST else f"at most {_LARGEST:,}"
+
+
+def _problem_of_real(name: str, value: Any) -> str | None:
+    if type(value) is bool or not isinstance(value, Real) or not math.isfinite(value):
+        return "a finite number"
+    if name in _POSITIVE and float(value) <= 0:
+        return "a positive number"
+    return "at least 0" if name == "norm_eps" and float(value) < 0 else None
+
+
+_PROBLEMS: dict[str, Callable[[str, Any], str | None]] = {
+    "int": _problem_of_whole,
+    "float": _problem_of_real,
+    "bool": lambda name, value: None if isinstance(value, bool) else "true or false",
+    "str": lambda name, value: None if isinstance(value, str) else "a name",
+}

@@ -38,28 +38,40 @@ class MaskedLanguageModelHead(nn.Module):
 
 
 class Pooler(nn.Module):
-    """activation(dense(first token)): one vector a sequence."""
+    """activation(dense(state of one token)): one vector a sequence."""
 
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         super().__init__()
-        self.dense = Linear(config.hidden_size, config.hidden_size, device=device)
-        self.activation = ACTIVATIONS[config.pooler_activation]
+        plain = config.pooler_activation is None
+        self.dense = nn.Identity() if plain else Linear(config.hidden_size, config.hidden_size, device=device)
+        self.activation = nn.Identity() if config.pooler_activation is None else ACTIVATIONS[config.pooler_activation]
+        self.last = config.pooled_token == "last"
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """[B, T, D] -> [B, D]."""
-        return self.activation(self.dense(hidden_states[:, 0]))
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """[B, T, D] -> [B, D]; `attention_mask` [B, T] tells which token is the last."""
+        return self.activation(self.dense(self._token(hidden_states, attention_mask)))
+
+    def _token(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor:
+        if not self.last:
+            return hidden_states[:, 0]
+        if attention_mask is None:
+            return hidden_states[:, -1]
+        places = torch.arange(hidden_states.shape[1], device=hidden_states.device)
+        last = (attention_mask.ne(0) * places).argmax(-1)  # [B]
+        return hidden_states[torch.arange(len(last), device=last.device), last]
 
 
 class SequenceClassificationHead(Pooler):
-    """One score a class and sequence, from its first token."""
+    """One score a class and sequence: classes, regressions, rewards."""
 
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         super().__init__(config, device)
-        self.classifier = Linear(config.hidden_size, config.num_labels, device=device)
+        biased = config.pooler_activation is not None
+        self.classifier = Linear(config.hidden_size, config.num_labels, bias=biased, device=device)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """[B, T, D] -> [B, num_labels]."""
-        return self.classifier(super().forward(hidden_states))
+        return self.classifier(super().forward(hidden_states, attention_mask))
 
 
 class TokenClassificationHead(nn.Module):
@@ -69,8 +81,8 @@ class TokenClassificationHead(nn.Module):
         super().__init__()
         self.classifier = Linear(config.hidden_size, config.num_labels, device=device)
 
-    def forward(self, hidden_states: Tensor) -> Tensor:
-        """[B, T, D] -> [B, T, num_labels]."""
+    def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
+        """[B, T, D] -> [B, T, num_labels]; the mask changes nothing."""
         return self.classifier(hidden_states)
 
 

@@ -1,15 +1,14 @@
 """SentencePiece models (Kudo and Richardson 2018, arXiv 1808.06226), unigram and BPE, as tokenizers of `tokenizers`.
 
-The file is a protocol buffer of three messages (pieces, trainer, normalizer); its wire format is read here, so that no
-library is needed for it. A tokenizer follows the file's own normalizer settings and so encodes as the sentencepiece
-library does.
+The file is a protocol buffer of three messages (pieces, trainer, normalizer), and no library is needed to read it. A
+tokenizer follows the file's own normalizer settings and so encodes as the sentencepiece library does.
 """
 
 from __future__ import annotations
 
 import re
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
@@ -19,6 +18,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 
 from germinal.errors import CheckpointError, UnsupportedError
+from germinal.text.protobuf import fields
 
 SPACE = "▁"
 _ABSENT_SCORE = -1e4
@@ -72,10 +72,10 @@ def read_sentencepiece(path: Path) -> SentencePieceFile:
         UnsupportedError: it holds a kind of model that is neither unigram nor BPE.
     """
     try:
-        fields = list(_fields(path.read_bytes()))
-        pieces = tuple(_piece(value) for number, value in fields if number == 1)
-        trainer, normalizer = (_last(fields, number, b"") for number in (2, 3))
-        training, normal = dict(_fields(trainer)), dict(_fields(normalizer))
+        found = list(fields(path.read_bytes()))
+        pieces = tuple(_piece(value) for number, value in found if number == 1)
+        trainer, normalizer = (_last(found, number, b"") for number in (2, 3))
+        training, normal = dict(fields(trainer)), dict(fields(normalizer))
     except (ValueError, IndexError, struct.error, TypeError) as error:
         raise CheckpointError(f"is no SentencePiece model: {error}.", where=str(path)) from error
     if not pieces:
@@ -196,48 +196,9 @@ def _decoder(file: SentencePieceFile) -> decoders.Decoder:
 
 
 def _piece(message: bytes) -> Piece:
-    parts = dict(_fields(message))
+    parts = dict(fields(message))
     return Piece(parts[1].decode() if 1 in parts else "", float(parts.get(2, 0.0)), int(parts.get(3, _Kind.NORMAL)))
 
 
-def _last(fields: list[tuple[int, Any]], number: int, default: Any) -> Any:
-    return next((value for found, value in reversed(fields) if found == number), default)
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field of a message: whole numbers, floats, and bytes for all that has a length.
-
-    https://protobuf.dev/programming-guides/encoding/
-    """
-    place = 0
-    while place < len(data):
-        tag, place = _varint(data, place)
-        number, wire = tag >> 3, tag & 7
-        if wire == 0:
-            value, place = _varint(data, place)
-            yield number, value
-        elif wire in (1, 5):
-            size, form = (8, "<d") if wire == 1 else (4, "<f")
-            yield number, struct.unpack(form, data[place : place + size])[0]
-            place += size
-        elif wire == 2:
-            length, place = _varint(data, place)
-            if place + length > len(data):
-                raise ValueError("a field is longer than the file")
-            yield number, data[place : place + length]
-            place += length
-        else:
-            raise ValueError(f"wire type {wire} is unknown")
-
-
-def _varint(data: bytes, place: int) -> tuple[int, int]:
-    value = shift = 0
-    while True:
-        byte = data[place]
-        place += 1
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            return value, place
-        if shift > 63:
-            raise ValueError("a number has no end")
+def _last(message: list[tuple[int, Any]], number: int, default: Any) -> Any:
+    return next((value for found, value in reversed(message) if found == number), default)

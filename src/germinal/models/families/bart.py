@@ -18,6 +18,7 @@ from germinal.models.families.published import (
     published_activation,
     required,
 )
+from germinal.models.families.published_heads import head_to_hf, two_stack_head
 from germinal.models.weight_rules import Squeeze, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -53,6 +54,8 @@ _LAYER_NAMES = {
     "feed_forward_norm": "final_layer_norm",
 }
 
+CLASSIFIER_NAMES = {"head.dense": "classification_head.dense", "head.classifier": "classification_head.out_proj"}
+
 
 def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """What BART and Marian have in common."""
@@ -75,6 +78,7 @@ def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "max_position_embeddings": required(hf, "max_position_embeddings"),
         "activation": activation(hf.get("activation_function", "gelu")),
         "embedding_scale": hidden_size**0.5 if hf.get("scale_embedding") else 1.0,
+        **two_stack_head(hf),
     }
 
 
@@ -103,7 +107,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
-    return {"architectures": [FAMILY.architecture], "model_type": "bart", **sizes_to_hf(config)}
+    return {**head_to_hf(config, "Bart", FAMILY.architecture), "model_type": "bart", **sizes_to_hf(config)}
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
@@ -122,6 +126,7 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     heads = [
         WeightRule("final_logits_bias", "logit_bias", Squeeze()),
         WeightRule("lm_head.weight", "lm_head.weight"),
+        *module_rules(CLASSIFIER_NAMES),
     ]
     return WeightRules([*also_without("model.", rules), *heads], ignored=tuple(ignored))
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
-from germinal.models.families.encoder_heads import architecture_of, head_of
 from germinal.models.families.family import Family
 from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, Metadata, Tensors, tensor_rules
 from germinal.models.families.published import (
@@ -19,6 +18,7 @@ from germinal.models.families.published import (
     refuse,
     required,
 )
+from germinal.models.families.published_heads import encoder_head, head_to_hf
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -66,7 +66,7 @@ def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "head_dim": hf["hidden_size"] // heads,
         "norm_eps": hf.get("layer_norm_eps", 1e-12),
         "activation": activation(hf.get("hidden_act", "gelu")),
-        **head_of(hf),
+        **encoder_head(hf),
     }
 
 
@@ -82,7 +82,6 @@ def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "layer_norm_eps": config.norm_eps,
         "type_vocab_size": config.num_token_types,
         "tie_word_embeddings": True,
-        **({"num_labels": config.num_labels} if config.num_labels else {}),
     }
 
 
@@ -97,7 +96,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [architecture_of(config, "Bert")],
+        **head_to_hf(config, "Bert"),
         "model_type": "bert",
         "max_position_embeddings": config.max_position_embeddings,
         **sizes_to_hf(config),

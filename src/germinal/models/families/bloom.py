@@ -17,7 +17,9 @@ from germinal.models.families.gguf_format import (
     tensor_rules,
     tied,
 )
+from germinal.models.families.gpt2 import classifier_rules
 from germinal.models.families.published import also_without, layer_rules, refuse, required
+from germinal.models.families.published_heads import decoder_head, head_to_hf
 from germinal.models.weight_rules import Deinterleave, Split, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -53,12 +55,13 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
         head_dim=hidden_size // heads,
         max_position_embeddings=hf.get("seq_length", 2048),
         norm_eps=hf.get("layer_norm_epsilon", 1e-5),
+        **decoder_head(hf, tied=hf.get("tie_word_embeddings", True)),
     )
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "Bloom", FAMILY.architecture),
         "model_type": "bloom",
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -88,7 +91,8 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     rules += layer_rules(theirs, ours, names)
     around = {"embedding_norm": "word_embeddings_layernorm", "final_norm": "ln_f"}
     rules += layer_rules("transformer", "decoder", around)
-    return WeightRules([*also_without("transformer.", rules), WeightRule("lm_head.weight", "lm_head.weight")])
+    heads = [WeightRule("lm_head.weight", "lm_head.weight"), *classifier_rules(config)]
+    return WeightRules([*also_without("transformer.", rules), *heads])
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:

@@ -7,7 +7,6 @@ from typing import Any
 
 from germinal.models.config import TransformerConfig
 from germinal.models.families import bert, tokenizers
-from germinal.models.families.encoder_heads import architecture_of, head_of
 from germinal.models.families.family import Family
 from germinal.models.families.published import (
     activation,
@@ -17,6 +16,7 @@ from germinal.models.families.published import (
     published_activation,
     required,
 )
+from germinal.models.families.published_heads import encoder_head, head_to_hf
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {**bert.DEFAULTS, "num_token_types": 0, "pooler_activation": "relu"}
@@ -37,7 +37,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of any DistilBert model; the bare one has no pooler."""
     heads = required(hf, "n_heads")
     return TransformerConfig(
-        **{**DEFAULTS, **head_of(hf, bare=None), "activation": activation(hf.get("activation", "gelu"))},
+        **{**DEFAULTS, **encoder_head(hf, pooler=False), "activation": activation(hf.get("activation", "gelu"))},
         vocab_size=required(hf, "vocab_size"),
         hidden_size=required(hf, "dim"),
         intermediate_size=required(hf, "hidden_dim"),
@@ -51,7 +51,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [architecture_of(config, "DistilBert")],
+        **head_to_hf(config, "DistilBert"),
         "model_type": "distilbert",
         "vocab_size": config.vocab_size,
         "dim": config.hidden_size,
@@ -61,7 +61,6 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_position_embeddings,
         "activation": published_activation(config.activation),
         "tie_word_embeddings": True,
-        **({"num_labels": config.num_labels} if config.num_labels else {}),
     }
 
 

@@ -17,6 +17,7 @@ from germinal.models.families.gguf_format import (
     tensor_rules,
 )
 from germinal.models.families.published import activation, published_activation, published_rope, refuse, rope
+from germinal.models.families.published_heads import decoder_head, head_to_hf
 from germinal.models.families.qwen3 import GGUF_HEAD_NORMS, HEAD_NORMS
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
 from germinal.models.weight_rules import Shift, WeightRule, WeightRules
@@ -58,6 +59,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
         "attention_scale": hf.get("query_pre_attn_scalar", 256) ** -0.5,
         "embedding_scale": hf["hidden_size"] ** 0.5,
         "tie_embeddings": hf.get("tie_word_embeddings", True),
+        **decoder_head(hf, tied=hf.get("tie_word_embeddings", True)),
     }
     return TransformerConfig(
         **{**DEFAULTS, **llama.sizes_from_hf({**hf, "rope_parameters": None}), **windows_from_hf(hf), **own}
@@ -71,7 +73,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
     assert config.windowed_rope_theta is not None
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "Gemma3Text", FAMILY.architecture),
         "model_type": "gemma3_text",
         **published,
         **windows_to_hf(config),

@@ -52,6 +52,10 @@ def _nothing(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str
     return {}
 
 
+def _as_it_is(config: TransformerConfig) -> TransformerConfig:
+    return config
+
+
 def _nothing_more(config: TransformerConfig) -> dict[str, Any]:
     return {}
 
@@ -68,6 +72,8 @@ class GgufFormat:
             without the architecture's name, and the tensors (values of small ones, shapes of all).
         describe: The inverse: metadata, without the architecture's name, beyond `keys`.
         extra_tensors: Tensors that hold a part of the config.
+        written_as: Another config that computes the same, where GGUF can say that one only. An output matrix that this
+            one has and the model has not is the embedding.
         float32: Tensors that programs expect in float32 though they have two dimensions.
     """
 
@@ -77,6 +83,7 @@ class GgufFormat:
     derive: Callable[[Metadata, Metadata, Tensors], dict[str, Any]] = _nothing
     describe: Callable[[TransformerConfig], dict[str, Any]] = _nothing_more
     extra_tensors: Callable[[TransformerConfig], dict[str, Tensor]] = _nothing_more
+    written_as: Callable[[TransformerConfig], TransformerConfig] = _as_it_is
     float32: frozenset[str] = field(default=frozenset({"position_embd.weight", "token_types.weight"}))
 
     def values(self, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:

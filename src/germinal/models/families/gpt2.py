@@ -12,11 +12,14 @@ from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, 
 from germinal.models.families.published import (
     activation,
     also_without,
+    given,
     layer_rules,
+    module_rules,
     published_activation,
     refuse,
     required,
 )
+from germinal.models.families.published_heads import decoder_head, head_to_hf
 from germinal.models.weight_rules import Split, Transpose, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -47,7 +50,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
         },
         vocab_size=required(hf, "vocab_size"),
         hidden_size=hidden_size,
-        intermediate_size=hf.get("n_inner") or 4 * hidden_size,
+        intermediate_size=given(hf, "n_inner", 4 * hidden_size),
         num_layers=required(hf, "n_layer"),
         num_heads=heads,
         num_kv_heads=heads,
@@ -55,12 +58,13 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
         max_position_embeddings=required(hf, "n_positions"),
         norm_eps=hf.get("layer_norm_epsilon", 1e-5),
         attention_scale=None if scaled else 1.0,
+        **decoder_head(hf, tied=True),
     )
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "GPT2", FAMILY.architecture),
         "model_type": "gpt2",
         "vocab_size": config.vocab_size,
         "n_embd": config.hidden_size,
@@ -96,8 +100,8 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     rules += layer_rules(theirs, ours, {"attention_norm": "ln_1", "feed_forward_norm": "ln_2"})
     rules += layer_rules("transformer", "decoder", {"final_norm": "ln_f"})
     buffers = ("transformer.h.{i}.attn.bias", "transformer.h.{i}.attn.masked_bias", "h.{i}.attn.bias")
-    tied = WeightRule("lm_head.weight", "lm_head.weight")
-    return WeightRules([*also_without("transformer.", rules), tied], ignored=(*buffers, "h.{i}.attn.masked_bias"))
+    heads = [WeightRule("lm_head.weight", "lm_head.weight"), *classifier_rules(config)]
+    return WeightRules([*also_without("transformer.", rules), *heads], ignored=(*buffers, "h.{i}.attn.masked_bias"))
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
@@ -105,6 +109,12 @@ def gguf_rules(config: TransformerConfig) -> WeightRules:
     names = {**llama.GGUF_NAMES, "decoder.positions.table": "position_embd"}
     fused = [WeightRule(theirs, ours, Split(3)) for theirs, ours in fused_attention()]
     return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])
+
+
+def classifier_rules(config: TransformerConfig) -> list[WeightRule]:
+    """Names of the classifying head of GPT-2 and BLOOM."""
+    name = "classifier" if config.head == "token-classification" else "score"
+    return module_rules({"head.classifier": name})
 
 
 FAMILY = Family(

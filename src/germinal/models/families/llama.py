@@ -28,12 +28,16 @@ from germinal.models.families.gguf_format import (
 )
 from germinal.models.families.published import (
     activation,
+    also_without,
+    given,
     layer_rules,
+    module_rules,
     published_activation,
     published_rope,
     required,
     rope,
 )
+from germinal.models.families.published_heads import decoder_head, head_to_hf
 from germinal.models.weight_rules import PermuteRotary, Transform, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -85,7 +89,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     """config.json that transformers 4 and 5 both read."""
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "Llama", FAMILY.architecture),
         "model_type": "llama",
         **sizes_to_hf(config),
         "attention_bias": config.attention_bias,
@@ -102,12 +106,13 @@ def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         "intermediate_size": required(hf, "intermediate_size"),
         "num_layers": required(hf, "num_hidden_layers"),
         "num_heads": heads,
-        "num_kv_heads": hf.get("num_key_value_heads") or heads,
-        "head_dim": hf.get("head_dim") or hf["hidden_size"] // heads,
+        "num_kv_heads": given(hf, "num_key_value_heads", heads),
+        "head_dim": given(hf, "head_dim", hf["hidden_size"] // heads),
         "max_position_embeddings": hf.get("max_position_embeddings", 2048),
         "norm_eps": hf.get("rms_norm_eps", 1e-6),
         "activation": activation(hf.get("hidden_act", "silu")),
         "tie_embeddings": hf.get("tie_word_embeddings", False),
+        **decoder_head(hf, tied=hf.get("tie_word_embeddings", False)),
         **rope(hf),
     }
 
@@ -144,10 +149,11 @@ def named(names: Mapping[str, str]) -> WeightRules:
     rules = [
         WeightRule("model.embed_tokens.weight", "embed_tokens.weight"),
         WeightRule("model.norm.weight", "decoder.final_norm.weight"),
-        WeightRule("lm_head.weight", "lm_head.weight"),
         *layer_rules("model.layers.{i}", "decoder.layers.{i}", names),
     ]
-    return WeightRules(rules, ignored=("model.layers.{i}.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq"))
+    heads = [WeightRule("lm_head.weight", "lm_head.weight"), *module_rules({"head.classifier": "score"})]
+    buffers = ("model.layers.{i}.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq")
+    return WeightRules([*also_without("model.", rules), *heads], ignored=buffers)
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:

@@ -9,6 +9,7 @@ from germinal.models.config import TransformerConfig
 from germinal.models.families import bart, tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import refuse
+from germinal.models.families.published_heads import head_to_hf
 
 DEFAULTS: dict[str, Any] = {
     **bart.DEFAULTS,
@@ -26,7 +27,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
-    return {"architectures": [FAMILY.architecture], "model_type": "marian", **bart.sizes_to_hf(config)}
+    return {**head_to_hf(config, "Marian", FAMILY.architecture), "model_type": "marian", **bart.sizes_to_hf(config)}
 
 
 FAMILY = Family(

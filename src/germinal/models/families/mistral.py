@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
+from germinal.models.families.published_heads import head_to_hf
 
 DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "window": 4096}
 
@@ -19,11 +21,17 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "Mistral", FAMILY.architecture),
         "model_type": "mistral",
         **llama.sizes_to_hf(config),
         "sliding_window": config.window,
     }
+
+
+def _written_as(config: TransformerConfig) -> TransformerConfig:
+    """The architecture knows no window; one that no text reaches is none."""
+    unreached = config.window is not None and config.window >= config.max_position_embeddings
+    return replace(config, window=None) if unreached else config
 
 
 FAMILY = Family(
@@ -36,5 +44,5 @@ FAMILY = Family(
     config_to_hf=config_to_hf,
     hf_rules=llama.hf_rules,
     tokenizer=tokenizers.PIECES_AFTER_START,
-    gguf=llama.GGUF,  # which knows no window: a model with one is refused
+    gguf=replace(llama.GGUF, written_as=_written_as),
 )

@@ -23,15 +23,24 @@ ACTIVATIONS = {
 """Published name -> ours."""
 
 
-def required(hf: Mapping[str, Any], key: str) -> Any:
-    """A value that a config must have.
+def required(hf: Mapping[str, Any], key: str) -> int:
+    """A size that a config must have.
 
     Raises:
-        CheckpointError: it is missing.
+        CheckpointError: it is missing, or no size.
     """
-    if hf.get(key) is None:
+    size = hf.get(key)
+    if size is None:
         raise CheckpointError(f"has no '{key}'.", where=WHERE, hint="The config is not complete.")
-    return hf[key]
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise CheckpointError(f"'{key}' must be a positive whole number, not {size!r}.", where=WHERE)
+    return size
+
+
+def given(hf: Mapping[str, Any], key: str, default: Any) -> Any:
+    """A value that a config may leave out; null is left out, 0 is not."""
+    value = hf.get(key)
+    return default if value is None else value
 
 
 def activation(name: Any) -> str:
@@ -66,7 +75,7 @@ def refuse(hf: Mapping[str, Any], **neutral: Any) -> None:
 def rope(hf: Mapping[str, Any]) -> dict[str, Any]:
     """`rope_theta` and `rope_scaling` of our config, in transformers 4's spelling or 5's (`rope_parameters`)."""
     parameters = hf.get("rope_parameters") or {}
-    theta = float(parameters.get("rope_theta") or hf.get("rope_theta") or 10_000.0)
+    theta = float(given(parameters, "rope_theta", given(hf, "rope_theta", 10_000.0)))
     return {"rope_theta": theta, "rope_scaling": scaling(hf.get("rope_scaling") or parameters)}
 
 

@@ -16,6 +16,7 @@ from germinal.models.families.gguf_format import (
     rotary_decoder,
     scaling_metadata,
 )
+from germinal.models.families.published_heads import head_to_hf
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
 from germinal.models.weight_rules import WeightRules
 
@@ -29,7 +30,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "Qwen2", FAMILY.architecture),
         "model_type": "qwen2",
         **llama.sizes_to_hf(config),
         **windows_to_hf(config),

@@ -9,6 +9,7 @@ from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.gguf_format import GgufFormat, rotary_decoder, scaling_metadata
+from germinal.models.families.published_heads import head_to_hf
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
 from germinal.models.weight_rules import WeightRules
 
@@ -26,7 +27,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "Qwen3", FAMILY.architecture),
         "model_type": "qwen3",
         **llama.sizes_to_hf(config),
         **windows_to_hf(config),

@@ -7,9 +7,9 @@ from typing import Any
 
 from germinal.models.config import TransformerConfig
 from germinal.models.families import bert, tokenizers
-from germinal.models.families.encoder_heads import architecture_of
 from germinal.models.families.family import Family
 from germinal.models.families.published import also_without, module_rules, required
+from germinal.models.families.published_heads import head_to_hf
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -34,7 +34,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
-        "architectures": [architecture_of(config, "Roberta")],
+        **head_to_hf(config, "Roberta"),
         "model_type": "roberta",
         "pad_token_id": config.position_offset - 1,
         "max_position_embeddings": config.max_position_embeddings + config.position_offset,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
+from germinal.models.families.bart import CLASSIFIER_NAMES
 from germinal.models.families.family import Family
 from germinal.models.families.gguf_format import (
     HEAD_WIDTHS,
@@ -18,7 +20,8 @@ from germinal.models.families.gguf_format import (
     tensor_rules,
     tied,
 )
-from germinal.models.families.published import activation, published_activation, required
+from germinal.models.families.published import activation, given, module_rules, published_activation, required
+from germinal.models.families.published_heads import architecture, head_to_hf, two_stack_head
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -35,7 +38,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a T5ForConditionalGeneration.
+    """config.json of a T5ForConditionalGeneration, of its encoder alone, or with a head for classes.
 
     Scaled logits go with a tied output matrix (1.0), plain ones with one of its own (1.1). transformers 5 writes that
     it is tied either way, and keeps the difference in `scale_decoder_outputs`; the weights tell when a folder is read.
@@ -46,9 +49,13 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     scaled = hf.get("scale_decoder_outputs", tied)
     heads = required(hf, "num_heads")
     encoder_layers = required(hf, "num_layers")
+    alone = architecture(hf, FAMILY.architecture).endswith("EncoderModel")
+    stacks = {"stacks": "encoder"} if alone else {"num_encoder_layers": encoder_layers}
     return TransformerConfig(
         **{
             **DEFAULTS,
+            **stacks,
+            **two_stack_head(hf),
             "gated": gated,
             # "gated-gelu" always meant the tanh form (transformers' T5Config says so).
             "activation": "gelu_tanh" if gated and name == "gelu" else activation(name),
@@ -57,12 +64,11 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
         vocab_size=required(hf, "vocab_size"),
         hidden_size=required(hf, "d_model"),
         intermediate_size=required(hf, "d_ff"),
-        num_layers=hf.get("num_decoder_layers") or encoder_layers,
-        num_encoder_layers=encoder_layers,
+        num_layers=encoder_layers if alone else given(hf, "num_decoder_layers", encoder_layers),
         num_heads=heads,
         num_kv_heads=heads,
         head_dim=required(hf, "d_kv"),
-        max_position_embeddings=hf.get("n_positions") or 512,
+        max_position_embeddings=given(hf, "n_positions", 512),
         num_buckets=hf.get("relative_attention_num_buckets", 32),
         max_distance=hf.get("relative_attention_max_distance", 128),
         tie_embeddings=tied and scaled,
@@ -73,7 +79,7 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     name = published_activation(config.activation)
     return {
-        "architectures": [FAMILY.architecture],
+        **head_to_hf(config, "T5Encoder" if config.stacks == "encoder" else "T5", FAMILY.architecture),
         "model_type": "t5",
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
@@ -115,7 +121,12 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
     # A table that early checkpoints carry and no version has ever used.
     unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-    return WeightRules(rules, ignored=(*copies, unused))
+    ignored: tuple[str, ...] = (*copies, unused)
+    if config.head == "sequence-classification":  # whose class holds the model under a name of its own
+        rules = [replace(rule, theirs=f"transformer.{rule.theirs}") for rule in rules]
+        rules += module_rules(CLASSIFIER_NAMES)
+        ignored = tuple(f"transformer.{name}" for name in ignored)
+    return WeightRules(rules, ignored=ignored)
 
 
 _GGUF_LAYERS = {
@@ -163,6 +174,11 @@ def _describe(config: TransformerConfig) -> dict[str, Any]:
     }
 
 
+def _written_as(config: TransformerConfig) -> TransformerConfig:
+    """A tied output matrix means scaled logits; one whose logits are not is written out."""
+    return replace(config, tie_embeddings=config.tie_embeddings and config.logit_scale != 1.0)
+
+
 FAMILY = Family(
     name="t5",
     paper="arXiv 1910.10683",
@@ -185,6 +201,7 @@ FAMILY = Family(
         rules=gguf_rules,
         derive=_values_from_gguf,
         describe=_describe,
+        written_as=_written_as,
     ),
     ties_by_weights=True,
 )

@@ -1,0 +1,108 @@
+"""The heads of published models: told by the class that config.json names, by its ending."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from germinal.errors import CheckpointError, UnsupportedError
+from germinal.models.config import TransformerConfig
+from germinal.models.families.published import WHERE
+
+_WHOLE_TEXTS, _TOKENS = "sequence-classification", "token-classification"
+
+ENCODER = {
+    "Model": "pooler",
+    "ForMaskedLM": "masked-lm",
+    "ForPreTraining": "masked-lm",
+    "ForSequenceClassification": _WHOLE_TEXTS,
+    "ForTokenClassification": _TOKENS,
+    "ForQuestionAnswering": "question-answering",
+}
+DECODER = {
+    "ForCausalLM": "lm",
+    "LMHeadModel": "lm",
+    "ForSequenceClassification": _WHOLE_TEXTS,
+    "ForTokenClassification": _TOKENS,
+    "Model": None,
+}
+TWO_STACKS = {
+    "ForConditionalGeneration": "lm",
+    "MTModel": "lm",
+    "ForSequenceClassification": _WHOLE_TEXTS,
+    "EncoderModel": None,
+    "Model": None,
+}
+
+
+def encoder_head(hf: Mapping[str, Any], *, pooler: bool = True) -> dict[str, Any]:
+    """`head` and `num_labels` of our config; `pooler` is whether the bare class has one.
+
+    Raises:
+        UnsupportedError: a class that has no head of ours.
+    """
+    head = _head(hf, ENCODER, "Model")
+    return {"head": head if pooler or head != "pooler" else None, "num_labels": _labels(hf, head)}
+
+
+def decoder_head(hf: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
+    """The same of a decoder; classes of a text are read from its last token.
+
+    A bare one whose output matrix is its embedding lacks nothing of a language model, and is read as one.
+    """
+    head = _head(hf, DECODER, "ForCausalLM")
+    if head is None and tied:
+        head = "lm"
+    pooled = {"pooled_token": "last", "pooler_activation": None} if head == _WHOLE_TEXTS else {}
+    return {"head": head, "num_labels": _labels(hf, head), **pooled}
+
+
+def two_stack_head(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """The same of an encoder-decoder; its decoder reads the text once more, and its last token is looked at."""
+    head = _head(hf, TWO_STACKS, "ForConditionalGeneration")
+    pooled = {"pooled_token": "last"} if head == _WHOLE_TEXTS else {}
+    return {"head": head, "num_labels": _labels(hf, head), **pooled}
+
+
+def head_to_hf(config: TransformerConfig, prefix: str, lm: str | None = None) -> dict[str, Any]:
+    """The class that a config is written as, and its number of classes.
+
+    Args:
+        prefix: The class's name without its ending.
+        lm: The whole name of the class with a language-model head, where there is one.
+    """
+    endings = {head: ending for ending, head in reversed(ENCODER.items())} | {None: "Model"}
+    name = lm if lm is not None and config.head == "lm" else prefix + endings[config.head]
+    return {"architectures": [name], **({"num_labels": config.num_labels} if config.num_labels else {})}
+
+
+def architecture(hf: Mapping[str, Any], default: str) -> str:
+    """The class that config.json names.
+
+    Raises:
+        CheckpointError: it is no name.
+    """
+    named = hf.get("architectures")
+    if not named:
+        return default
+    if not isinstance(named, list) or not isinstance(named[0], str):
+        raise CheckpointError(f"is no list of names but {named!r}.", where=f"{WHERE}: architectures")
+    return named[0]
+
+
+def _head(hf: Mapping[str, Any], heads: Mapping[str, str | None], default: str) -> str | None:
+    name = architecture(hf, default)
+    for ending, head in heads.items():
+        if name.endswith(ending):
+            return head
+    raise UnsupportedError(
+        f"the head of {name} is not supported.", where=WHERE, hint=f"Known classes end in {', '.join(heads)}."
+    )
+
+
+def _labels(hf: Mapping[str, Any], head: str | None) -> int:
+    if head == "question-answering":
+        return 2
+    if head not in (_WHOLE_TEXTS, _TOKENS):
+        return 0
+    return int(hf.get("num_labels") or len(hf.get("id2label") or (0, 1)))
