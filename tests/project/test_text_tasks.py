@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -215,6 +216,8 @@ def test_the_report_shows_texts_beside_their_references(ran: Project) -> None:
     assert "A below B" in page
     assert "rouge-score" in page
     assert "takes for what" not in page, "texts have no confusion"
+    assert re.search(r"nearest: median \d\.\d{3}, half of the rows from", page)
+    assert re.search(r"reference of \d+ characters, answer of \d+", page)
     data = json.loads(page.split('<script type="application/json">')[1].split("</script>")[0])
     assert data["texts"] is True
     replies = data["trials"][0]["replies"]
