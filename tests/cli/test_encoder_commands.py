@@ -122,7 +122,7 @@ def test_what_cannot_be_is_refused(
 @pytest.fixture
 def labelled(tmp_path: Path) -> Path:
     file = tmp_path / "labelled.csv"
-    rows = [f"{text[:20]!r},{'good' if place % 2 else 'bad'}" for place, text in enumerate(TEXTS * 4)]
+    rows = [f'"{text[:20]}",{"good" if place % 2 else "bad"}' for place, text in enumerate(TEXTS * 4)]
     file.write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
     return file
 
@@ -135,7 +135,7 @@ def test_tune_gives_an_encoder_a_head_that_classify_reads(
     assert done.code == 0, done.err
     assert "steps on 20 examples" in done.out
     assert f"Model of 2 classes: {tmp_path / 'clf' / 'model'}" in done.out
-    assert json.loads((tmp_path / "clf" / "run.json").read_text())["learning_rate"] == 1e-4
+    assert json.loads((tmp_path / "clf" / "run.json").read_text())["learning_rate"] == 5e-5
     expected = package.load(tmp_path / "clf" / "model").classify(TEXTS[0])
     shown = json.loads(germinal("classify", tmp_path / "clf" / "model", TEXTS[0], "--json").out)
     assert shown["probabilities"] == pytest.approx(expected.probabilities)

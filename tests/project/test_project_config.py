@@ -237,4 +237,4 @@ def test_options_do_not_grow_unnoticed() -> None:
             total += count(below) if below else 1
         return total
 
-    assert count(ProjectConfig) <= 50, "a new key must earn its place: raise this number on purpose"
+    assert count(ProjectConfig) <= 57, "a new key must earn its place: raise this number on purpose"

@@ -48,7 +48,7 @@ def tune(
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(help="The highest.", rich_help_panel=_TRAINING, show_default="0.001; of an encoder 0.0001"),
+        typer.Option(help="The highest.", rich_help_panel=_TRAINING, show_default="0.001; of an encoder 0.00005"),
     ] = None,
     micro_batch_size: Annotated[
         int | None,

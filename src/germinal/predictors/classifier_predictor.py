@@ -5,6 +5,7 @@ There is no prompt and no rule. The folder holds the whole model, as transformer
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -63,7 +64,7 @@ class ClassifierPredictor:
             reporter(Progress("answer", progress.done, progress.total, "examples"))
 
         found = self.lm.classify(list(inputs), report)
-        return [Answer(each.label, each.label, each.probabilities) for each in found]
+        return [Answer(each.label, each.label, _summing_to_one(each.probabilities)) for each in found]
 
     def save(self, folder: Path) -> None:
         """Write the predictor as a folder, in the place of what stood there."""
@@ -84,6 +85,12 @@ class ClassifierPredictor:
                 "the model in it is not the one that was saved: weights or labels differ.", where=str(folder)
             )
         return cls(lm)
+
+
+def _summing_to_one(probabilities: Mapping[str, float]) -> dict[str, float]:
+    """Probabilities of float32, which sum to 1 less nearly than metrics ask for."""
+    total = math.fsum(probabilities.values())
+    return {label: probability / total for label, probability in probabilities.items()}
 
 
 def describe(folder: Path, lm: LanguageModel) -> None:

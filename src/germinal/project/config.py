@@ -193,7 +193,7 @@ class HeadSettings(TrainingSettings):
     """Which of select.models: encoders, which read and cannot write. They are not prompted."""
     epochs: Epochs = 3
     micro_batch_size: MicroBatchSize = 16
-    learning_rate: LearningRate = 1e-4
+    learning_rate: LearningRate = 5e-5
 
 
 class Adapt(_Table):

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 MODEL = "model"
 """Where in its folder a run leaves the tuned model."""
 
-HEAD_TRAINING = TrainingConfig(epochs=3, micro_batch_size=16, learning_rate=1e-4)
+HEAD_TRAINING = TrainingConfig(epochs=3, micro_batch_size=16, learning_rate=5e-5)
 """What is good for most encoders and some thousand examples."""
 
 _FRESH_DEVIATION = 0.02  # of fresh weights, as in the published code
@@ -242,4 +242,5 @@ def class_loss(network: nn.Module, batch: ClassBatch) -> Tensor:
     """Summed cross-entropy of the classes of a batch."""
     assert isinstance(network, Transformer)
     assert isinstance(network.head, SequenceClassificationHead)
-    return classification_loss(network.head(network(batch.input_ids, batch.attention_mask)), batch.labels)
+    hidden_states = network(batch.input_ids, batch.attention_mask)
+    return classification_loss(network.head(hidden_states, batch.attention_mask), batch.labels)
