@@ -329,10 +329,11 @@ class LanguageModel:
         pooling: str | None = None,
         normalize: bool | None = None,
         reporter: Reporter = silent,
+        prompt: str | None = None,
     ) -> Vectors:
         """One vector a text, float32 [N, D]; arguments and errors are those of `reading.vectors.encode`."""
         with self._adapted():
-            return vectors.encode(self.reader, _texts(texts), pooling, normalize, reporter)
+            return vectors.encode(self.reader, _texts(texts), pooling, normalize, reporter, prompt)
 
     def classify(self, texts: Text | Iterable[Text], reporter: Reporter = silent) -> Any:
         """The class of each text, or of each of its words, by the model's own head.
@@ -350,6 +351,20 @@ class LanguageModel:
         with self._adapted():
             found = classes.classify(self.reader, _texts(texts), reporter)
         return found[0] if isinstance(texts, str | tuple) else found
+
+    def reward(self, answers: Content | tuple[str, str] | SequenceOf[Content], reporter: Reporter = silent) -> Any:
+        """How good an answer is to a reward model, or each of several: the higher, the better.
+
+        Args:
+            answers: The messages of a chat, the last of them the answer; a text as the model was trained on; or a list.
+
+        Returns:
+            A float; a list for a list. Errors are those of `reading.classes.rewards`.
+        """
+        several = isinstance(answers, list) and not _is_chat(answers)
+        with self._adapted():
+            found = classes.rewards(self.reader, cast("list[Any]", answers if several else [answers]), reporter)
+        return found if several else found[0]
 
     def answer(self, question: str, context: str) -> classes.Answer:
         """The part of a passage that answers a question; errors are those of `reading.classes.answer`."""

@@ -300,6 +300,14 @@ def test_the_real_encoder_keeps_its_pooling(minilm: str, tmp_path: Path) -> None
     assert again.readout == lm.readout
     assert (again.card.name, again.card.licence) == (lm.card.name, lm.card.licence)
     np.testing.assert_array_equal(again.encode(TEXTS), lm.encode(TEXTS))
+    assert lm.readout.pooling is not None
+    prompted = replace(lm.readout.pooling, prompts={"query": "query: ", "": ""}, default_prompt="query")
+    lm.readout = replace(lm.readout, pooling=prompted)
+    again = germinal.load(lm.save(tmp_path / "prompted.gguf"))
+    assert again.readout == lm.readout
+    lm.readout = replace(lm.readout, pooling=replace(prompted, mode="max"))
+    with pytest.raises(UnsupportedError, match="pooled by 'max', which GGUF cannot say"):
+        lm.save(tmp_path / "max.gguf")
 
 
 @pytest.mark.slow

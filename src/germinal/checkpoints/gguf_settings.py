@@ -10,7 +10,8 @@ from typing import Any
 
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.gguf_tokenizer import KEY
-from germinal.checkpoints.readout import Pooling, Readout
+from germinal.checkpoints.readout import Readout
+from germinal.checkpoints.sentence_vectors import Pooling
 from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 
@@ -25,7 +26,9 @@ _POOLING = {"mean": 1, "first": 2, "last": 3}
 _CLASSES = 4
 """`pooling_type` of a head with classes."""
 _NORMALIZED, _MAX_TOKENS = "germinal.pooling.normalized", "germinal.pooling.max_tokens"
-_MULTI_LABEL = "germinal.classifier.multi_label"
+_PROMPTS = ("germinal.pooling.prompt_names", "germinal.pooling.prompt_texts")
+_DEFAULT_PROMPT = "germinal.pooling.default_prompt"
+_MULTI_LABEL, _REGRESSION = "germinal.classifier.multi_label", "germinal.classifier.regression"
 _BASE_MODEL = "general.base_model.0.name"
 
 
@@ -76,10 +79,21 @@ def readout(metadata: Mapping[str, Any]) -> Readout:
     mode = next((mode for mode, number in _POOLING.items() if number == kind), None)
     pooling = None
     if mode is not None:
-        normalized = bool(metadata.get(_NORMALIZED, False))
-        pooling = Pooling(mode=mode, normalized=normalized, max_tokens=metadata.get(_MAX_TOKENS))
+        names, texts = (metadata.get(key) or [] for key in _PROMPTS)
+        pooling = Pooling(
+            mode=mode,
+            normalized=bool(metadata.get(_NORMALIZED, False)),
+            max_tokens=metadata.get(_MAX_TOKENS),
+            prompts=dict(zip(names, texts, strict=False)),
+            default_prompt=metadata.get(_DEFAULT_PROMPT),
+        )
     labels = metadata.get(f"{architecture}.classifier.output_labels") or ()
-    return Readout(labels=tuple(labels), multi_label=bool(metadata.get(_MULTI_LABEL, False)), pooling=pooling)
+    return Readout(
+        labels=tuple(labels),
+        multi_label=bool(metadata.get(_MULTI_LABEL, False)),
+        regression=bool(metadata.get(_REGRESSION, False)),
+        pooling=pooling,
+    )
 
 
 def readout_metadata(readout: Readout, config: TransformerConfig, architecture: str) -> dict[str, Any]:
@@ -91,16 +105,22 @@ def readout_metadata(readout: Readout, config: TransformerConfig, architecture: 
     if config.num_labels:
         labels = list(readout.labels) or [f"LABEL_{number}" for number in range(config.num_labels)]
         said = {f"{architecture}.pooling_type": _CLASSES, f"{architecture}.classifier.output_labels": labels}
-        return said | ({_MULTI_LABEL: True} if readout.multi_label else {})
+        kinds = {_MULTI_LABEL: readout.multi_label, _REGRESSION: readout.regression}
+        return said | {key: True for key, holds in kinds.items() if holds}
     pooling = readout.pooling
     if pooling is None:
         return {}
+    if pooling.dense:
+        raise UnsupportedError("vectors go through dense layers, which GGUF cannot say.")
     if pooling.mode not in _POOLING:
         raise UnsupportedError(
             f"vectors are pooled by '{pooling.mode}', which GGUF cannot say.", hint=f"It can say {', '.join(_POOLING)}."
         )
     said = {f"{architecture}.pooling_type": _POOLING[pooling.mode], _NORMALIZED: pooling.normalized}
-    return said | ({} if pooling.max_tokens is None else {_MAX_TOKENS: pooling.max_tokens})
+    if pooling.prompts:
+        said |= dict(zip(_PROMPTS, (list(pooling.prompts), list(pooling.prompts.values())), strict=True))
+    more = {_MAX_TOKENS: pooling.max_tokens, _DEFAULT_PROMPT: pooling.default_prompt}
+    return said | {key: value for key, value in more.items() if value is not None}
 
 
 def base_model(metadata: Mapping[str, Any]) -> str | None:

@@ -1,7 +1,8 @@
 """A tokenizer as the metadata of a GGUF file: the inverse of `gguf_tokenizer`.
 
-What the format cannot say is refused, for a tokenizer that is nearly right is wrong. One thing it says otherwise: a
-SentencePiece tokenizer that puts a space before a text's first part only gets one after each special token as well.
+What the format cannot say is refused, for a tokenizer that is nearly right is wrong. One thing it says as the
+sentencepiece library and llama.cpp do: the space put before a text. tokenizer.json files may leave it out before a text
+that begins with one, or after special tokens inside a text.
 """
 
 from __future__ import annotations

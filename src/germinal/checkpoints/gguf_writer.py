@@ -43,6 +43,7 @@ _PACKINGS = {
 PRECISIONS = tuple(_PACKINGS)
 _NUMBERS = {bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, float: GGUFValueType.FLOAT32}
 _WITHOUT_HEAD = "The model can be written without it: --without-head."
+_OF_HEADS = ("head", "pooler_activation")
 _POOLED = ("pooler", "sequence-classification")
 
 
@@ -135,7 +136,7 @@ def _check_places(rules: WeightRules, config: TransformerConfig, state_dict: Map
     raise UnsupportedError(
         f"GGUF has no place for {what}.",
         where="config.head" if headed else "config",
-        hint=_WITHOUT_HEAD if headed else None,
+        hint=_WITHOUT_HEAD if headed and config.stacks == "encoder" else None,
     )
 
 
@@ -155,7 +156,7 @@ def _check_read_back(
             raise UnsupportedError(
                 f"a GGUF file of the architecture '{form.architecture}' stands for {other!r}, not {value!r}.",
                 where=f"config.{name}",
-                hint=_WITHOUT_HEAD if name in ("head", "pooler_activation") else None,
+                hint=_WITHOUT_HEAD if name in _OF_HEADS and config.stacks == "encoder" else None,
             )
 
 

@@ -22,8 +22,9 @@ from germinal.checkpoints.checkpoint import (
     read_config,
 )
 from germinal.checkpoints.json_file import read_json
-from germinal.checkpoints.readout import Readout, labels_to_hf, read_readout, write_pooling
+from germinal.checkpoints.readout import Readout, read_readout, readout_to_hf
 from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
+from germinal.checkpoints.sentence_vectors import write_pooling
 from germinal.checkpoints.tokenizer_files import folder_tokenizer
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
@@ -75,7 +76,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
             source=source,
             stored_precision=main_precision(stored.values()),
         ),
-        readout=read_readout(folder, published, config.num_labels),
+        readout=read_readout(folder, published, config),
     )
 
 
@@ -105,9 +106,9 @@ def write_folder(
     named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     described = {
         **family.config_to_hf(config),
-        **labels_to_hf(readout, config.num_labels),
         **{key: id for key, id in named.items() if id is not None},
         **{key: generation_config[key] for key in _TOKEN_IDS if key in generation_config},
+        **readout_to_hf(readout, config),
         "torch_dtype": dtype,
     }
     with storage.atomic_folder(folder) as temporary:

@@ -24,6 +24,10 @@ def classify(
         str | None,
         typer.Option(metavar="TEXT", help="A question that the text answers, for a model that finds answers."),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(metavar="TEXT", help="What the text answers in a chat, for a reward model, which says how well."),
+    ] = None,
     precision: PrecisionOption = None,
     adapter: AdapterOption = None,
     as_json: JsonOption = False,
@@ -32,14 +36,21 @@ def classify(
     """Classify a text, or its words, with a model that has a head for it."""
     from germinal.cli.loading import load
     from germinal.errors import SettingError
+    from germinal.reading.classes import Classification
 
-    if pair is not None and question is not None:
-        raise SettingError("cannot stand beside --pair.", where="--question")
+    given = [
+        f"--{name}" for name, value in (("pair", pair), ("question", question), ("prompt", prompt)) if value is not None
+    ]
+    if len(given) > 1:
+        raise SettingError(f"cannot stand beside {given[0]}.", where=given[1])
     read = sys.stdin.read() if text == "-" else text
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
     found: Classification | TokenClassification | Answer
     if question is not None:
         found = lm.answer(question, read)
+    elif prompt is not None:
+        chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": read}]
+        found = Classification(None, {}, lm.reward(chat))
     else:
         found = lm.classify(read if pair is None else (read, pair))
     if as_json:
@@ -64,6 +75,9 @@ def _show(found: Classification | TokenClassification | Answer) -> None:
         stdout.print(f"\n{len(found.spans)} spans in {len(found.words)} words.")
     elif found.value is not None:
         stdout.print(f"{found.value:.4f}")
+    elif found.values:
+        numbers = ((name, f"{value:.4f}") for name, value in found.values.items())
+        stdout.print(table(("output", "value"), numbers, right=("value",)))
     else:
         likely = sorted(found.probabilities.items(), key=lambda item: -item[1])
         rows_of_classes = ((label, f"{probability:.3f}") for label, probability in likely)

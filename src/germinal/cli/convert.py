@@ -38,7 +38,7 @@ def convert(
     from germinal.cli.paths import refuse_existing
 
     refuse_existing(output, force=force)
-    packed = output.suffix == ".gguf" and precision == "float16"  # in which no network computes
+    packed = precision == "float16"  # in which no network computes
     lm = load(model, precision=None if packed else precision, quiet=quiet)
     lm.save(output, precision if packed else None, without_head)
     stdout.print(f"{lm.card.name}, {precision if packed else lm.precision}: {output}")

@@ -29,6 +29,12 @@ def embed(
         bool | None,
         typer.Option("--normalize/--no-normalize", help="Give all vectors length 1.", show_default="the model's own"),
     ] = None,
+    prompt: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="What the model puts before such texts: query, ...", show_default="the model's own"
+        ),
+    ] = None,
     precision: PrecisionOption = None,
     adapter: AdapterOption = None,
     as_json: JsonOption = False,
@@ -41,7 +47,7 @@ def embed(
     read = [line.rstrip("\n") for line in sys.stdin if line.strip()] if texts == ["-"] else texts
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
     with reporter(quiet=quiet) as report:
-        vectors = lm.encode(read, pooling, normalize, report)
+        vectors = lm.encode(read, pooling, normalize, report, prompt)
     if as_json:
         found = [{"text": text, "vector": vector.tolist()} for text, vector in zip(read, vectors, strict=True)]
         typer.echo(json.dumps(found, ensure_ascii=False))

@@ -16,7 +16,7 @@ from germinal.figures.reliability import Bin, bins, reliability
 from germinal.figures.rows import RowValues, row_values
 from germinal.figures.signed_map import signed_map
 from germinal.figures.spread import Replicate, spread
-from germinal.figures.theme import DARK, LIGHT, Kind, Palette, css, page_css
+from germinal.figures.theme import DARK, LIGHT, Kind, Palette, css, page_css, page_templates
 from germinal.figures.tokens import Token, tokens
 from germinal.figures.tradeoff import Outcome, frontier, tradeoff
 from germinal.figures.words import Word, word_angles, word_plane
@@ -50,6 +50,7 @@ __all__ = [
     "loss_curve",
     "next_token",
     "page_css",
+    "page_templates",
     "reliability",
     "row_values",
     "save",

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 Kind = Literal["prompted", "tuned", "baseline"]
 """What a candidate is: a language model that is only prompted, one with tuned weights, or a plain baseline."""
@@ -133,6 +136,20 @@ def css(prefix: str = "g") -> str:
     light = "".join(f"--{prefix}-{role}:{colour};" for role, colour in LIGHT.roles().items())
     dark = "".join(f"--{prefix}-{role}:{colour};" for role, colour in DARK.roles().items())
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+
+
+def page_templates(folder: Path) -> Environment:
+    """The templates of a folder: what comes from models and data is escaped, and a name that is not given is an error."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(folder),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
 
 
 def page_css() -> str:

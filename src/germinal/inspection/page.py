@@ -11,22 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from germinal import __version__, figures
 from germinal.inspection.picture import Section
 
 
 def render(model: str, facts: Sequence[str], prompt: str, sections: Sequence[Section]) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = figures.page_templates(Path(__file__).parent)
     light, dark = figures.LIGHT.roles(), figures.DARK.roles()
     return environment.get_template("look.html.jinja").render(
         version=__version__,

@@ -69,10 +69,12 @@ def look(lm: LanguageModel, prompt: Content, target: str | None) -> Subject:
         raise SettingError("the model has one stack, and writes nothing beside its prompt.", where="target")
     written = None
     if two_stacks:
-        if target is None:
+        if target is not None:
+            answer = tuple(lm.tokenizer.encode(target, add_special_tokens=False))
+        elif lm.config.head == "lm":
             answer = lm.generate(prompt, temperature=0.0, max_new_tokens=_ANSWERED).token_ids
         else:
-            answer = tuple(lm.tokenizer.encode(target, add_special_tokens=False))
+            answer = ids[:-1]  # without words to write the decoder reads the text once more
         written = (lm.decoder_start_id, *answer)
     with peft.adapter_routing(lm.network).using(lm.adapter):
         return Subject(lm, ids, trace(lm.network, ids, written))

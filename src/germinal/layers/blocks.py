@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from germinal.errors import UnsupportedError
 from germinal.layers.attention import Attention, AttentionView, CrossAttention
 from germinal.layers.feed_forward import FeedForward
 
@@ -49,7 +50,32 @@ class PostNormBlock(PreNormBlock):
         return self.feed_forward_norm(hidden_states + self.feed_forward(hidden_states))
 
 
-class SandwichBlock(nn.Module):
+class OneStackBlock(nn.Module):
+    """The parts of a block that has no cross-attention, and so no place in the decoder of two stacks.
+
+    Raises:
+        UnsupportedError: it was given cross-attention.
+    """
+
+    def __init__(
+        self,
+        norm: Callable[[], nn.Module],
+        attention: Attention,
+        feed_forward: FeedForward,
+        cross_attention: CrossAttention | None,
+    ) -> None:
+        super().__init__()
+        if cross_attention is not None:
+            raise UnsupportedError(
+                f"a {type(self).__name__} has no cross-attention, which an encoder-decoder needs.",
+                where="config.block, config.norm_placement",
+                hint="Sequential blocks with norms before or after each sublayer have it.",
+            )
+        self.self_attention = attention
+        self.feed_forward = feed_forward
+
+
+class SandwichBlock(OneStackBlock):
     """x + norm(f(norm(x))) for each sublayer f (Gemma 2, arXiv 2408.00118)."""
 
     def __init__(
@@ -59,13 +85,10 @@ class SandwichBlock(nn.Module):
         feed_forward: FeedForward,
         cross_attention: CrossAttention | None,
     ) -> None:
-        super().__init__()
-        assert cross_attention is None
+        super().__init__(norm, attention, feed_forward, cross_attention)
         self.attention_norm = norm()
-        self.self_attention = attention
         self.attention_output_norm = norm()
         self.feed_forward_norm = norm()
-        self.feed_forward = feed_forward
         self.feed_forward_output_norm = norm()
 
     def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
@@ -75,7 +98,7 @@ class SandwichBlock(nn.Module):
         return hidden_states + self.feed_forward_output_norm(self.feed_forward(self.feed_forward_norm(hidden_states)))
 
 
-class ParallelBlock(nn.Module):
+class ParallelBlock(OneStackBlock):
     """x + attention(norm(x)) + feed_forward(norm(x)), with one norm (PaLM, arXiv 2204.02311, section 2)."""
 
     def __init__(
@@ -85,11 +108,8 @@ class ParallelBlock(nn.Module):
         feed_forward: FeedForward,
         cross_attention: CrossAttention | None,
     ) -> None:
-        super().__init__()
-        assert cross_attention is None
+        super().__init__(norm, attention, feed_forward, cross_attention)
         self.norm = norm()
-        self.self_attention = attention
-        self.feed_forward = feed_forward
 
     def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
         """[..., D] -> [..., D]."""

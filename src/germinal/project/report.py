@@ -12,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
 from germinal import figures
 from germinal.errors import LedgerError
 from germinal.evaluation.metrics import METRICS
@@ -69,14 +67,7 @@ def collect(ledger: Ledger, run_id: int | None = None) -> Report:
 
 def render(report: Report) -> str:
     """The page."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
+    environment = figures.page_templates(Path(__file__).parent)
     environment.filters.update(
         value=wording.value,
         interval=wording.interval,

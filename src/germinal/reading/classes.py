@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import tokenizers
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from germinal.errors import ContextWindowError, UnsupportedError
 from germinal.progress import Reporter, silent
 from germinal.reading.reader import Reader, Text
+
+Chat = Sequence[Mapping[str, Any]]
 
 _OUTSIDE = "O"
 _LONGEST_ANSWER = 15  # tokens, as SQuAD's readers have it
@@ -24,12 +27,14 @@ class Classification:
     Attributes:
         label: The likeliest class; None of a regression.
         probabilities: Of every class; they sum to 1 unless classes do not exclude each other. Empty of a regression.
-        value: What a regression says; None of classes.
+        value: What a regression of one output says, or how good an answer is to a reward model; else None.
+        values: What a regression of several outputs says of each; empty otherwise.
     """
 
     label: str | None
     probabilities: dict[str, float]
     value: float | None = None
+    values: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,31 @@ def classify(
     ]
 
 
+def rewards(reader: Reader, answers: Sequence[Text | Chat], reporter: Reporter = silent) -> list[float]:
+    """How good each answer is, by a head with one output: the higher, the better.
+
+    Args:
+        answers: The messages of chats, the last of them the answer that is judged; or texts as the model learned them.
+
+    Raises:
+        UnsupportedError: the model has no head with one output.
+        TemplateError: chats were given, and the model has no chat template.
+        ContextWindowError: a chat has more tokens than the model reads.
+    """
+    reader.require_head("judge answers", "sequence-classification")
+    if reader.config.num_labels != 1:
+        outputs = reader.config.num_labels
+        raise UnsupportedError(f"{reader.name} gives {outputs} numbers for a text, and a reward is one.")
+    chats = bool(answers) and not isinstance(answers[0], str | tuple)
+    template = reader.tokenizer.template
+    texts = [
+        each if isinstance(each, str | tuple) else template.render(each, add_generation_prompt=False)
+        for each in answers
+    ]
+    encodings = reader.tokenize(texts, add_special_tokens=not chats)
+    return [float(scores[0]) for scores in _scores(reader, encodings, reporter)]
+
+
 def answer(reader: Reader, question: str, context: str) -> Answer:
     """The span of a passage that answers a question; a long passage is read in windows that overlap by half.
 
@@ -128,9 +158,9 @@ def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: 
     head = reader.network.head
     assert head is not None
     found: dict[int, Tensor] = {}
-    for batch in reader.batches(encodings, reporter):
+    for batch in reader.batches(encodings, reporter, for_head=True):
         with torch.inference_mode():
-            logits = head(batch.hidden_states).float().cpu()
+            logits = head(batch.hidden_states, reader.looked_at(batch)).float().cpu()
         for row, number in enumerate(batch.numbers):
             found[number] = logits[row] if logits.dim() == 2 else logits[row, : len(encodings[number].ids)]
     return [found[number] for number in range(len(encodings))]
@@ -140,6 +170,8 @@ def classification(reader: Reader, logits: Tensor) -> Classification:
     """What the outputs of a head for whole texts say, [num_labels]."""
     if len(logits) == 1 and not reader.readout.multi_label:
         return Classification(None, {}, float(logits[0]))
+    if reader.readout.regression:
+        return Classification(None, {}, values=dict(zip(reader.readout.labels, logits.tolist(), strict=True)))
     likely = logits.sigmoid() if reader.readout.multi_label else logits.softmax(-1)
     labels = reader.readout.labels
     probabilities = {label: float(each) for label, each in zip(labels, likely, strict=True)}

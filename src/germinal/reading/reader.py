@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from germinal.checkpoints.readout import Readout
-from germinal.errors import ContextWindowError, SettingError, UnsupportedError
+from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
 from germinal.layers.attention import PaddedView
 from germinal.models.config import TransformerConfig
 from germinal.models.heads import VOCABULARY_HEADS
@@ -31,11 +31,13 @@ class Batch:
 
     Attributes:
         numbers: Their places among all texts.
+        input_ids: [B, T], padded on the right.
         hidden_states: [B, T, D], padded on the right.
         attention_mask: [B, T], 1 where a token is real.
     """
 
     numbers: tuple[int, ...]
+    input_ids: Tensor
     hidden_states: Tensor
     attention_mask: Tensor
 
@@ -72,7 +74,9 @@ class Reader:
                 hint=f"That takes a model with a head for {' or '.join(heads)}.",
             )
 
-    def tokenize(self, texts: Sequence[Text], *, max_tokens: int | None = None) -> list[tokenizers.Encoding]:
+    def tokenize(
+        self, texts: Sequence[Text], *, max_tokens: int | None = None, add_special_tokens: bool = True
+    ) -> list[tokenizers.Encoding]:
         """Token ids and all else that is known of each text's tokens.
 
         Raises:
@@ -83,7 +87,7 @@ class Reader:
             if not isinstance(text, str) and not (isinstance(text, tuple) and len(text) == 2):
                 raise SettingError(f"is no text but {text!r:.80}.", where=f"text {number + 1} of {len(texts)}")
         limit = self.limit if max_tokens is None else min(max_tokens, self.limit)
-        encodings = self.tokenizer.encodings(texts)
+        encodings = self.tokenizer.encodings(texts, add_special_tokens)
         for number, encoding in enumerate(encodings):
             if len(encoding.ids) > limit:
                 raise ContextWindowError(
@@ -101,18 +105,26 @@ class Reader:
         return self.config.max_position_embeddings
 
     @torch.inference_mode()
-    def batches(self, encodings: Sequence[tokenizers.Encoding], reporter: Reporter = silent) -> Iterator[Batch]:
-        """Hidden states of all texts, the longest first, so that a batch that does not fit in memory is the first."""
+    def batches(
+        self, encodings: Sequence[tokenizers.Encoding], reporter: Reporter = silent, *, for_head: bool = False
+    ) -> Iterator[Batch]:
+        """Hidden states of all texts, the longest first, so that a batch that does not fit in memory is the first.
+
+        Args:
+            for_head: Those that the head stands on: of an encoder-decoder the decoder's, which reads the text again.
+        """
         order = sorted(range(len(encodings)), key=lambda number: -len(encodings[number].ids))
         done = 0
         while done < len(order):
             width = len(encodings[order[done]].ids)
             numbers = tuple(order[done : done + max(1, BATCH_TOKENS // width)])
-            yield self._batch(numbers, [encodings[number] for number in numbers], width)
+            yield self._batch(numbers, [encodings[number] for number in numbers], width, for_head)
             done += len(numbers)
             reporter(Progress("read", done, len(order), "texts"))
 
-    def _batch(self, numbers: tuple[int, ...], encodings: Sequence[tokenizers.Encoding], width: int) -> Batch:
+    def _batch(
+        self, numbers: tuple[int, ...], encodings: Sequence[tokenizers.Encoding], width: int, for_head: bool
+    ) -> Batch:
         shape, device = (len(numbers), width), self.network.device
         pad = self.tokenizer.pad_id or 0
         input_ids = torch.full(shape, pad, dtype=torch.long)
@@ -125,16 +137,50 @@ class Reader:
             if self.config.num_token_types > 1:
                 token_types[row, :length] = torch.tensor(encoding.type_ids)
         input_ids, token_types, attention_mask = (each.to(device) for each in (input_ids, token_types, attention_mask))
-        return Batch(numbers, self._hidden_states(input_ids, token_types, attention_mask), attention_mask)
+        hidden_states = self._hidden_states(input_ids, token_types, attention_mask, for_head)
+        return Batch(numbers, input_ids, hidden_states, attention_mask)
 
-    def _hidden_states(self, input_ids: Tensor, token_types: Tensor, attention_mask: Tensor) -> Tensor:
-        """[B, T] -> [B, T, D]; of an encoder-decoder its encoder's."""
-        if self.config.stacks == "encoder-decoder":
+    def _hidden_states(self, input_ids: Tensor, token_types: Tensor, attention_mask: Tensor, for_head: bool) -> Tensor:
+        """[B, T] -> [B, T, D]; of an encoder-decoder its encoder's, unless they are for the head."""
+        if self.config.stacks == "encoder-decoder" and not for_head:
             view = PaddedView(input_ids, attention_mask, causal=False)
             return self.network.encode(input_ids, view)
         types = token_types if self.config.num_token_types else None
-        hidden_states: Tensor = self.network(input_ids, attention_mask, token_type_ids=types)
+        hidden_states: Tensor = self.network(
+            input_ids, attention_mask, token_type_ids=types, decoder_input_ids=self.read_again(input_ids)
+        )
         return hidden_states
+
+    def read_again(self, input_ids: Tensor) -> Tensor | None:
+        """What the decoder of an encoder-decoder reads for the head, [B, T]: the text behind its start token.
+
+        Raises:
+            CheckpointError: the checkpoint names no start token.
+        """
+        if self.config.stacks != "encoder-decoder":
+            return None
+        if self.readout.start_id is None:
+            raise CheckpointError("names no decoder_start_token_id.", where=f"{self.name}: config.json")
+        return torch.cat((torch.full_like(input_ids[:, :1], self.readout.start_id), input_ids[:, :-1]), 1)
+
+    def looked_at(self, batch: Batch) -> Tensor:
+        """A mask [B, T] for the head: it looks at the first token, or at the last one that is not masked.
+
+        Published decoders tell padding by its id, and encoder-decoders look at the token that ends the text.
+
+        Raises:
+            UnsupportedError: a text does not end with that token.
+        """
+        if self.config.pooled_token == "last" and self.config.stacks == "encoder-decoder":
+            ends = batch.input_ids == (-1 if self.tokenizer.eos_id is None else self.tokenizer.eos_id)
+            if not bool(ends.any(1).all()):
+                raise UnsupportedError(
+                    "the tokenizer does not end texts with its end token, at which the head looks.", where=self.name
+                )
+            return ends
+        if self.readout.padding_id is None:
+            return batch.attention_mask
+        return batch.attention_mask * (batch.input_ids != self.readout.padding_id)
 
 
 def describe_head(config: TransformerConfig) -> str:

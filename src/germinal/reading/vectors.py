@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from germinal.checkpoints.readout import Pooling
+from germinal.checkpoints.sentence_vectors import Pooling
 from germinal.errors import SettingError, nearest
 from germinal.progress import Reporter, silent
 from germinal.reading.reader import Batch, Reader, Text
@@ -25,15 +25,17 @@ def encode(
     pooling: str | None = None,
     normalize: bool | None = None,
     reporter: Reporter = silent,
+    prompt: str | None = None,
 ) -> Vectors:
     """One vector a text, [N, D] float32, in the order of the texts.
 
     Args:
         pooling: "mean", "first", "last", "max" or "pooler"; None is the checkpoint's own, or "mean" where it has none.
         normalize: Whether each vector is divided by its length; None is the checkpoint's own, or no.
+        prompt: The name of what the checkpoint puts before such texts ("query"); None is its own choice, "" nothing.
 
     Raises:
-        SettingError: no such pooling.
+        SettingError: no such pooling, or no such prompt.
         UnsupportedError: the model has no pooler.
         ContextWindowError: a text has more tokens than the model was trained to embed.
     """
@@ -48,14 +50,35 @@ def encode(
     if chosen.mode == "pooler":
         reader.require_head("pool by its pooler", "pooler")
     pool = POOLINGS[chosen.mode]
-    encodings = reader.tokenize(texts, max_tokens=chosen.max_tokens)
-    vectors = np.empty((len(texts), reader.config.hidden_size), dtype=np.float32)
+    encodings = reader.tokenize(_after(texts, _prompt(reader, chosen, prompt)), max_tokens=chosen.max_tokens)
+    width = chosen.dense[-1].weight.shape[0] if chosen.dense else reader.config.hidden_size
+    vectors = np.empty((len(texts), width), dtype=np.float32)
     for batch in reader.batches(encodings, reporter):
         pooled = pool(reader, batch).float()
+        for dense in chosen.dense:
+            pooled = dense(pooled)
         if chosen.normalized:
             pooled = F.normalize(pooled, dim=-1)
         vectors[list(batch.numbers)] = pooled.cpu().numpy()
     return vectors
+
+
+def _prompt(reader: Reader, pooling: Pooling, name: str | None) -> str:
+    """What is put before every text."""
+    name = pooling.default_prompt if name is None else name
+    if not name:
+        return ""
+    if name not in pooling.prompts:
+        known = list(pooling.prompts)
+        hint = nearest(name, known) if known else "Write what belongs before a text into the text."
+        raise SettingError(f"{reader.name} has no prompt '{name}'.", where="prompt", hint=hint)
+    return pooling.prompts[name]
+
+
+def _after(texts: Sequence[Text], prompt: str) -> Sequence[Text]:
+    if not prompt:
+        return texts
+    return [(prompt + text[0], text[1]) if isinstance(text, tuple) else prompt + text for text in texts]
 
 
 def similarities(vectors: Vectors) -> Vectors:

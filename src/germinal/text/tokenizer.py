@@ -93,9 +93,11 @@ class Tokenizer:
         """`encode` for many texts at once."""
         return [item.ids for item in self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)]
 
-    def encodings(self, texts: Sequence[str | tuple[str, str]]) -> list[tokenizers.Encoding]:
+    def encodings(
+        self, texts: Sequence[str | tuple[str, str]], add_special_tokens: bool = True
+    ) -> list[tokenizers.Encoding]:
         """All that is known of each text's tokens, or of those of a pair: ids, segments, characters, words."""
-        return self.backend.encode_batch(list(texts))
+        return self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
 
     def windows(self, first: str, second: str, size: int, overlap: int) -> list[tokenizers.Encoding]:
         """A pair whose second text is cut into windows that overlap, each at most `size` tokens with the first."""

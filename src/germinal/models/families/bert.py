@@ -17,6 +17,7 @@ from germinal.models.families.published import (
     published_activation,
     refuse,
     required,
+    usual_sizes,
 )
 from germinal.models.families.published_heads import encoder_head, head_to_hf
 from germinal.models.weight_rules import WeightRule, WeightRules
@@ -55,15 +56,8 @@ ENCODER_NAMES = {
 def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """What BERT and RoBERTa have in common."""
     refuse(hf, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
-    heads = required(hf, "num_attention_heads")
     return {
-        "vocab_size": required(hf, "vocab_size"),
-        "hidden_size": required(hf, "hidden_size"),
-        "intermediate_size": required(hf, "intermediate_size"),
-        "num_layers": required(hf, "num_hidden_layers"),
-        "num_heads": heads,
-        "num_kv_heads": heads,
-        "head_dim": hf["hidden_size"] // heads,
+        **usual_sizes(hf),
         "norm_eps": hf.get("layer_norm_eps", 1e-12),
         "activation": activation(hf.get("hidden_act", "gelu")),
         **encoder_head(hf),

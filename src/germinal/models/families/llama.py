@@ -34,8 +34,8 @@ from germinal.models.families.published import (
     module_rules,
     published_activation,
     published_rope,
-    required,
     rope,
+    usual_sizes,
 )
 from germinal.models.families.published_heads import decoder_head, head_to_hf
 from germinal.models.weight_rules import PermuteRotary, Transform, WeightRule, WeightRules
@@ -99,15 +99,11 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """What LLaMA and the families that grew out of it have in common."""
-    heads = required(hf, "num_attention_heads")
+    sizes = usual_sizes(hf)
     return {
-        "vocab_size": required(hf, "vocab_size"),
-        "hidden_size": required(hf, "hidden_size"),
-        "intermediate_size": required(hf, "intermediate_size"),
-        "num_layers": required(hf, "num_hidden_layers"),
-        "num_heads": heads,
-        "num_kv_heads": given(hf, "num_key_value_heads", heads),
-        "head_dim": given(hf, "head_dim", hf["hidden_size"] // heads),
+        **sizes,
+        "num_kv_heads": given(hf, "num_key_value_heads", sizes["num_kv_heads"]),
+        "head_dim": given(hf, "head_dim", sizes["head_dim"]),
         "max_position_embeddings": hf.get("max_position_embeddings", 2048),
         "norm_eps": hf.get("rms_norm_eps", 1e-6),
         "activation": activation(hf.get("hidden_act", "silu")),

@@ -37,6 +37,20 @@ def required(hf: Mapping[str, Any], key: str) -> int:
     return size
 
 
+def usual_sizes(hf: Mapping[str, Any]) -> dict[str, Any]:
+    """The sizes under the keys that most configs have; as many heads for keys and values, sharing the width."""
+    width, heads = required(hf, "hidden_size"), required(hf, "num_attention_heads")
+    return {
+        "vocab_size": required(hf, "vocab_size"),
+        "hidden_size": width,
+        "intermediate_size": required(hf, "intermediate_size"),
+        "num_layers": required(hf, "num_hidden_layers"),
+        "num_heads": heads,
+        "num_kv_heads": heads,
+        "head_dim": width // heads,
+    }
+
+
 def given(hf: Mapping[str, Any], key: str, default: Any) -> Any:
     """A value that a config may leave out; null is left out, 0 is not."""
     value = hf.get(key)
