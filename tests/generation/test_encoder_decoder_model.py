@@ -102,8 +102,8 @@ def test_logits_and_loss_are_transformers(make: Make, family: str) -> None:
         expected = model(input_ids=ids, attention_mask=mask, labels=labels)
         read = labels.roll(1)
         given = model(input_ids=ids, attention_mask=mask, labels=labels, decoder_input_ids=read.clamp(min=0))
-    assert lm.loss(ids, mask, labels).item() == pytest.approx(expected.loss.item(), abs=1e-4)
-    assert lm.loss(ids, mask, labels, read.clamp(min=0)).item() == pytest.approx(given.loss.item(), abs=1e-4)
+    assert lm.loss(ids, mask, labels).item() == pytest.approx(expected.loss.item(), rel=2e-5)
+    assert lm.loss(ids, mask, labels, read.clamp(min=0)).item() == pytest.approx(given.loss.item(), rel=2e-5)
     found = lm.logits(ids, mask, read.clamp(min=0))
     torch.testing.assert_close(found, given.logits, atol=1e-3, rtol=1e-4)
     with pytest.raises(SettingError, match="labels"):

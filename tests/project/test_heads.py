@@ -151,6 +151,7 @@ def test_touching_nothing_runs_nothing(copy: Path) -> None:
 def test_an_instruction_and_words_for_labels_are_nothing_to_it(copy: Path) -> None:
     edit(copy, '"Classify:"', '"Judge:"')
     edit(copy, 'pos = "Positive"', 'pos = "Good"')
+    edit(copy, "[adapt.head]", '[adapt.head]\ntruncate_side = "left"')  # nothing is cut
     expect(copy, {}, 0)
 
 
@@ -335,13 +336,41 @@ def test_mistakes_in_the_file_are_said_at_their_line(
     assert "germinal.toml:" in str(raised.value)
 
 
+def with_long_row(folder: Path) -> None:
+    """Make one row of dev longer than the encoder reads: the words that tell its label stand at its end."""
+    rows = [review(number) for number in range(ROWS)]
+    rows[0] = ("film " * 100 + rows[0][0], rows[0][1])
+    write_rows(folder / "reviews.csv", rows)
+
+
 def test_an_input_that_is_too_long_is_said(tmp_path: Path, encoder: Path) -> None:
-    project = write_project(tmp_path / "project", toml(encoder))
-    lines = (project.folder / "reviews.csv").read_text(encoding="utf-8").splitlines()
-    lines[1] = "film " * 100 + ",pos"
-    (project.folder / "reviews.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    with pytest.raises(ContextWindowError, match="has 102 tokens"):
+    project = write_project(tmp_path / "project", toml(encoder).replace("epochs = 12", "epochs = 1"))
+    with_long_row(project.folder)
+    with pytest.raises(ContextWindowError, match=r"of \d+: has \d+ tokens, and enc reads 80.*overflow") as raised:
         project.run()
+    assert (raised.value.where or "").startswith("input ")
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_an_input_that_is_too_long_is_cut_where_the_file_says(tmp_path: Path, encoder: Path, side: str) -> None:
+    cut = f'epochs = 1\noverflow = "truncate_input"\ntruncate_side = "{side}"'
+    project = write_project(tmp_path / "project", toml(encoder).replace("epochs = 12", cut))
+    with_long_row(project.folder)
+    project.run()
+    predictor = project.predictor("enc/head")
+    assert isinstance(predictor, ClassifierPredictor)
+    words = ("film " * 100 + review(0)[0]).split()
+    (read,) = predictor.read([" ".join(words)])
+    assert len(read.ids) == 80
+    assert read.truncated_tokens > 20
+    assert " ".join(words).startswith(read.text) if side == "right" else " ".join(words).endswith(read.text)
+    (answer,), (expected,) = predictor.predict([" ".join(words)]), predictor.predict([read.text])
+    assert answer == expected
+    splits = {split: project.ledger.answers("enc/head", split) for split in ("dev",)}
+    lengths = [len(predictor.lm.tokenizer.encode(row.input)) for rows in splits.values() for row in rows]
+    step = project.ledger.step(project.ledger.results().trial("enc/head").steps["predict/dev"])
+    assert step.values["tokens"]["prompt"] == sum(min(length, 80) for length in lengths)
+    assert (step.values["truncated_tokens"] > 0) == (max(lengths) > 80)
 
 
 def test_a_damaged_predictor_is_said(copy: Path) -> None:

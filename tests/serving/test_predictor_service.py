@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,11 +15,13 @@ from servers import client_of, eventually, running, streamed_text
 from tiny_encoders import save_encoder
 
 import germinal
-from germinal.predictors.answers import CONTENT_FREE_INPUTS, RULES, Labels, priors_from
+from germinal.predictors.answers import CONTENT_FREE_INPUTS, RULES, Answer, Labels, priors_from
 from germinal.predictors.baselines import TfidfPredictor
 from germinal.predictors.classifier_predictor import ClassifierPredictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.progress import Reporter, silent
 from germinal.serving import PredictorService
+from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
 
 LABELS = Labels({"pos": "Positive", "neg": "Negative"})
@@ -235,3 +238,39 @@ def test_a_model_with_a_head_is_served_by_its_own_answers(classifier: Classifier
         assert completion.usage.prompt_tokens == len(classifier.lm.tokenizer.encode(review))
         assert completion.usage.completion_tokens == 0
     assert streamed_text(chunks) == expected[3].label
+
+
+def test_a_served_model_with_a_head_says_what_it_cut(classifier: ClassifierPredictor) -> None:
+    cutting = ClassifierPredictor(classifier.lm, ContextWindow(80, "truncate_input"))
+    (read,) = cutting.read(["film " * 100])
+    with running(PredictorService(cutting, "reviews")) as server:
+        completion = ask(client_of(server), "film " * 100)
+    said = completion.choices[0].model_extra["germinal"]
+    assert said["truncated_tokens"] == read.truncated_tokens == 22
+    assert completion.usage.prompt_tokens == len(read.ids) == 80
+    assert said["probabilities"] == pytest.approx(dict(classifier.predict([read.text])[0].probabilities or {}))
+
+
+def test_a_predictor_without_an_engine_takes_no_more_than_it_is_told(classifier: ClassifierPredictor) -> None:
+    class Held(ClassifierPredictor):
+        """Answers when it may."""
+
+        may = threading.Event()
+
+        def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
+            assert self.may.wait(30)
+            return super().predict(inputs, reporter)
+
+    service = PredictorService(Held(classifier.lm), "reviews", max_answers=2)
+    with running(service) as server, ThreadPoolExecutor(2) as pool:
+        client = client_of(server)
+        waiting = [pool.submit(ask, client, review) for review in REVIEWS[:2]]
+        eventually(lambda: service.health() == {"open_answers": 2})
+        with pytest.raises(openai.InternalServerError) as refused:
+            ask(client, REVIEWS[2])
+        assert refused.value.status_code == 503
+        Held.may.set()
+        said = [done.result().choices[0].message.content for done in waiting]
+        assert said == [answer.label for answer in classifier.predict(REVIEWS[:2])]
+        assert ask(client, REVIEWS[2]).choices[0].finish_reason == "stop"
+    assert service.health() == {"open_answers": 0}

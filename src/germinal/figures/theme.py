@@ -139,7 +139,7 @@ def css(prefix: str = "g") -> str:
 
 
 def page_templates(folder: Path) -> Environment:
-    """The templates of a folder: what comes from models and data is escaped, and a name that is not given is an error."""
+    """The templates of a folder. What comes from models and data is escaped; a name that is not given is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(

@@ -47,8 +47,8 @@ def attend(
     Returns:
         [B, H, T, E].
     """
-    if capture is not None:
-        return _attend_and_capture(query, key, value, scale=scale, mask=mask, causal=causal, capture=capture)
+    if capture is not None or _is_slow_fused(query, key):
+        return _written_out(query, key, value, scale=scale, mask=mask, causal=causal, capture=capture)
     if _is_slow_backward(query):
         mask = mask if mask is None or mask.dtype == torch.bool else mask.float()
         heads = (query.float(), key.float(), value.float())
@@ -59,7 +59,7 @@ def attend(
     )
 
 
-def _attend_and_capture(
+def _written_out(
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -67,11 +67,13 @@ def _attend_and_capture(
     scale: float,
     mask: Tensor | None,
     causal: bool,
-    capture: list[Tensor],
+    capture: list[Tensor] | None,
 ) -> Tensor:
-    """`attend` written out, in float32."""
+    """`attend` step by step, in float32."""
     groups = query.shape[1] // key.shape[1]
-    key, value = (heads.float().repeat_interleave(groups, 1) for heads in (key, value))  # [B, H, S, E]
+    key, value = key.float(), value.float()
+    if groups > 1:
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)  # [B, H, S, E]
     scores = query.float() @ key.transpose(-1, -2) * scale  # [B, H, T, S]
     if causal:
         assert mask is None, "a mask says all"
@@ -81,7 +83,8 @@ def _attend_and_capture(
     weights = scores.softmax(-1)
     if mask is not None and mask.dtype == torch.bool:
         weights = weights.masked_fill(~mask.any(-1, keepdim=True), 0)  # who sees nothing, as the fused kernel has it
-    capture.append(weights)
+    if capture is not None:
+        capture.append(weights)
     return (weights @ value).to(query.dtype)
 
 
@@ -95,6 +98,12 @@ class CapturedAttention:
 
     self_attention: list[Tensor] = field(default_factory=list)
     cross_attention: list[Tensor] = field(default_factory=list)
+
+
+def _is_slow_fused(query: Tensor, key: Tensor) -> bool:
+    """On CPUs torch's fused kernel takes twice as long as its steps where the tokens are few and the sequences many."""
+    few = query.shape[1] == key.shape[1] and 8 <= query.shape[2] <= 48 and key.shape[2] <= 48
+    return few and query.dtype == torch.float32 and query.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def _is_slow_backward(query: Tensor) -> bool:

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from germinal.errors import SettingError, nearest
+from germinal.layers.activations import ACTIVATIONS
 from germinal.layers.kernels import linear
 
 Route = str | Sequence[tuple[str, Tensor]] | None
@@ -147,9 +148,14 @@ class AdapterRouting:
 class Linear(nn.Linear):
     """torch's linear layer, multiplied by this package's kernels."""
 
-    def forward(self, input: Tensor) -> Tensor:
-        """[..., I] -> [..., O]."""
-        return linear(input, self.weight, self.bias)
+    def reset_parameters(self) -> None:
+        """Draw random weights, unless the shape alone is built: torch's detour on the meta device takes a while."""
+        if not self.weight.is_meta:
+            super().reset_parameters()
+
+    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
+        """[..., I] -> [..., O]; `activation` is a name in `ACTIVATIONS`, to put the output through."""
+        return linear(input, self.weight, self.bias, activation)
 
 
 class AdaptedLinear(nn.Linear):
@@ -168,10 +174,11 @@ class AdaptedLinear(nn.Linear):
         )
         self.train(base.training)
 
-    def forward(self, input: Tensor) -> Tensor:
+    def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
+        """As `Linear.forward`, with the routed adapters' updates before the activation."""
         route = self.routing.route
         if route is None or self._before_merge is not None:
-            return linear(input, self.weight, self.bias)
+            return linear(input, self.weight, self.bias, activation)
         flat = input.reshape(-1, self.in_features)  # [N, I]
         output = linear(flat, self.weight, self.bias)  # [N, O]
         if isinstance(route, str):
@@ -181,7 +188,8 @@ class AdaptedLinear(nn.Linear):
             for name, tokens in route:
                 if name in self.adapters and len(tokens):
                     output = output.index_copy_(0, tokens, self._adapter(name).add_to(output[tokens], flat[tokens]))
-        return output.view(*input.shape[:-1], self.out_features)
+        output = output.view(*input.shape[:-1], self.out_features)
+        return output if activation is None else ACTIVATIONS[activation](output)
 
     def _adapter(self, name: str) -> LoRA:
         adapter = self.adapters[name]

@@ -43,7 +43,7 @@ class TransformerConfig:
         num_buckets, max_distance: "relative": of the bias table.
         window: A windowed layer's token sees so many tokens back, itself included.
         windowed_layers: Which layers are windowed; None is all, where there is a window.
-        activation: A name in `layers.feed_forward.ACTIVATIONS`.
+        activation: A name in `layers.activations.ACTIVATIONS`.
         gated: Whether the feed-forward network has a gate.
         attention_bias: Biases of the query, key and value projections.
         attention_output_bias: Bias of the output projection.

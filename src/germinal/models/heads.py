@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from germinal.layers.feed_forward import ACTIVATIONS
+from germinal.layers.activations import ACTIVATIONS
 from germinal.layers.linear import Linear
 from germinal.layers.norms import NORMS
 from germinal.models.config import TransformerConfig

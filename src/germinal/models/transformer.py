@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 
 from germinal.errors import SettingError, UnsupportedError
+from germinal.layers.activations import ACTIVATIONS
 from germinal.layers.attention import Attention, AttentionView, CrossAttention, PaddedView
 from germinal.layers.blocks import BLOCKS
 from germinal.layers.embedding import embedding
-from germinal.layers.feed_forward import ACTIVATIONS, FeedForward
+from germinal.layers.feed_forward import FeedForward
 from germinal.layers.kernels import linear
 from germinal.layers.linear import Linear
 from germinal.layers.masks import places_in_documents

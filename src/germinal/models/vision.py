@@ -16,9 +16,10 @@ import torch
 from torch import Tensor, nn
 
 from germinal.errors import SettingError, UnsupportedError
+from germinal.layers.activations import ACTIVATIONS
 from germinal.layers.attention import Attention, PaddedView
 from germinal.layers.blocks import PreNormBlock
-from germinal.layers.feed_forward import ACTIVATIONS, FeedForward
+from germinal.layers.feed_forward import FeedForward
 from germinal.layers.linear import Linear
 from germinal.layers.norms import LayerNorm
 from germinal.layers.positions import Learned
@@ -42,7 +43,7 @@ class VisionConfig:
         num_heads: H; divides D.
         num_labels: Classes.
         norm_eps: Added under the root.
-        activation: A name in `layers.feed_forward.ACTIVATIONS`.
+        activation: A name in `layers.activations.ACTIVATIONS`.
     """
 
     image_size: int = 224

@@ -24,6 +24,7 @@ from germinal.predictors.text_baselines import CopyPredictor, LeadPredictor, Nea
 from germinal.predictors.training_rows import check_rows, fit_vectorizer, restored_vectorizer
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
+from germinal.text.context_window import FittedPrompt
 
 _TENSORS = "model.safetensors"
 _BATCH = 1024
@@ -53,9 +54,9 @@ class MajorityPredictor:
         """How many numbers were learned."""
         return len(self.shares)
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """None: there is no network."""
-        return 0
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """Nothing: there is no network."""
+        return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         label = max(self.shares, key=lambda name: self.shares[name])  # of equal shares the first
@@ -125,9 +126,9 @@ class TfidfPredictor:
         """How many numbers were learned."""
         return int(self.idf.size + self.coefficients.size + self.intercepts.size)
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """None: there is no network."""
-        return 0
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """Nothing: there is no network."""
+        return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         answers: list[Answer] = []

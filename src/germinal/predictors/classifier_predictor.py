@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from germinal.errors import CheckpointError, UnsupportedError
+from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
 from germinal.language_model import LanguageModel, load
 from germinal.predictors.answers import Answer
 from germinal.predictors.folder import damaged, write_content
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
+from germinal.text.context_window import ContextWindow, FittedPrompt
+from germinal.text.prompt import Prompt
 
 MODEL = "model"
 """Where in a predictor's folder the model is."""
+
+_BARE = Prompt()
 
 
 class ClassifierPredictor:
@@ -26,6 +31,7 @@ class ClassifierPredictor:
 
     Args:
         lm: Its classes exclude each other, and their names are the labels.
+        window: What to do when an input is longer than the model reads; by default an error.
 
     Raises:
         UnsupportedError: it has no such head.
@@ -33,11 +39,12 @@ class ClassifierPredictor:
 
     kind: ClassVar[str] = "classifier"
 
-    def __init__(self, lm: LanguageModel) -> None:
+    def __init__(self, lm: LanguageModel, window: ContextWindow | None = None) -> None:
         lm.reader.require_head("classify texts", "sequence-classification")
         if lm.readout.multi_label or len(lm.readout.labels) < 2:
             raise UnsupportedError("its classes do not exclude each other.", where=lm.card.name)
         self.lm = lm
+        self.window = window or ContextWindow(lm.reader.limit)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -49,42 +56,67 @@ class ClassifierPredictor:
         """How many numbers were learned."""
         return self.lm.network.num_parameters()
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """How many tokens the network reads to answer all inputs."""
-        return sum(len(ids) for ids in self.lm.tokenizer.encode_batch(inputs))
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """The inputs as the network reads them.
+
+        Raises:
+            ContextWindowError: one has too many tokens, and the window's policy does not cut it; names its place.
+        """
+        return read_inputs(self.lm, inputs, self.window)
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         """An answer to each input, in their order.
 
         Raises:
-            ContextWindowError: an input has more tokens than the model reads; the error names its place.
+            ContextWindowError: as of `read`.
         """
 
         def report(progress: Progress) -> None:
             reporter(Progress("answer", progress.done, progress.total, "examples"))
 
-        found = self.lm.classify(list(inputs), report)
+        found = self.lm.classify([each.text for each in self.read(inputs)], report)
         return [Answer(each.label, each.label, _summing_to_one(each.probabilities)) for each in found]
 
     def save(self, folder: Path) -> None:
         """Write the predictor as a folder, in the place of what stood there."""
         with atomic_folder(Path(folder)) as temporary:
             self.lm.save(temporary / MODEL)
-            describe(temporary, self.lm)
+            describe(temporary, self.lm, self.window)
 
     @classmethod
     def load(cls, folder: Path, content: Mapping[str, Any], reporter: Reporter = silent) -> Self:
         """Make the predictor that a folder keeps; use `load_predictor`."""
         try:
-            fingerprint, labels = content["fingerprint"], tuple(content["labels"])
-        except (KeyError, TypeError) as error:
+            fingerprint, labels, name = content["fingerprint"], tuple(content["labels"]), str(content["name"])
+            window = ContextWindow(**content["window"])
+        except (KeyError, TypeError, SettingError) as error:
             raise damaged(folder, error) from error
         lm = load(folder / MODEL, reporter=reporter)
         if lm.fingerprint != fingerprint or lm.readout.labels != labels:
             raise CheckpointError(
                 "the model in it is not the one that was saved: weights or labels differ.", where=str(folder)
             )
-        return cls(lm)
+        lm.card = replace(lm.card, name=name)
+        return cls(lm, window)
+
+
+def read_inputs(lm: LanguageModel, inputs: Sequence[str], window: ContextWindow) -> list[FittedPrompt]:
+    """Inputs as an encoder reads them: bare, with the tokenizer's own special tokens.
+
+    Raises:
+        ContextWindowError: see `ClassifierPredictor.read`.
+    """
+    read = []
+    for place, input in enumerate(inputs, start=1):
+        try:
+            read.append(window.fit(_BARE, input, tokenizer=lm.tokenizer))
+        except ContextWindowError as error:
+            raise ContextWindowError(
+                f"has {len(lm.tokenizer.encode(input)):,} tokens, and {lm.card.name} reads {window.size:,}.",
+                where=f"input {place} of {len(inputs)}",
+                hint="Shorten it, or let it be cut (in a project: overflow under [adapt.head]).",
+            ) from error
+    return read
 
 
 def _summing_to_one(probabilities: Mapping[str, float]) -> dict[str, float]:
@@ -93,6 +125,12 @@ def _summing_to_one(probabilities: Mapping[str, float]) -> dict[str, float]:
     return {label: probability / total for label, probability in probabilities.items()}
 
 
-def describe(folder: Path, lm: LanguageModel) -> None:
+def describe(folder: Path, lm: LanguageModel, window: ContextWindow) -> None:
     """Make a predictor's folder of one whose `model/` is already there: `lm`."""
-    write_content(folder, ClassifierPredictor.kind, {"labels": lm.readout.labels, "fingerprint": lm.fingerprint})
+    content = {
+        "name": lm.card.name,
+        "labels": lm.readout.labels,
+        "window": asdict(window),
+        "fingerprint": lm.fingerprint,
+    }
+    write_content(folder, ClassifierPredictor.kind, content)

@@ -16,6 +16,7 @@ from germinal.storage import write_json
 
 if TYPE_CHECKING:
     from germinal.language_model import LanguageModel
+    from germinal.text.context_window import FittedPrompt
 
 FILE = "predictor.json"
 _FORMAT = 1
@@ -42,8 +43,8 @@ class FittedPredictor(Predictor, Protocol):
         """How many numbers were learned."""
         ...
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """How many tokens go through a network to answer all inputs."""
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """The inputs as a network reads them; nothing where there is none."""
         ...
 
 

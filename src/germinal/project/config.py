@@ -22,6 +22,7 @@ Calibration = Literal["batch", "content-free"]
 Epochs = Annotated[int, Field(ge=1, description="Times that every training example is seen.")]
 MicroBatchSize = Annotated[int, Field(ge=1, description="Examples that go through the network at once.")]
 LearningRate = Annotated[float, Field(gt=0, strict=False, description="Highest learning rate of AdamW.")]
+TruncateSide = Annotated[Side, Field(description="The end at which truncate_input cuts the input.")]
 SplitSize = Annotated[int, Field(ge=1, strict=True)] | Annotated[float, Field(gt=0, lt=1, strict=True)]
 
 
@@ -112,8 +113,7 @@ class PromptSettings(_Table):
     """Where priors come from: training inputs (arXiv 2309.17249) or inputs without content (arXiv 2102.09690)."""
     overflow: Policy = "error"
     """What happens to a prompt that does not fit the model's context window."""
-    truncate_side: Side = "right"
-    """The end at which truncate_input cuts the input."""
+    truncate_side: TruncateSide = "right"
 
 
 class TrainingSettings(_Table):
@@ -194,6 +194,9 @@ class HeadSettings(TrainingSettings):
     epochs: Epochs = 3
     micro_batch_size: MicroBatchSize = 16
     learning_rate: LearningRate = 5e-5
+    overflow: Literal["error", "truncate_input"] = "error"
+    """What happens to an input of more tokens than the model reads."""
+    truncate_side: TruncateSide = "right"
 
 
 class Adapt(_Table):

@@ -16,8 +16,7 @@ no predictor looks at.
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,7 @@ from germinal.predictors.answers import Answer, Output
 from germinal.predictors.folder import FittedPredictor, Predictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.serving.engine_thread import EngineThread, Job
-from germinal.serving.errors import APIError
+from germinal.serving.errors import APIError, QueueFullError
 from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS, engine_maker
 from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Reply, Usage
@@ -48,7 +47,9 @@ class PredictorService:
     ) -> None:
         self.model_id = name
         self._predictor = predictor
-        self._one_at_a_time = threading.Lock()  # what has no engine would only slow itself down
+        self._max_answers = max_answers
+        self._open = 0  # of a predictor without an engine, which answers one input at a time
+        self._turn = asyncio.Lock()
         self.engine_thread: EngineThread | None = None
         if isinstance(predictor, LanguageModelPredictor):
             self.engine_thread = EngineThread(engine_maker(predictor.lm, num_slots), max_answers)
@@ -66,7 +67,7 @@ class PredictorService:
     def health(self) -> dict[str, Any] | None:
         """See `Service.health`."""
         if self.engine_thread is None:
-            return {}
+            return {"open_answers": self._open}
         return {"open_answers": self.engine_thread.open_answers} if self.engine_thread.alive else None
 
     async def answer(self, request: ChatRequest) -> Reply:
@@ -74,8 +75,7 @@ class PredictorService:
         _refuse_settings(request, self._predictor)
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
-            answer, tokens = await asyncio.to_thread(self._answer_at_once, self._predictor, input)
-            return FittedReply(answer, tokens, unread)
+            return await self._answer_in_turn(self._predictor, input, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         if self._predictor.labels is None:
@@ -85,11 +85,15 @@ class PredictorService:
         self.engine_thread.submit(job)
         return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
 
-    def _answer_at_once(self, predictor: Predictor, input: str) -> tuple[Answer, int]:
-        """The answer of a predictor without an engine, and how many tokens it read."""
-        with self._one_at_a_time:
-            (answer,) = predictor.predict([input])
-            return answer, predictor.num_tokens([input]) if isinstance(predictor, FittedPredictor) else 0
+    async def _answer_in_turn(self, predictor: Predictor, input: str, unread: int) -> FittedReply:
+        if self._open >= self._max_answers:
+            raise QueueFullError
+        self._open += 1
+        try:
+            async with self._turn:
+                return await asyncio.to_thread(_answered, predictor, input, unread)
+        finally:
+            self._open -= 1
 
 
 class PredictorReply:
@@ -161,17 +165,24 @@ class _Stripped:
 class FittedReply:
     """The answer of a model with a head, or of a baseline, which reads no tokens."""
 
-    def __init__(self, answer: Answer, tokens: int, unread: int) -> None:
-        self.usage = Usage(prompt_tokens=tokens)
+    def __init__(self, answer: Answer, read: Sequence[FittedPrompt], unread: int) -> None:
+        self.usage = Usage(prompt_tokens=sum(len(each.ids) for each in read))
+        self._output = Output(truncated_tokens=sum(each.truncated_tokens for each in read))
         self._answer = answer
         self._unread = unread
 
     async def deltas(self) -> AsyncIterator[Delta]:
         """See `Reply.deltas`."""
-        yield _delta(self._answer, self._unread, Output())
+        yield _delta(self._answer, self._unread, self._output)
 
     def cancel(self) -> None:
         """See `Reply.cancel`; there is nothing to free."""
+
+
+def _answered(predictor: Predictor, input: str, unread: int) -> FittedReply:
+    """The reply of a predictor without an engine, with what its network read, if it has one."""
+    (answer,) = predictor.predict([input])
+    return FittedReply(answer, predictor.read([input]) if isinstance(predictor, FittedPredictor) else (), unread)
 
 
 def _delta(answer: Answer, unread: int, output: Output) -> Delta:

@@ -17,6 +17,7 @@ from germinal.progress import Progress
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of
 from germinal.project.steps.fit import FitStep
+from germinal.project.steps.predict import shown
 from germinal.project.steps.rows import BATCH
 from germinal.project.steps.tune_head import TuneHeadStep
 from germinal.storage import digest
@@ -55,11 +56,17 @@ class FittedPredictStep(Step):
         )
         used = {key: stored[key] for key in keys}.values()
         peaks = [prediction.peak_memory_bytes for prediction in used if prediction.peak_memory_bytes is not None]
-        tokens = {"prompt": predictor.num_tokens([row.input for row in rows]), "generated": 0, "scored": 0}
+        read = predictor.read([row.input for row in rows])
+        tokens = {"prompt": sum(len(prompt.ids) for prompt in read), "generated": 0, "scored": 0}
         said = [[row.id, stored[key].output] for row, key in zip(rows, keys, strict=True)]
         return StepResult(
             {"answers": digest(said)},
-            {"parameters": fitted.values.get("parameters"), "tokens": tokens},
+            {
+                "parameters": fitted.values.get("parameters"),
+                "tokens": tokens,
+                "prompts": shown(rows, read),
+                "truncated_tokens": sum(prompt.truncated_tokens for prompt in read),
+            },
             seconds=sum(prediction.seconds for prediction in used),
             peak_memory_bytes=max(peaks, default=None),
         )

@@ -17,6 +17,7 @@ from germinal.project.steps.data import rows_of
 from germinal.project.steps.prompted import PromptedStep, check_targets
 from germinal.project.steps.rows import Answered, answer_rows
 from germinal.storage import digest
+from germinal.text.context_window import FittedPrompt
 
 SHOWN_PROMPTS = 5
 
@@ -72,7 +73,7 @@ class PredictStep(PromptedStep):
         values = {
             "parameters": context.inputs["weights"].values["parameters"],
             "tokens": tokens,
-            "prompts": _shown(rows, answered),
+            "prompts": shown(rows, answered.prompts),
             "dropped_examples": sum(prompt.dropped_examples for prompt in answered.prompts),
             "truncated_tokens": sum(prompt.truncated_tokens for prompt in answered.prompts),
             "failed": failed,
@@ -113,7 +114,8 @@ def _essence(want: Want, rows: Sequence[Row], answered: Answered) -> list[list[A
     ]
 
 
-def _shown(rows: Sequence[Row], answered: Answered) -> list[dict[str, Any]]:
+def shown(rows: Sequence[Row], prompts: Sequence[FittedPrompt]) -> list[dict[str, Any]]:
+    """The first prompts, exactly as the model read them."""
     return [
         {
             "row_id": row.id,
@@ -122,5 +124,5 @@ def _shown(rows: Sequence[Row], answered: Answered) -> list[dict[str, Any]]:
             "dropped_examples": prompt.dropped_examples,
             "truncated_tokens": prompt.truncated_tokens,
         }
-        for row, prompt in list(zip(rows, answered.prompts, strict=True))[:SHOWN_PROMPTS]
+        for row, prompt in list(zip(rows, prompts, strict=False))[:SHOWN_PROMPTS]
     ]

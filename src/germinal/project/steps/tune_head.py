@@ -8,12 +8,12 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from germinal.data import Row
 from germinal.language_model import LanguageModel, load
-from germinal.predictors.classifier_predictor import describe
+from germinal.predictors.classifier_predictor import describe, read_inputs
 from germinal.progress import Progress
 from germinal.project.config import HeadSettings
 from germinal.project.models import short_name
@@ -21,6 +21,7 @@ from germinal.project.steps.base import Dependency, Step, StepContext, StepResul
 from germinal.project.steps.data import DataStep, rows_of
 from germinal.project.steps.model import ModelStep
 from germinal.storage import digest
+from germinal.text.context_window import ContextWindow
 from germinal.training.classification import ClassExample, tune_classifier
 from germinal.training.run_folder import read_history
 
@@ -53,10 +54,15 @@ class TuneHeadStep(Step):
 
     def settings(self) -> Mapping[str, Any]:
         return {
-            "head": self.head.model_dump(exclude={"models"}),  # which others have one does not matter to this one
+            "head": self._head_parts(),
             "precision": self.model.precision,
             "seed": self.seed,
         }
+
+    def _head_parts(self) -> dict[str, Any]:
+        """What of [adapt.head] bears on this model: not which others have a head, nor the side where nothing is cut."""
+        side = self.head.truncate_side if self.head.overflow == "truncate_input" else None
+        return {**self.head.model_dump(exclude={"models"}), "truncate_side": side}
 
     def dependencies(self) -> Mapping[str, Dependency]:
         return {
@@ -74,16 +80,18 @@ class TuneHeadStep(Step):
             context.report(Progress(self.name, progress.done, progress.total, progress.unit, progress.note))
 
         lm = context.models.get(self.model.reference, self.model.precision)
+        window = ContextWindow(lm.reader.limit, self.head.overflow, self.head.truncate_side)
         model = tune_classifier(
             lm,
-            class_examples(lm, rows, labels),
+            class_examples(lm, rows, labels, window),
             labels,
             self.head.training_config(self.seed, SAVE_EVERY),
             context.artifact,
             report,
         )
         tuned = load(model)
-        describe(context.artifact, tuned)
+        tuned.card = replace(tuned.card, name=short_name(self.model.reference))  # a folder's name says less
+        describe(context.artifact, tuned, window)
         gc.collect()  # what the optimiser held must not count as the memory of the next step
         result = json.loads((context.artifact / "result.json").read_text(encoding="utf-8"))
         values = {
@@ -92,13 +100,12 @@ class TuneHeadStep(Step):
             "examples": len(rows),
             "history": [asdict(record) for record in read_history(context.artifact)],
         }
-        return StepResult({"predictor": digest([tuned.fingerprint, labels])}, values)
+        return StepResult({"predictor": digest([tuned.fingerprint, labels, asdict(window)])}, values)
 
 
-def class_examples(lm: LanguageModel, rows: Sequence[Row], labels: Sequence[str]) -> list[ClassExample]:
+def class_examples(
+    lm: LanguageModel, rows: Sequence[Row], labels: Sequence[str], window: ContextWindow
+) -> list[ClassExample]:
     """Each row's input as the model reads it, and the number of its label."""
-    encodings = lm.reader.tokenize([row.input for row in rows])
-    return [
-        ClassExample(tuple(encoding.ids), labels.index(row.target))
-        for encoding, row in zip(encodings, rows, strict=True)
-    ]
+    read = read_inputs(lm, [row.input for row in rows], window)
+    return [ClassExample(fitted.ids, labels.index(row.target)) for fitted, row in zip(read, rows, strict=True)]
