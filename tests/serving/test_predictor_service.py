@@ -212,6 +212,7 @@ def test_white_space_at_the_ends_of_a_text_is_not_sent() -> None:
     ]
 
 
+@pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> ClassifierPredictor:
     names = {0: "neg", 1: "pos"}
     folder = save_encoder(tmp_path_factory.mktemp("classifier"), "BertForSequenceClassification", id2label=names)
