@@ -243,3 +243,22 @@ def test_a_colour_of_a_signed_map_may_be_full_before_the_largest_number() -> Non
     )
     assert "abs(datum.value) / 0.2" in specification
     assert "full at 0.2" in specification
+
+
+def test_a_map_of_few_rows_and_many_columns_is_no_thin_strip() -> None:
+    weights = [[[[1 / 35] * 35] * 5] * 6]
+    words = [str(number) for number in range(35)]
+    all_heads, one = figures.attention(weights, words[:5], words).to_dict()["hconcat"]
+    assert one["height"] > one["width"] / 4
+    assert all_heads["height"] / 2 > all_heads["width"] / 3 / 4
+    square = figures.attention([[[[1 / 35] * 35] * 35] * 6], words, words).to_dict()["hconcat"][1]
+    assert square["width"] == square["height"]
+
+
+def test_every_round_number_of_a_signed_map_has_its_label() -> None:
+    """Vega drops labels that are given until there are no more of them than the axis counts."""
+    columns = range(-63, 64)
+    table = [[1.0] * len(columns)]
+    chart = figures.signed_map(table, columns=columns, x_title="x", y_title="y", value_title="v", cell=(7, 20))
+    drawn = figures.to_svg(chart, title="bias")
+    assert all(f">{number}</text>" in drawn for number in range(-60, 61, 10))

@@ -6,6 +6,7 @@ A slider picks the layer, a click the head, the mouse over a cell says its token
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -13,6 +14,8 @@ import altair as alt
 from germinal.figures.theme import LIGHT, styled
 
 _GAP = 0.14  # between heads, as a part of a head's side
+_NAME = 14  # pixels above a head
+_SMALLEST, _FONT = 9, 12  # pixels of a cell of the picked head, and of the tokens beside it
 
 
 def attention(
@@ -43,9 +46,9 @@ def attention(
         name="picked", fields=["head"], value=[{"head": head}], on="click", clear=False, toggle=False, empty=False
     )
     names = [alt.param(name="queries", value=list(queries)), alt.param(name="keys", value=list(keys))]
-    long = max(len(queries), len(keys))
-    small = _all_heads(picked, len(weights[0]), len(queries), len(keys), long)
-    large = _one_head(picked, len(queries), len(keys), max(7, size // long), head)
+    grid = _Grid.of(len(queries), len(keys))
+    small = _all_heads(picked, len(weights[0]), grid)
+    large = _one_head(picked, grid, max(_SMALLEST, size // max(len(queries), len(keys))))
     chart = alt.hconcat(small, large, spacing=36, data=alt.Data(values=_rows(weights)))
     return styled(chart.add_params(shown, *names))
 
@@ -80,20 +83,36 @@ def _cells() -> Any:
 _STRENGTH = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1], type="sqrt"), legend=None)
 
 
-def _all_heads(picked: Any, heads: int, queries: int, keys: int, long: int) -> Any:
+@dataclass(frozen=True, slots=True)
+class _Grid:
+    """Rows and columns of a head's map; the fewer are drawn wider, so that none becomes a thin strip."""
+
+    queries: int
+    keys: int
+    wide: float
+    high: float
+
+    @classmethod
+    def of(cls, queries: int, keys: int) -> _Grid:
+        long = max(queries, keys)
+        return cls(queries, keys, *(min(4.0, max(1.0, long / (3 * count))) for count in (keys, queries)))
+
+
+def _all_heads(picked: Any, heads: int, grid: _Grid) -> Any:
     across = min(6, round(heads**0.5 + 0.3)) or 1
     down = -(-heads // across)
     side = min(150, 420 // across)
-    step_x, step_y = keys + _GAP * long, queries + _GAP * long + long * 14 / side
-    origin = {
-        "left": f"(datum.head % {across}) * {step_x} + datum.key",
-        "top": f"floor(datum.head / {across}) * {step_y} + datum.query",
-    }
+    cell = side / max(grid.queries, grid.keys)
+    wide, high = cell * grid.wide, cell * grid.high  # pixels of a cell
+    step_x, step_y = grid.keys + _GAP * side / wide, grid.queries + (_GAP * side + _NAME) / high
     x = alt.Scale(domain=[0, across * step_x], nice=False)
-    y = alt.Scale(domain=[down * step_y, -long * 14 / side], nice=False)
+    y = alt.Scale(domain=[down * step_y, -_NAME / high], nice=False)
     cells = (
         _cells()
-        .transform_calculate(**origin)
+        .transform_calculate(
+            left=f"(datum.head % {across}) * {step_x} + datum.key",
+            top=f"floor(datum.head / {across}) * {step_y} + datum.query",
+        )
         .transform_calculate(right="datum.left + 1", bottom="datum.top + 1")
         .mark_rect(color=LIGHT.prompted, aria=False)
         .encode(
@@ -105,20 +124,30 @@ def _all_heads(picked: Any, heads: int, queries: int, keys: int, long: int) -> A
             tooltip=alt.Tooltip("text:N", title=None),
         )
     )
+    box, label = _frames(picked, [((head % across) * step_x, (head // across) * step_y) for head in range(heads)], grid)
+    scaled = [
+        each.encode(x=alt.X("left:Q", scale=x, axis=None), y=alt.Y("top:Q", scale=y, axis=None))
+        for each in (box, label)
+    ]
+    return alt.layer(*scaled, cells).properties(
+        width=round(across * step_x * wide), height=round(down * step_y * high + _NAME)
+    )
+
+
+def _frames(picked: Any, corners: Sequence[tuple[float, float]], grid: _Grid) -> tuple[Any, Any]:
+    """A frame around each head, and its name above it."""
     frames = [
         {
             "head": head,
             "name": f"head {head}",
-            "left": (head % across) * step_x,
-            "right": (head % across) * step_x + keys,
-            "top": (head // across) * step_y,
-            "bottom": (head // across) * step_y + queries,
+            "left": left,
+            "right": left + grid.keys,
+            "top": top,
+            "bottom": top + grid.queries,
         }
-        for head in range(heads)
+        for head, (left, top) in enumerate(corners)
     ]
-    frame = alt.Chart(alt.Data(values=frames)).encode(
-        x=alt.X("left:Q", scale=x, axis=None), y=alt.Y("top:Q", scale=y, axis=None)
-    )
+    frame = alt.Chart(alt.Data(values=frames))
     # The frames are the larger target for the mouse, so that an empty corner can be clicked too.
     box = frame.mark_rect(fill=LIGHT.background, fillOpacity=0.01, strokeWidth=1.5, cursor="pointer").encode(
         x2="right:Q",
@@ -128,30 +157,33 @@ def _all_heads(picked: Any, heads: int, queries: int, keys: int, long: int) -> A
     label = frame.mark_text(align="left", baseline="bottom", dy=-3, fontSize=11).encode(
         text="name:N", color=alt.condition(picked, alt.value(LIGHT.ink), alt.value(LIGHT.muted))
     )
-    wide, high = side * step_x / long, side * step_y / long
-    return alt.layer(box.add_params(picked), label, cells).properties(
-        width=round(across * wide), height=round(down * high + 14)
-    )
+    return box.add_params(picked), label
 
 
-def _one_head(picked: Any, queries: int, keys: int, cell: int, head: int) -> Any:
-    font = max(7, min(12, cell))
+def _one_head(picked: Any, grid: _Grid, cell: int) -> Any:
+    wide, high = round(cell * grid.wide), round(cell * grid.high)
+
+    def font(room: int) -> int:
+        return max(_SMALLEST - 1, min(_FONT, room - 2))
+
     x = alt.X(
         "key:O",
         title="looked at",
-        scale=alt.Scale(domain=list(range(keys))),
-        axis=alt.Axis(orient="top", labelExpr="keys[datum.value]", labelAngle=-60, labelFontSize=font, grid=False),
+        scale=alt.Scale(domain=list(range(grid.keys))),
+        axis=alt.Axis(
+            orient="top", labelExpr="keys[datum.value]", labelAngle=-60, labelFontSize=font(wide), grid=False
+        ),
     )
     y = alt.Y(
         "query:O",
         title="looks",
-        scale=alt.Scale(domain=list(range(queries))),
-        axis=alt.Axis(labelExpr="queries[datum.value]", labelFontSize=font, grid=False),
+        scale=alt.Scale(domain=list(range(grid.queries))),
+        axis=alt.Axis(labelExpr="queries[datum.value]", labelFontSize=font(high), grid=False),
     )
     return (
         _cells()
         .transform_filter(picked)
         .mark_rect(color=LIGHT.prompted, stroke=LIGHT.grid, strokeWidth=1)
         .encode(x=x, y=y, fillOpacity=_STRENGTH, tooltip=alt.Tooltip("text:N", title=None), description="text:N")
-        .properties(width=keys * cell, height=queries * cell)
+        .properties(width=grid.keys * wide, height=grid.queries * high)
     )

@@ -176,4 +176,4 @@ def _powers(values: Sequence[float], label: str, *, grid: bool = True) -> Any:
     first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     step = max(1, round((last - first) / 6))
     powers = [10.0**power for power in range(last, first - 1, -step)]
-    return alt.Axis(values=powers, labelExpr=label, labelOverlap=False, grid=grid)
+    return alt.Axis(values=powers, tickCount=len(powers), labelExpr=label, labelOverlap=False, grid=grid)

@@ -74,9 +74,11 @@ def _cells(values: Sequence[Sequence[float]], limit: float, text: str) -> Any:
 
 
 def _axis(numbers: Sequence[int], domain: list[int], most: int, label: str) -> dict[str, Any]:
+    places = _labelled(numbers, most)
     return {
         "scale": alt.Scale(domain=domain, nice=False),
-        "axis": alt.Axis(grid=False, labelOverlap=False, values=_labelled(numbers, most), labelExpr=label),
+        # Vega drops every second of the given ticks until there are no more than its count.
+        "axis": alt.Axis(grid=False, labelOverlap=False, values=places, tickCount=len(places), labelExpr=label),
     }
 
 
