@@ -343,6 +343,13 @@ def with_long_row(folder: Path) -> None:
     write_rows(folder / "reviews.csv", rows)
 
 
+def test_an_override_that_leaves_a_head_without_its_model_is_said(copy: Path) -> None:
+    with pytest.raises(ProjectFileError, match=r"is not among select.models. Name it there too, or leave it out here"):
+        Project(copy).plan(overrides=["select.models=[]"])
+    plan = Project(copy).plan(overrides=["select.models=[]", "adapt.head.models=[]"])
+    assert [trial.id for trial in plan.trials] == ["majority"]
+
+
 def test_an_input_that_is_too_long_is_said(tmp_path: Path, encoder: Path) -> None:
     project = write_project(tmp_path / "project", toml(encoder).replace("epochs = 12", "epochs = 1"))
     with_long_row(project.folder)

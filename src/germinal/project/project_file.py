@@ -236,7 +236,8 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
     for model in config.headed:
         if model not in config.select.models:
             what = f"'{model}' is not among select.models."
-            raise refuse(("adapt", "head", "models"), what, nearest(model, config.select.models))
+            hint = f"{nearest(model, config.select.models)} " if config.select.models else ""
+            raise refuse(("adapt", "head", "models"), what, f"{hint}Name it there too, or leave it out here.")
     for metric, required in config.scope.success.items():
         if metric not in config.scope.metrics:
             what = f"'{metric}' is not among scope.metrics."
