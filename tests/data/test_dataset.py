@@ -66,6 +66,16 @@ def test_one_input_with_two_targets_is_refused_under_every_policy(policy: str) -
         dataset(("good", "pos"), ("good", "neg"), duplicates=policy)
 
 
+def test_of_several_texts_that_may_each_be_right_one_is_kept_where_that_is_asked_for() -> None:
+    rows = [("good", "bon"), ("good", "bien"), ("bad", "mal")]
+    with pytest.raises(DataError, match=r"1 inputs.*'bon' at rows\.csv:2.*duplicates = \"drop\" to keep one"):
+        dataset(*rows, closed=False)
+    found = dataset(*rows, closed=False, duplicates="drop")
+    assert [row.target for row in found.rows] == ["bien", "mal"]
+    assert [(pair.dropped, pair.kept) for pair in found.dropped] == [("rows.csv:2", "rows.csv:3")]
+    assert dataset(*rows[::-1], closed=False, duplicates="drop").digest == found.digest
+
+
 def test_long_lists_are_cut_and_counted() -> None:
     rows = [(f"text {number}", label) for number in range(8) for label in ("pos", "neg")]
     with pytest.raises(DataError, match=r"8 inputs.*and 3 more"):

@@ -43,3 +43,28 @@ def random_sample(
 @pytest.fixture(scope="session")
 def make_sample() -> Callable[..., Sample]:
     return random_sample
+
+
+WORDS = ["the", "a", "of", "to", "and", "in", "on", "file", "page", "row", "text", "opens", "saves", "shows", "name"]
+
+
+def random_texts(seed: int, rows: int = 60, failing: float = 0.05, skill: float = 0.6, other: int = 0) -> Sample:
+    """Sentences of 1 to 25 words, and answers that keep most words, more of them in some rows than in others.
+
+    Args:
+        other: Another number gives other answers to the same targets.
+    """
+    rng = np.random.default_rng(seed)
+    targets = [list(rng.choice(WORDS, size=rng.integers(1, 26))) for _ in range(rows)]
+    rng = np.random.default_rng([seed, other])
+    predictions: list[str | None] = []
+    for target in targets:
+        kept = rng.beta(4 * skill, 4 * (1 - skill))
+        said = [word if rng.random() < kept else rng.choice(WORDS) for word in target if rng.random() < 0.9]
+        predictions.append(None if rng.random() < failing else " ".join(said))
+    return Sample((), tuple(" ".join(target) for target in targets), tuple(predictions))
+
+
+@pytest.fixture(scope="session")
+def make_texts() -> Callable[..., Sample]:
+    return random_texts

@@ -10,6 +10,7 @@ import pytest
 
 from germinal.evaluation.evaluator import Estimate, compare, estimate
 from germinal.evaluation.intervals import wilson
+from germinal.evaluation.label_metrics import LABEL_METRICS
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
 from germinal.evaluation.selection import choose
@@ -44,7 +45,7 @@ def test_accuracy_of_one_sample_has_wilsons_interval() -> None:
 
 def test_other_metrics_have_the_bootstraps(make_sample: MakeSample) -> None:
     sample = make_sample(7, failing=0.0)
-    for name, metric in METRICS.items():
+    for name, metric in LABEL_METRICS.items():
         if name != "accuracy":
             found = estimate(name, [sample])
             assert found.method == "bootstrap"
@@ -131,7 +132,7 @@ def test_replicates_are_compared_by_permutation(make_sample: MakeSample, name: s
 
 def test_the_same_answers_do_not_differ(make_sample: MakeSample) -> None:
     sample = make_sample(12)
-    for name in METRICS:
+    for name in LABEL_METRICS:
         found = compare(name, [sample], [sample])
         assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1), name
 

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from germinal.errors import SettingError
 from germinal.evaluation.evaluator import estimate
+from germinal.evaluation.label_metrics import LABEL_METRICS
 from germinal.evaluation.metrics import METRICS, metric_named
 from germinal.evaluation.sample import Sample
 from germinal.predictors.answers import Answer
@@ -37,7 +38,7 @@ def test_sums_give_what_scikit_learn_gives(
     sample = make_sample(seed, rows, labels, failing, skill)
     if sample.probabilities is None or all(row is None for row in sample.probabilities):
         sample = replace(sample, probabilities=None)
-    for metric in METRICS.values():
+    for metric in LABEL_METRICS.values():
         if metric.has_figure(sample):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # scikit-learn remarks on a single class
@@ -85,7 +86,7 @@ def calibration_error(truth: list[str], said: list[str | None], confidence: np.n
 
 def test_many_sums_at_once_are_each_alone(make_sample: MakeSample) -> None:
     samples = [make_sample(seed) for seed in range(5)]
-    for metric in METRICS.values():
+    for metric in LABEL_METRICS.values():
         sums = np.stack([metric.features(sample).sum(0) for sample in samples])
         assert metric.reduce(sums).tolist() == pytest.approx([metric.point(sample) for sample in samples])
 
@@ -120,7 +121,11 @@ def test_a_failed_answer_is_the_worst_probability() -> None:
 
 def test_metrics_of_probabilities_need_them() -> None:
     sample = Sample(LABELS, ("pos", "neg"), ("pos", "neg"))
-    assert [name for name, metric in METRICS.items() if not metric.has_figure(sample)] == ["log_loss", "brier", "ece"]
+    assert [name for name, metric in LABEL_METRICS.items() if not metric.has_figure(sample)] == [
+        "log_loss",
+        "brier",
+        "ece",
+    ]
     with pytest.raises(ValueError, match="no probabilities"):
         METRICS["ece"].point(sample)
 

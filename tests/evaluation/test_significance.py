@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
 
 from germinal.evaluation.metrics import METRICS
-from germinal.evaluation.power import detectable_difference, mcnemar_power
+from germinal.evaluation.power import detectable_difference, detectable_mean_difference, mcnemar_power
 from germinal.evaluation.sample import Sample
 from germinal.evaluation.significance import holm, mcnemar_exact, paired_permutation
 
@@ -181,3 +182,26 @@ def test_more_data_detects_less_and_too_little_detects_nothing() -> None:
     assert "With 300 examples a difference in accuracy of " in sentence
     assert "shared by 4 comparisons" in sentence
     assert "25% of the examples" in sentence
+
+
+@pytest.mark.parametrize("n", [10, 50, 300])
+@pytest.mark.parametrize("comparisons", [1, 4])
+def test_the_detectable_difference_of_a_mean_is_statsmodels(n: int, comparisons: int) -> None:
+    expected = TTestPower().solve_power(nobs=n, alpha=0.05 / comparisons, power=0.8)
+    found = detectable_mean_difference(n, deviation=3.0, comparisons=comparisons)
+    assert found == pytest.approx(3 * expected, rel=0.02)
+    assert detectable_mean_difference(2) is None
+
+
+def test_the_detectable_difference_of_a_mean_is_detected_as_often_as_said() -> None:
+    n, datasets = 60, 1_000
+    difference = detectable_mean_difference(n, deviation=0.3)
+    assert difference is not None
+    rng = np.random.default_rng(5)
+    detected = 0
+    for seed in range(datasets):
+        common = rng.random(n)
+        first = common + difference + rng.laplace(scale=0.3 / np.sqrt(2), size=n)  # with long tails
+        sides = [np.stack([side, np.ones(n)], axis=1) for side in (first, common)]
+        detected += paired_permutation(*sides, MEAN, draws=499, seed=seed).p_value <= 0.05
+    assert 0.75 < detected / datasets < 0.85

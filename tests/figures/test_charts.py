@@ -26,6 +26,7 @@ from germinal.figures import (
     Outcome,
     RankCurve,
     Replicate,
+    RowValues,
     Token,
     Word,
 )
@@ -73,6 +74,10 @@ def charts() -> dict[str, Any]:
         "vocabulary": figures.vocabulary_curve([RankCurve("probability", ((1, 0.8), (2, 0.2)))]),
         "guesses": figures.guesses([Guess(0, 0, "·a", 0.1), Guess(1, 0, "·b", 0.9)], ["x"]),
         "growth": figures.growth([Growth("·a", (0.1, 0.9)), Growth("·b", (0.2, 0.05))]),
+        "rows": figures.row_values(
+            [RowValues("lora", "tuned", [0.0, 0.2, 0.9]), RowValues(NASTY, "baseline", [0.1])], metric="rougeL"
+        ),
+        "lengths": figures.lengths([(12, 20), (0, 0), (40, 0)]),
         "reliability": figures.reliability([Bin(0.55, 0.5, 0.24, 0.76, 10), Bin(0.95, 0.9, 0.74, 0.97, 30)]),
     }
 
@@ -134,6 +139,18 @@ def test_a_signed_map_names_its_columns() -> None:
     said = titles(figures.to_svg(charts()["signed"], title="t"))
     assert "dimension 7, position 1: value 2.000" in said
     assert "dimension 3, position 0: value 0.500" in said
+
+
+def test_the_rows_of_a_candidate_are_said_in_words() -> None:
+    values = RowValues("lora", "tuned", [number / 20 for number in range(21)])
+    said = titles(figures.to_svg(figures.row_values([values], metric="rougeL", digits=2), title="t"))
+    assert "lora: median 0.50, half of the rows from 0.25 to 0.75, nine in ten from 0.05 to 0.95" in said
+
+
+def test_lengths_are_said_in_words_and_may_all_be_nothing() -> None:
+    said = titles(figures.to_svg(charts()["lengths"], title="t"))
+    assert "reference of 12 characters, answer of 20" in said
+    ElementTree.fromstring(figures.to_svg(figures.lengths([(0, 0)]), title="t"))
 
 
 def test_a_cut_token_is_crossed_out() -> None:

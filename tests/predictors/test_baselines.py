@@ -60,7 +60,7 @@ def test_tfidf_learns_what_it_can() -> None:
 
 
 @pytest.mark.parametrize("labels", [2, 3])
-@pytest.mark.parametrize("name", sorted(BASELINES))
+@pytest.mark.parametrize("name", ["majority", "tfidf"])
 def test_saved_is_loaded_bit_for_bit_and_holds_no_pickle(name: str, labels: int, tmp_path: Path) -> None:
     fitted = BASELINES[name].fit(*data(labels))
     fitted.save(tmp_path / "saved")
@@ -145,8 +145,8 @@ def test_what_a_newer_version_wrote_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_probabilities_are_plain_numbers() -> None:
-    for baseline in BASELINES.values():
-        (answer,) = baseline.fit(*data(2)).predict(["warm"])
+    for name in ("majority", "tfidf"):
+        (answer,) = BASELINES[name].fit(*data(2)).predict(["warm"])
         assert json.loads(json.dumps(answer.to_json()))["probabilities"] == answer.probabilities
         assert sum((answer.probabilities or {}).values()) == pytest.approx(1)
         assert not any(isinstance(value, np.generic) for value in (answer.probabilities or {}).values())

@@ -86,4 +86,4 @@ def test_terminal_shows_text_as_it_is(ledger: Ledger) -> None:
 def test_json(ledger: Ledger, tmp_path: Path) -> None:
     dumped = json.loads(json.dumps(compare(ledger, GENERATE, "tfidf").to_json()))
     assert dumped["first"] == GENERATE
-    assert dumped["differing"][0]["second"].keys() == {"answer", "correct", "text", "probabilities", "error"}
+    assert dumped["differing"][0]["second"].keys() == {"answer", "correct", "text", "probabilities", "error", "score"}

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_project import TOML, review, write_rows
+from tiny_project import TEXT_TOML, TOML, news, review, write_rows
 
 from germinal.ledger.records import StepRecord
 from germinal.ledger.tables import CANDIDATE
@@ -42,10 +42,18 @@ def even_model(folder: Path) -> None:
 
 
 def results_by_kind(folder: Path, model: Path) -> dict[str, dict[str, Any]]:
-    """Version and result of one step of each kind, the numbers rounded to what machines agree on."""
-    (folder / "germinal.toml").write_text(TOML.format(model=model), encoding="utf-8")
-    write_rows(folder / "reviews.csv", [review(number) for number in range(90)])
-    project = Project(folder)
+    """Version and result of one step of each kind, of labels and of texts."""
+    for name, toml in (("labels", TOML), ("texts", TEXT_TOML)):
+        (folder / name).mkdir()
+        (folder / name / "germinal.toml").write_text(toml.format(model=model), encoding="utf-8")
+    write_rows(folder / "labels" / "reviews.csv", [review(number) for number in range(90)])
+    write_rows(folder / "texts" / "news.csv", [news(number) for number in range(60)], ("text", "summary"))
+    of_texts = results_of(Project(folder / "texts"))
+    return results_of(Project(folder / "labels")) | {f"{name}, texts": found for name, found in of_texts.items()}
+
+
+def results_of(project: Project) -> dict[str, dict[str, Any]]:
+    """By kind, from a run of the project; the numbers rounded to what machines agree on."""
     project.run()
     wiring = Wiring(project.config)
     resolver = Resolver(project.ledger, project.folder, project.artifacts)

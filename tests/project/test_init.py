@@ -82,8 +82,8 @@ def test_columns_are_told_by_name_and_contents(write: Callable[..., Path]) -> No
     ]
     proposal = propose(write(rows))
     assert (proposal.input, proposal.target, proposal.group) == ("review", "sentiment", "author")
-    assert proposal.words == {"y": "Yes", "n": "No"}
-    assert proposal.instruction == "Classify this review:"
+    assert proposal.words.labels == {"y": "Yes", "n": "No"}
+    assert proposal.words.instruction == "Classify this review:"
     assert [question.key for question in proposal.questions] == ["use_case"]
 
 
@@ -99,14 +99,14 @@ def test_what_cannot_be_told_is_asked(write: Callable[..., Path]) -> None:
     assert set(asked["target"].options) == {"c", "d"}
     answered = propose(path, input="b", target="d", use_case="Tell d from b")
     assert answered.questions == ()
-    assert (answered.input, answered.target, answered.use_case) == ("b", "d", "Tell d from b")
+    assert (answered.input, answered.target, answered.words.use_case) == ("b", "d", "Tell d from b")
 
 
 def test_uneven_labels_are_judged_by_macro_f1(write: Callable[..., Path]) -> None:
     proposal = propose(write(reviews(label=lambda index: "spam" if index % 10 == 0 else "ham")))
-    assert proposal.metrics[0] == "f1_macro"
-    assert list(proposal.success) == ["f1_macro"]
-    assert 0.5 < proposal.success["f1_macro"] < 1
+    assert proposal.words.metrics[0] == "f1_macro"
+    assert list(proposal.words.success) == ["f1_macro"]
+    assert 0.5 < proposal.words.success["f1_macro"] < 1
 
 
 def test_duplicates_are_dropped_and_said(write: Callable[..., Path], tmp_path: Path) -> None:
@@ -154,7 +154,68 @@ def test_unknown_columns_and_tasks_are_refused(write: Callable[..., Path]) -> No
     with pytest.raises(DataError, match="no column 'txt'") as error:
         propose(path, input="txt")
     assert "text" in str(error.value)
-    with pytest.raises(UnsupportedError, match="translation"):
-        propose(path, task="translation")
+    with pytest.raises(UnsupportedError, match="chat"):
+        propose(path, task="chat")
     with pytest.raises(DataError):
         propose(path.with_name("missing.csv"))
+
+
+def texts(rows: int = 100, **more: Callable[[int], object]) -> Table:
+    """Articles with a summary of their own each, and more columns by name."""
+    return [
+        {
+            "id": index,
+            "article": f"The house number {index} in the old street was sold on Monday to a man from the town.",
+            "summary": f"House {index} sold",
+            **{name: of(index) for name, of in more.items()},
+        }
+        for index in range(rows)
+    ]
+
+
+def test_texts_for_answers_leave_the_task_to_ask(write: Callable[..., Path], tmp_path: Path) -> None:
+    path = write(texts())
+    proposal = propose(path)
+    assert (proposal.task, proposal.input, proposal.target) == ("generation", "article", "summary")
+    (question,) = proposal.questions
+    assert question.key == "task"
+    assert {"summarization", "translation"} <= set(question.options)
+    chosen = propose(path, task="summarization")
+    assert [question.key for question in chosen.questions] == ["use_case"]
+    config = read_project_file(write_project(chosen, tmp_path))
+    assert (config.scope.task, config.scope.use_case) == ("summarization", "Summarize an article")
+    assert config.scope.metrics == ["rougeL", "rouge1", "rouge2"]
+    assert config.select.baselines == ["lead", "nearest"]
+    assert config.adapt.prompt.rules == ["generate"]
+    assert config.generation == {"max_new_tokens": 16}
+
+
+def test_written_project_of_texts_runs(write: Callable[..., Path], tmp_path: Path) -> None:
+    project = Project(write_project(propose(write(texts()), task="translation", models=()), tmp_path))
+    project.run()
+    assert {row.id for row in project.leaderboard().rows} == {"copy", "nearest"}
+
+
+def test_a_column_of_labels_by_name_goes_before_texts_and_other_repeats_do_not(write: Callable[..., Path]) -> None:
+    rows = texts(category=lambda index: "ab"[index % 2])
+    assert propose(write(rows)).task == "classification"
+    rows = texts(weekday=lambda index: index % 7)
+    assert propose(write(rows)).target == "summary"
+    assert propose(write(rows), target="weekday").task == "classification"
+
+
+def test_answers_with_empty_lines_get_another_separator(write: Callable[..., Path], tmp_path: Path) -> None:
+    rows = texts(summary=lambda index: f"House {index}\n\nsold")
+    config = read_project_file(write_project(propose(write(rows), task="generation"), tmp_path))
+    assert config.adapt.prompt.separator == "\n###\n"
+
+
+def test_a_column_that_repeats_is_taken_for_no_text_beside_longer_ones(write: Callable[..., Path]) -> None:
+    rows = [
+        {"french": f"La maison {index} est vendue.", "english": f"House {index} was sold.", "page": f"p{index // 2}"}
+        for index in range(120)
+    ]
+    proposal = propose(write(rows), task="translation")
+    assert (proposal.input, proposal.target) == ("french", "english")
+    assert proposal.words.instruction == "Translate this text:"
+    assert {question.key: question.options for question in proposal.questions}["target"] == ("english", "page")

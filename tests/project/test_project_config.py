@@ -101,6 +101,7 @@ def test_every_table_but_scope_may_be_left_out(write) -> None:
         ("rank = 8", "rank = 0", 29, ["adapt.lora.rank", "greater than or equal to 1", "found 0"]),
         ("rank = 8", "rank = true", 29, ["adapt.lora.rank", "found true"]),
         ("chat        = false", 'chat        = "no"', 23, ["adapt.prompt.chat", "boolean"]),
+        ("{ accuracy = 0.8 }", "{ accuracy = 80 }", 13, ["scope.success.accuracy", "found 80", "goes from 0 to 1"]),
         ("{ accuracy = 0.8 }", "{ acuracy = 0.8 }", 13, ["'acuracy' is not among scope.metrics", "'accuracy'"]),
         ('precisions = ["float32"]', 'precisions = ["int8"]', 33, ["float32", "bfloat16", 'found "int8"']),
         ('input    = "text"\n', "", 4, ["the key 'input' is missing from [scope]", "holds the input"]),

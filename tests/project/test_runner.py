@@ -428,7 +428,7 @@ def test_a_second_run_at_once_is_refused(copy: Path) -> None:
         (("dev = 24", "dev = 2400"), DataError, "leave some to train on"),
         (('models = ["', 'models = ["/nowhere'), ModelNotFoundError, "nowhere"),
         (("max_new_tokens = 3", "max_new_tokens = 500"), ContextWindowError, "context window"),
-        (('data = "reviews.csv"', 'task = "summarization"\ndata = "reviews.csv"'), UnsupportedError, "summarization"),
+        (('data = "reviews.csv"', 'task = "chat"\ndata = "reviews.csv"'), UnsupportedError, "chat"),
     ],
 )
 def test_bad_projects_have_errors_of_their_own(

@@ -1,4 +1,4 @@
-"""A project small enough to run whole in a few seconds: short reviews with good or bad words in them."""
+"""Projects small enough to run whole in a few seconds: short reviews with good or bad words in them, and short news."""
 
 from __future__ import annotations
 
@@ -39,7 +39,36 @@ learning_rate = 0.01
 max_new_tokens = 3
 """
 
+TEXT_TOML = """\
+[scope]
+use_case = "Say in a line what happened"
+task = "summarization"
+data = "news.csv"
+input = "text"
+target = "summary"
+split = {{ dev = 12, test = 8 }}
+success = {{ rougeL = 0.3 }}
+
+[select]
+models = ["{model}"]
+
+[adapt.prompt]
+instruction = "Text:"
+answer = "Summary:"
+shots = [0, 2]
+shot_seeds = [0, 1]
+
+[adapt.lora]
+rank = 2
+micro_batch_size = 4
+learning_rate = 0.01
+
+[apply.generation]
+max_new_tokens = 6
+"""
 GOOD, BAD = ["good", "great", "warm", "fine", "true"], ["bad", "poor", "dull", "cold", "weak"]
+
+WORDS = ["film", "plot", "warm", "funny", "true", "dull", "worse"]
 
 
 def review(number: int, seed: int = 0) -> tuple[str, str]:
@@ -49,9 +78,16 @@ def review(number: int, seed: int = 0) -> tuple[str, str]:
     return f"{' '.join(draw.choices(GOOD if label == 'pos' else BAD, k=3))} film {number}", label
 
 
-def write_rows(file: Path, rows: list[tuple[str, str]]) -> None:
-    """A csv file of reviews."""
+def news(number: int) -> tuple[str, str]:
+    """A text and its summary, the same for the same number."""
+    draw = random.Random(number)
+    first, second = draw.sample(WORDS, 2)
+    return f"A {first} and {second} take {number}. Nobody should miss it.", f"{first} and {second}"
+
+
+def write_rows(file: Path, rows: list[tuple[str, str]], columns: tuple[str, str] = ("text", "label")) -> None:
+    """A csv file of reviews, or of news."""
     with file.open("w", newline="", encoding="utf-8") as handle:
         writer = csv.writer(handle)
-        writer.writerow(("text", "label"))
+        writer.writerow(columns)
         writer.writerows(rows)

@@ -159,6 +159,60 @@ def test_leaving_clients_free_the_engine(predictors: Any, expected: Any) -> None
 
 
 @pytest.fixture(scope="module")
+def texts(llama_folder: Path) -> Iterator[tuple[openai.OpenAI, list[str]]]:
+    """A client of a predictor whose answers are texts, and what the predictor itself answers to the reviews."""
+    predictor = LanguageModelPredictor(germinal.load(llama_folder), Prompt("Summarize:", "Summary:"), None, "generate")
+    predictor.generation = predictor.generation.override(max_new_tokens=8)
+    expected = [answer.text for answer in predictor.predict(REVIEWS)]
+    with running(PredictorService(predictor, "reviews")) as url:
+        yield client_of(url), expected
+
+
+def test_texts_come_whole_and_in_pieces(texts: tuple[openai.OpenAI, list[str]]) -> None:
+    client, expected = texts
+    with ThreadPoolExecutor(16) as pool:
+        completions = list(pool.map(lambda review: ask(client, review), REVIEWS))
+    assert [completion.choices[0].message.content for completion in completions] == expected
+    assert all(completion.choices[0].model_extra["germinal"]["label"] is None for completion in completions)
+    assert {completion.choices[0].finish_reason for completion in completions} <= {"stop", "length"}
+    cut = [
+        completion.usage.completion_tokens
+        for completion in completions
+        if completion.choices[0].finish_reason == "length"
+    ]
+    assert cut
+    assert set(cut) == {8}
+    chunks = list(ask(client, REVIEWS[0], stream=True))
+    assert streamed_text(chunks) == expected[0]
+    assert sum(bool(chunk.choices and chunk.choices[0].delta.content) for chunk in chunks) > 1
+    assert chunks[-1].choices[0].model_extra["germinal"]["error"] is None
+
+
+def test_a_text_may_be_asked_to_be_shorter_and_no_longer(texts: tuple[openai.OpenAI, list[str]]) -> None:
+    client, expected = texts
+    short = ask(client, REVIEWS[0], max_tokens=2)
+    assert short.usage.completion_tokens <= 2
+    assert expected[0].startswith(short.choices[0].message.content)
+    assert ask(client, REVIEWS[0], max_completion_tokens=100).choices[0].message.content == expected[0]
+    with pytest.raises(openai.BadRequestError, match="'temperature' is not supported"):
+        ask(client, REVIEWS[0], temperature=0.7)
+
+
+def test_white_space_at_the_ends_of_a_text_is_not_sent() -> None:
+    from germinal.serving.predictor_service import _Stripped
+
+    text = _Stripped()
+    assert [text.push(piece) for piece in (" \n", " two", " ", "words", "\n", "  ")] == [
+        "",
+        "two",
+        "",
+        " words",
+        "",
+        "",
+    ]
+
+
+@pytest.fixture(scope="module")
 def classifier(tmp_path_factory: pytest.TempPathFactory) -> ClassifierPredictor:
     names = {0: "neg", 1: "pos"}
     folder = save_encoder(tmp_path_factory.mktemp("classifier"), "BertForSequenceClassification", id2label=names)

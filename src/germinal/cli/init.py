@@ -20,7 +20,7 @@ def init(
         Path, typer.Option("--output", "-o", metavar="PROJECT", help="The file to write, or its folder.")
     ] = Path("germinal.toml"),
     use_case: Annotated[str | None, typer.Option(metavar="TEXT", help="One sentence: what is the model for?")] = None,
-    task: Annotated[str | None, typer.Option(help="The kind of answer.", show_default="classification")] = None,
+    task: Annotated[str | None, typer.Option(help="The kind of answer.", show_default="what the data suggests")] = None,
     input: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the texts.")] = None,
     target: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column with the right answers.")] = None,
     group: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column that names a row's source.")] = None,
@@ -46,9 +46,9 @@ def init(
     if model:
         chosen["models"] = tuple(model)
     proposal = propose(data, **chosen)
-    if asking and proposal.questions:
-        answers = {str(question.key): _ask(question) for question in proposal.questions}
-        proposal = propose(data, **{**chosen, **answers})
+    while asking and proposal.questions:
+        chosen |= {str(question.key): _ask(question) for question in proposal.questions}
+        proposal = propose(data, **chosen)
     file = write_project(proposal, output, overwrite=overwrite)
     stderr.print(_summary(proposal), soft_wrap=True)
     stdout.print(f"{file}", soft_wrap=True)
@@ -59,17 +59,19 @@ def _ask(question: Question) -> str:
     from germinal.cli.console import stderr
 
     if question.options:
-        stderr.print(f"Columns: {', '.join(question.options)}", style="dim")
+        what = "Tasks" if question.key == "task" else "Columns"
+        stderr.print(f"{what}: {', '.join(question.options)}", style="dim")
     while True:
         answer: str = typer.prompt(question.text, default=question.default, err=True)
         if not question.options or answer in question.options:
             return answer
-        stderr.print(f"There is no column '{answer}' that could be it.")
+        stderr.print(f"There is no {what.lower().removesuffix('s')} '{answer}' that could be it.")
 
 
 def _summary(proposal: Proposal) -> str:
     labels = ", ".join(f"{label} {count:,}" for label, count in proposal.labels.items())
-    lines = [proposal.use_case, f"{proposal.rows:,} rows ({labels}): {proposal.train:,} train, {proposal.dev} dev"]
+    counted = f"{proposal.rows:,} rows ({labels})" if labels else f"{proposal.task}, {proposal.rows:,} rows"
+    lines = [proposal.words.use_case, f"{counted}: {proposal.train:,} train, {proposal.dev} dev"]
     lines[-1] += f", {proposal.test} test."
     if proposal.dropped:
         lines.append(f"{proposal.dropped:,} rows stand there twice; they are dropped.")

@@ -2,10 +2,11 @@
 
 Two rows with the same input would stand in two splits, or count twice in one, so they are never let through in silence:
 
-- the same input with *different* targets is always an error: no model can be right on both, and only the owner of the
-  data knows which target is meant;
-- the same input with the *same* target is an error by default (`duplicates="error"`), and with `duplicates="drop"` one
-  of them is kept and the others are listed in `Dataset.dropped`.
+- the same input with *different* labels is always an error: no model can be right on both, and only the owner of the
+  data knows which label is meant;
+- the same input with the same target, or with different texts, of which each may be right (`closed=False`), is an error
+  by default (`duplicates="error"`), and with `duplicates="drop"` one of them is kept and the others are listed in
+  `Dataset.dropped`.
 
 Inputs are compared without outer spaces, in one Unicode form (NFC) and with one kind of line break, and are otherwise
 left as they are. Ids depend on content alone: not on the file's name, its format, or the order of its rows.
@@ -81,9 +82,10 @@ def read_dataset(
     target: str,
     group: str | None = None,
     duplicates: DuplicatePolicy = "error",
+    closed: bool = True,
 ) -> Dataset:
     """Read a data file and check it; see `make_dataset`."""
-    return make_dataset(read_table(path), input=input, target=target, group=group, duplicates=duplicates)
+    return make_dataset(read_table(path), input=input, target=target, group=group, duplicates=duplicates, closed=closed)
 
 
 def make_dataset(
@@ -93,18 +95,23 @@ def make_dataset(
     target: str,
     group: str | None = None,
     duplicates: DuplicatePolicy = "error",
+    closed: bool = True,
 ) -> Dataset:
     """Rows of the named columns.
 
+    Args:
+        closed: Targets are labels, of which one alone is right; otherwise they are texts.
+
     Raises:
-        DataError: a column is missing, a value is missing, the same input has two targets, or, unless `duplicates` is
+        DataError: a column is missing, a value is missing, the same input has two labels, or, unless `duplicates` is
             "drop", a row stands there twice.
     """
     inputs = _texts(table, input, strip=False)
     targets = _texts(table, target, strip=True)
     groups = _texts(table, group, strip=True) if group else [None] * len(inputs)
     rows = [_row(*content, position) for position, content in enumerate(zip(inputs, targets, groups, strict=True))]
-    _refuse_conflicts(rows, table)
+    if closed or duplicates == "error":
+        _refuse_conflicts(rows, table, closed)
     kept, dropped = _without_duplicates(rows, table.records)
     if dropped and duplicates == "error":
         lines = _listed(f"{pair.dropped} repeats {pair.kept}" for pair in dropped)
@@ -116,7 +123,7 @@ def make_dataset(
 
 
 def inputs_of(table: Table, column: str) -> list[str]:
-    """The texts of one column, in the file's order, duplicates and all: what there is to predict."""
+    """The texts of one column, in the file's order, duplicates and all."""
     return _texts(table, column, strip=False)
 
 
@@ -175,7 +182,7 @@ def _as_text(value: Any, where: str, column: str) -> str:
     raise DataError(what, where=where)
 
 
-def _refuse_conflicts(rows: Sequence[Row], table: Table) -> None:
+def _refuse_conflicts(rows: Sequence[Row], table: Table, closed: bool) -> None:
     by_key: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
         by_key[row.key].append(row)
@@ -183,7 +190,9 @@ def _refuse_conflicts(rows: Sequence[Row], table: Table) -> None:
     if conflicts:
         described = _listed(_conflict(same, table.records) for same in conflicts)
         what = f"{len(conflicts)} inputs stand there with different targets: {described}."
-        raise DataError(what, where=str(table.path), hint="Decide which target is right and remove the other rows.")
+        hint = "Decide which target is right and remove the other rows"
+        hint += "." if closed else ', or say duplicates = "drop" to keep one of each.'
+        raise DataError(what, where=str(table.path), hint=hint)
 
 
 def _conflict(rows: Sequence[Row], records: Sequence[Record]) -> str:
@@ -193,9 +202,9 @@ def _conflict(rows: Sequence[Row], records: Sequence[Record]) -> str:
 
 
 def _without_duplicates(rows: Sequence[Row], records: Sequence[Record]) -> tuple[list[Row], list[Duplicate]]:
-    """One row of each input. Of several with different groups the least group stays, so that order decides nothing."""
+    """One row of each input. Of several the one of the least group and target stays, so that order decides nothing."""
     kept: dict[str, Row] = {}
-    for row in sorted(rows, key=lambda row: (row.group or "", row.position)):
+    for row in sorted(rows, key=lambda row: (row.group or "", row.target, row.position)):
         kept.setdefault(row.key, row)
     stays = {row.position for row in kept.values()}
     dropped = [

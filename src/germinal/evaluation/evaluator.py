@@ -14,7 +14,8 @@ from statistics import fmean, stdev
 import numpy as np
 
 from germinal.evaluation.intervals import DRAWS, Statistic, bootstrap, wilson
-from germinal.evaluation.metrics import FloatArray, Metric, metric_named
+from germinal.evaluation.metric import FloatArray, Metric
+from germinal.evaluation.metrics import metric_named
 from germinal.evaluation.sample import Sample
 from germinal.evaluation.significance import mcnemar_exact, paired_permutation
 
@@ -160,9 +161,9 @@ def _pooled(metric: Metric, candidate: Candidate) -> FloatArray:
 
 
 def _disagreements(first: Candidate, second: Candidate) -> tuple[float, float]:
-    """Rows that only one of the two got right, in the mean over all pairs of replicates."""
-    accuracy = metric_named("accuracy")
-    ours, theirs = (_pooled(accuracy, candidate)[:, 0] for candidate in (first, second))
+    """Rows that only one of the two got right (a text: word for word), in the mean over all pairs of replicates."""
+    right = metric_named("accuracy" if first[0].labels else "exact_match")
+    ours, theirs = (_pooled(right, candidate)[:, 0] for candidate in (first, second))
     return float((ours * (1 - theirs)).sum()), float((theirs * (1 - ours)).sum())
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special, stats
 
-from germinal.evaluation.metrics import FloatArray
+from germinal.evaluation.metric import FloatArray
 
 Statistic = Callable[[FloatArray], FloatArray]
 """Sums [..., F] -> values [...]."""

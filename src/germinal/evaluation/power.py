@@ -4,10 +4,15 @@ Two candidates answer the same rows and are told apart by the exact McNemar test
 they answer differently: candidates that agree on most rows are told apart by a smaller difference. The calculation is
 exact, a sum over the binomial number of rows that differ and how many of those one side wins (Connor 1987 has the
 approximation).
+
+A metric that is no share of right answers has a difference in every row, and what can be told apart depends on how much
+those differences spread: `detectable_mean_difference` takes the familiar approximation for the paired t test, which the
+permutation test of a mean comes close to.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,6 +70,24 @@ def detectable_difference(
         # Power grows with the difference, and at no difference it is below the level.
         found = float(optimize.brentq(lambda d: mcnemar_power(n, d, differing, limit=limit) - power, 0.0, differing))
     return Detectable(found, n, differing, level, power, comparisons)
+
+
+def detectable_mean_difference(
+    n: int, *, deviation: float = 0.2, level: float = 0.05, power: float = 0.8, comparisons: int = 1
+) -> float | None:
+    """The smallest difference in a mean over rows that n paired rows detect; None where there are too few.
+
+    Args:
+        deviation: Standard deviation of the rows' differences, in the unit of the metric, as the result is. A fifth of
+            the scale is the middle of what was seen: ROUGE-L and chrF of the first sentence and of the nearest
+            training row differ by 0.14 to 0.31 of it on titles, summaries and translations. Take the observed one
+            once there is one.
+        comparisons: Number of comparisons that Holm's correction shares the level among.
+    """
+    if n < 3:
+        return None
+    quantiles = stats.t.isf([level / comparisons / 2, 1 - power], n - 1)
+    return deviation * float(quantiles.sum()) / math.sqrt(n)
 
 
 def mcnemar_power(

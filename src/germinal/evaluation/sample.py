@@ -13,8 +13,8 @@ class Sample:
     """Targets and predictions, row by row.
 
     Attributes:
-        labels: All labels there are.
-        targets: The right label of each row.
+        labels: All labels there are; none where answers are texts.
+        targets: The right label of each row, or its reference text.
         predictions: What was answered; None is a failed answer, which is wrong and stays in the denominator.
         probabilities: Label -> probability for each row (None where it failed), or None where the trial gives none.
         clusters: The source of each row, where rows share sources; rows of one source are drawn together.
@@ -31,7 +31,7 @@ class Sample:
         if not self.targets or any(column is not None and len(column) != len(self.targets) for column in columns):
             raise ValueError("a sample needs rows, and as many predictions, probabilities and clusters as targets")
         unknown = ({*self.targets, *self.predictions} - {None}) - set(self.labels)
-        if unknown:
+        if self.labels and unknown:
             raise ValueError(f"not among the labels: {sorted(map(str, unknown))}")
 
     def __len__(self) -> int:
@@ -42,15 +42,22 @@ class Sample:
         cls,
         targets: Sequence[str],
         answers: Sequence[Answer],
-        labels: Sequence[str],
+        labels: Sequence[str] = (),
         clusters: Sequence[str] | None = None,
     ) -> Sample:
-        """A sample of a predictor's answers; it has probabilities if any answer has."""
+        """A sample of a predictor's answers: their labels, or their texts where there are no labels to choose from.
+
+        It has probabilities if any answer has.
+        """
+        if labels:
+            predictions = tuple(answer.label for answer in answers)
+        else:
+            predictions = tuple(None if answer.error is not None else answer.text for answer in answers)
         probabilities = tuple(answer.probabilities for answer in answers)
         return cls(
             labels=tuple(labels),
             targets=tuple(targets),
-            predictions=tuple(answer.label for answer in answers),
+            predictions=predictions,
             probabilities=probabilities if any(row is not None for row in probabilities) else None,
             clusters=None if clusters is None else tuple(clusters),
         )

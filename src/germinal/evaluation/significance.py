@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from germinal.evaluation.intervals import DRAWS, Statistic, sum_by_cluster
-from germinal.evaluation.metrics import FloatArray
+from germinal.evaluation.metric import FloatArray
 
 _MOST_EXACT = 1 << 16
 _MOST_NUMBERS = 4_000_000

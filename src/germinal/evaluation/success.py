@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from germinal.evaluation.evaluator import Estimate
-from germinal.evaluation.metrics import Metric
+from germinal.evaluation.metric import Metric
 
 
 class Verdict(StrEnum):

@@ -10,8 +10,10 @@ from germinal.figures.curves import LossPoint, loss_curve
 from germinal.figures.export import save, to_png, to_svg
 from germinal.figures.intervals import Estimate, intervals
 from germinal.figures.layers import Growth, Guess, growth, guesses
+from germinal.figures.lengths import lengths
 from germinal.figures.next_token import Candidate, RankCurve, next_token, vocabulary_curve
 from germinal.figures.reliability import Bin, bins, reliability
+from germinal.figures.rows import RowValues, row_values
 from germinal.figures.signed_map import signed_map
 from germinal.figures.spread import Replicate, spread
 from germinal.figures.theme import DARK, LIGHT, Kind, Palette, css, page_css, page_templates
@@ -33,6 +35,7 @@ __all__ = [
     "Palette",
     "RankCurve",
     "Replicate",
+    "RowValues",
     "Token",
     "Word",
     "attention",
@@ -43,11 +46,13 @@ __all__ = [
     "growth",
     "guesses",
     "intervals",
+    "lengths",
     "loss_curve",
     "next_token",
     "page_css",
     "page_templates",
     "reliability",
+    "row_values",
     "save",
     "signed_map",
     "spread",

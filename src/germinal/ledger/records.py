@@ -136,7 +136,11 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class CandidateRecord:
-    """Something that could be shipped: model, prompt, rule, adapter and precision; or a plain baseline."""
+    """Something that could be shipped: model, prompt, rule, adapter and precision; or a plain baseline.
+
+    Attributes:
+        cut: How many of its texts on dev, over all replicates, ended because they grew too long; None for labels.
+    """
 
     id: str
     kind: str
@@ -153,6 +157,7 @@ class CandidateRecord:
     spread: dict[str, Spread]
     trials: list[TrialRecord]
     cost: Cost
+    cut: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -143,6 +143,7 @@ def _candidate(session: Session, name: str, members: list[RunTrial]) -> Candidat
         spread=spread,
         trials=trials,
         cost=_sum([trial.cost for trial in trials]),
+        cut=work.get("cut"),
     )
 
 

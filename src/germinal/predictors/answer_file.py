@@ -64,7 +64,7 @@ def render_answers(table: Table, answers: Sequence[Answer], suffix: str) -> str:
         probabilities = answer.probabilities or {}
         figures = (f"{probabilities[label]:.6f}" if label in probabilities else "" for label in labels)
         kept = (record.values.get(column, "") for column in table.columns)
-        writer.writerow((*kept, _said(answer), *figures, answer.error or ""))
+        writer.writerow((*kept, answer.said or "", *figures, answer.error or ""))
     return text.getvalue()
 
 
@@ -103,14 +103,6 @@ def _refuse_taken(table: Table, added: Sequence[str]) -> None:
             )
 
 
-def _said(answer: Answer) -> str:
-    """The label, or the text where the task has no labels; nothing where it failed."""
-    if answer.error is not None:
-        return ""
-    return answer.label if answer.label is not None else answer.text
-
-
 def _object(record: Record, answer: Answer) -> dict[str, Any]:
     probabilities = None if answer.probabilities is None else dict(answer.probabilities)
-    said = _said(answer) if answer.error is None else None
-    return {**record.values, PREDICTED: said, "probabilities": probabilities, ERROR: answer.error}
+    return {**record.values, PREDICTED: answer.said, "probabilities": probabilities, ERROR: answer.error}

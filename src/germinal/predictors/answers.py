@@ -3,7 +3,8 @@
 An `Output` is what was computed for one input and is kept in the ledger; an `Answer` is what a rule makes of it, and
 can be made again at any time without the model. The rules:
 
-- `generate`: the label at the start of the generated text; see `parse_label`.
+- `generate`: the label at the start of the generated text; see `parse_label`. Where a task has no labels, the text
+  itself is the answer.
 - `likelihood`: the label whose whole word is the likeliest continuation of the prompt.
 - `calibrated`: the same after dividing each label's probability by its prior, so that a model that says "positive" to
   everything must be more than usually sure of it. The priors are the mean probabilities over some inputs of the
@@ -117,10 +118,10 @@ class Answer:
     """What a predictor says to one input.
 
     Attributes:
-        label: The label, or None: a failed answer, which counts as wrong.
-        text: The text behind it: what was generated, or the label's word.
+        label: The label. None where the task has no labels, and in a failed answer, which counts as wrong.
+        text: The text behind it: what was generated, or the label's word. Without labels it is the answer.
         probabilities: Label -> probability, where the rule gives them.
-        error: Why there is no label.
+        error: Why there is no answer.
     """
 
     label: str | None
@@ -128,15 +129,23 @@ class Answer:
     probabilities: Mapping[str, float] | None = field(default=None)
     error: str | None = None
 
+    @property
+    def said(self) -> str | None:
+        """What counts: the label, or the text where the task has no labels; None where it failed."""
+        if self.error is not None:
+            return None
+        return self.text if self.label is None else self.label
+
     def to_json(self) -> dict[str, Any]:
         probabilities = None if self.probabilities is None else dict(self.probabilities)
         return {"label": self.label, "text": self.text, "probabilities": probabilities, "error": self.error}
 
 
-def decide(rule: Rule, output: Output, labels: Labels, priors: Mapping[str, float] | None = None) -> Answer:
+def decide(rule: Rule, output: Output, labels: Labels | None, priors: Mapping[str, float] | None = None) -> Answer:
     """Apply an answer rule to an output.
 
     Args:
+        labels: None where answers are texts.
         priors: Label -> prior probability; only the rule "calibrated" takes them, and it needs them.
 
     Raises:
@@ -149,24 +158,29 @@ def decide(rule: Rule, output: Output, labels: Labels, priors: Mapping[str, floa
     if rule == "generate":
         if output.text is None:
             raise ValueError("the rule 'generate' needs a generated text")
+        if labels is None:
+            return Answer(None, output.text.strip())
         label = parse_label(output.text, labels)
         error = None if label else f"no label at the start of {_shortened(output.text)!r}"
         return Answer(label, output.text, error=error)
-    if output.label_logprobs is None:
+    if output.label_logprobs is None or labels is None:
         raise ValueError(f"the rule '{rule}' needs the labels' log-probabilities")
     probabilities = label_probabilities(output.label_logprobs, labels, priors)
     label = max(labels.names, key=lambda name: probabilities[name])
     return Answer(label, labels.words[label], probabilities)
 
 
-def check_rule(rule: str, priors: Mapping[str, float] | None, labels: Labels) -> None:
+def check_rule(rule: str, priors: Mapping[str, float] | None, labels: Labels | None) -> None:
     """Raise SettingError unless there is such a rule, and priors of all labels exactly where it needs them."""
     if rule not in RULES:
         raise SettingError(f"there is no answer rule '{rule}'.", where="rule", hint=nearest(rule, list(RULES)))
+    if labels is None and rule != "generate":
+        raise SettingError(f"the rule '{rule}' needs labels.", where="rule", hint="Texts are answered by 'generate'.")
     if (priors is not None) != (rule == "calibrated"):
         what = f"the rule '{rule}' {'needs' if priors is None else 'takes no'} priors."
         raise SettingError(what, where="priors", hint="Only 'calibrated' divides by priors.")
-    lacking = [name for name in labels.names if priors is not None and not priors.get(name, 0) > 0]
+    names = labels.names if labels is not None else ()
+    lacking = [name for name in names if priors is not None and not priors.get(name, 0) > 0]
     if lacking:
         raise SettingError(f"label '{lacking[0]}' has no prior above 0.", where="priors", hint="Give every label one.")
 

@@ -1,4 +1,4 @@
-"""Plain baselines: is a language model needed at all?
+"""Plain baselines: is a language model needed at all? Those of labels are here, all of them by name in BASELINES.
 
 - `majority` always says the most frequent label of the training split, with the labels' shares as probabilities.
 - `tfidf` is logistic regression on TF-IDF of words and pairs of words, by scikit-learn. It is meant to be hard to beat.
@@ -20,6 +20,8 @@ from safetensors.numpy import load_file, save_file
 from germinal.errors import DataError
 from germinal.predictors.answers import Answer
 from germinal.predictors.folder import damaged, write_content
+from germinal.predictors.text_baselines import CopyPredictor, LeadPredictor, NearestPredictor
+from germinal.predictors.training_rows import check_rows, fit_vectorizer, restored_vectorizer
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import FittedPrompt
@@ -43,7 +45,7 @@ class MajorityPredictor:
     @classmethod
     def fit(cls, inputs: Sequence[str], targets: Sequence[str]) -> Self:
         """Count the labels; the inputs do not matter."""
-        _check(inputs, targets)
+        check_rows(inputs, targets)
         counts = Counter(targets)
         return cls({label: counts[label] / len(targets) for label in sorted(counts)})
 
@@ -81,9 +83,7 @@ class TfidfPredictor:
     """
 
     kind: ClassVar[str] = "tfidf"
-    # Single characters count as words, as scripts without spaces need. scikit-learn's default strength, 1, leaves
-    # short texts under-fitted, whose rows are unit vectors.
-    settings: ClassVar[dict[str, Any]] = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b"}
+    # scikit-learn's default strength, 1, leaves short texts under-fitted, whose rows are unit vectors.
     strength: ClassVar[float] = 10.0
 
     def __init__(
@@ -94,14 +94,11 @@ class TfidfPredictor:
         coefficients: np.ndarray[Any, np.dtype[np.float64]],
         intercepts: np.ndarray[Any, np.dtype[np.float64]],
     ) -> None:
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
         self.labels, self.vocabulary = tuple(labels), tuple(vocabulary)
         self.idf, self.coefficients, self.intercepts = idf, coefficients, intercepts
-        columns = {term: column for column, term in enumerate(self.vocabulary)}
-        self._vectorizer = TfidfVectorizer(vocabulary=columns, **self.settings)
-        self._vectorizer.idf_ = idf
+        self._vectorizer = restored_vectorizer(self.vocabulary, idf)
         self._regression = LogisticRegression()
         self._regression.classes_ = np.array(self.labels, dtype=object)
         self._regression.coef_, self._regression.intercept_ = coefficients, intercepts
@@ -113,17 +110,12 @@ class TfidfPredictor:
         Raises:
             DataError: there is one label only, or no word in any input.
         """
-        from sklearn.feature_extraction.text import TfidfVectorizer
         from sklearn.linear_model import LogisticRegression
 
-        _check(inputs, targets)
+        check_rows(inputs, targets)
         if len(set(targets)) < 2:
             raise DataError(f"all training rows have the label '{targets[0]}'.", hint="Two labels are needed.")
-        vectorizer = TfidfVectorizer(**cls.settings)
-        try:
-            features = vectorizer.fit_transform(inputs)  # [N, F], sparse
-        except ValueError as error:
-            raise DataError("there is not one word in the training inputs.", hint="Is it the right column?") from error
+        vectorizer, features = fit_vectorizer(inputs)
         regression = LogisticRegression(C=cls.strength, max_iter=1000).fit(features, list(targets))
         vocabulary = [str(term) for term in vectorizer.get_feature_names_out()]
         labels = [str(label) for label in regression.classes_]
@@ -171,14 +163,7 @@ class TfidfPredictor:
         return predictor
 
 
-BASELINES: dict[str, type[MajorityPredictor] | type[TfidfPredictor]] = {
-    "majority": MajorityPredictor,
-    "tfidf": TfidfPredictor,
+BASELINES: dict[str, type[MajorityPredictor | TfidfPredictor | LeadPredictor | CopyPredictor | NearestPredictor]] = {
+    predictor.kind: predictor
+    for predictor in (MajorityPredictor, TfidfPredictor, LeadPredictor, CopyPredictor, NearestPredictor)
 }
-
-
-def _check(inputs: Sequence[str], targets: Sequence[str]) -> None:
-    if not targets:
-        raise DataError("there are no training rows to learn from.", where="train")
-    if len(inputs) != len(targets):
-        raise ValueError("as many inputs as targets are needed")

@@ -31,35 +31,39 @@ Want = Literal["generate", "score"]
 WANTED: Mapping[Rule, Want] = {"generate": "generate", "likelihood": "score", "calibrated": "score"}
 """What each answer rule needs of the model."""
 
+TEXT_TOKENS = 128
+"""How long an answer may be that is no label, unless the settings say otherwise."""
+
 _ROOM_FOR_PUNCTUATION = 3
 _AT_ONCE = 512  # requests that wait in the engine together: plenty for its batches, and quick to look through
 _ADAPTER, _MODEL = "adapter", "model"
 
 
 class LanguageModelPredictor:
-    """A language model that answers a classification.
+    """A language model that answers with a label, or with a text.
 
     Args:
         lm: The base model.
         prompt: How an input is asked.
-        labels: The labels and the words that stand for them.
+        labels: The labels and the words that stand for them; None where answers are texts.
         rule: How an output becomes an answer.
-        examples: Worked examples; their targets are the labels' words.
+        examples: Worked examples; their targets are the labels' words, or the right texts.
         priors: Label -> prior, for the rule "calibrated".
         window: Size of the context window and what to do when a prompt does not fit; by default the model's size, and
             an error.
-        generation: Settings for generated answers; by default greedy, long enough for any label and no longer.
+        generation: Settings for generated answers; by default greedy, and as long as any label can be. A text may have
+            `TEXT_TOKENS` tokens, and ends at the prompt's separator where nothing else would end it (see `ending`).
         adapter: A PEFT folder to go through. It is loaded into `lm` under a name made of its content, beside others.
 
     Raises:
-        SettingError: rule and priors do not belong together.
+        SettingError: rule, priors and labels do not belong together.
     """
 
     def __init__(
         self,
         lm: LanguageModel,
         prompt: Prompt,
-        labels: Labels,
+        labels: Labels | None,
         rule: Rule = "likelihood",
         *,
         examples: Sequence[Example] = (),
@@ -75,30 +79,49 @@ class LanguageModelPredictor:
         self.rule: Rule = rule
         self.examples = tuple(examples)
         self.priors = None if priors is None else dict(priors)
-        self.window = window or ContextWindow(lm.config.max_position_embeddings)
-        self.generation = generation or self._short_and_greedy()
+        self.window = window or ContextWindow(lm.config.max_position_embeddings, two_stacks=lm.two_stacks)
+        self.generation = generation or self._greedy()
         self.adapter = adapter
         self.adapter_name = None if adapter is None else _loaded(lm, adapter)
+
+    @property
+    def ending(self) -> str | None:
+        """The text at which a generated text ends, or None where the model alone says when.
+
+        In a plain prompt an answer ends where the next block would start. A chat's turns and a decoder that writes
+        nothing but the answer end by themselves; a label is read from the start of a text, wherever that ends.
+        """
+        if self.labels is not None or self.prompt.chat or self.lm.two_stacks:
+            return None
+        return self.prompt.separator or None
 
     @cached_property
     def continuation_ids(self) -> dict[str, tuple[int, ...]]:
         """Token ids with which a prompt goes on when the answer is this label: the whole word, after the space if any.
 
-        They are encoded together with a prompt and cut off behind it, so that they are what the tokenizer makes of
-        the two as one text. Prompts end alike (in the answer cue), so one stands for all.
+        Prompts end alike (in the answer cue), so one stands for all. There are none where answers are texts.
+        """
+        if self.labels is None:
+            return {}
+        whole = ContextWindow(2**31)
+        fitted = whole.fit(self.prompt, "x", tokenizer=self.lm.tokenizer, chat_template=self.lm.chat_template)
+        return {label: self.continuation(fitted, word) for label, word in self.labels.words.items()}
+
+    def continuation(self, fitted: FittedPrompt, answer: str) -> tuple[int, ...]:
+        """Token ids with which a prompt goes on when this is the answer.
+
+        They are encoded together with the prompt and cut off behind it, so that they are what the tokenizer makes of
+        the two as one text. The decoder of an encoder-decoder reads no prompt: there the answer is encoded alone.
         """
         tokenizer = self.lm.tokenizer
-        whole = ContextWindow(2**31)
-        fitted = whole.fit(self.prompt, "x", tokenizer=tokenizer, chat_template=self.lm.chat_template)
-        found: dict[str, tuple[int, ...]] = {}
-        for label, word in self.labels.words.items():
-            continuation = self.prompt.continuation(word)
-            joint = tuple(tokenizer.encode(fitted.text + continuation, add_special_tokens=not self.prompt.chat))
-            if joint[: len(fitted.ids)] == fitted.ids:
-                found[label] = joint[len(fitted.ids) :]
-            else:  # a token would span the border; the prompt stays as it is, for generating from it
-                found[label] = tuple(tokenizer.encode(continuation, add_special_tokens=False))
-        return found
+        if self.lm.two_stacks:
+            return tuple(tokenizer.encode(answer, add_special_tokens=False))
+        continuation = self.prompt.continuation(answer)
+        joint = tuple(tokenizer.encode(fitted.text + continuation, add_special_tokens=not self.prompt.chat))
+        if joint[: len(fitted.ids)] == fitted.ids:
+            return joint[len(fitted.ids) :]
+        # A token would span the border; the prompt stays as it is, for generating from it.
+        return tuple(tokenizer.encode(continuation, add_special_tokens=False))
 
     def prompts_for(self, inputs: Sequence[str]) -> list[FittedPrompt]:
         """The prompts exactly as the model sees them.
@@ -142,7 +165,7 @@ class LanguageModelPredictor:
     def output(self, response: Response, fitted: FittedPrompt) -> Output:
         """The output that a response to `request` is."""
         completion = response.completion
-        scores = dict(zip(self.labels.names, response.scores, strict=True)) if response.scores else None
+        scores = dict(zip(self.continuation_ids, response.scores, strict=True)) if response.scores else None
         return Output(
             text=completion.text if completion else None,
             finish_reason=completion.finish_reason if completion else None,
@@ -174,7 +197,7 @@ class LanguageModelPredictor:
             "base": base,
             "prompt": asdict(self.prompt),
             "examples": [asdict(example) for example in self.examples],
-            "labels": dict(self.labels.words),
+            "labels": None if self.labels is None else dict(self.labels.words),
             "rule": self.rule,
             "priors": self.priors,
             "window": asdict(self.window),
@@ -201,7 +224,7 @@ class LanguageModelPredictor:
                 settings["logit_bias"] = tuple((int(token), float(bias)) for token, bias in settings["logit_bias"])
             parts = {
                 "prompt": Prompt(**content["prompt"]),
-                "labels": Labels(dict(content["labels"])),
+                "labels": None if content["labels"] is None else Labels(dict(content["labels"])),
                 "rule": content["rule"],
                 "examples": [Example(**example) for example in content["examples"]],
                 "priors": content["priors"],
@@ -219,13 +242,16 @@ class LanguageModelPredictor:
             raise CheckpointError(what, where=str(folder), hint=hint)
         return cls(model, **parts)
 
-    def _short_and_greedy(self) -> GenerationConfig:
-        longest = max(len(ids) for ids in self.continuation_ids.values())
+    def _greedy(self) -> GenerationConfig:
         eos_ids = self.lm.generation_defaults.eos_ids
+        if self.labels is None:
+            stop = (self.ending,) if self.ending else ()
+            return GenerationConfig(max_new_tokens=TEXT_TOKENS, eos_ids=eos_ids, stop=stop)
+        longest = max(len(ids) for ids in self.continuation_ids.values())
         return GenerationConfig(max_new_tokens=longest + _ROOM_FOR_PUNCTUATION, eos_ids=eos_ids)
 
     def _fit(self, input: str, where: str = "input") -> FittedPrompt:
-        answer = max(self.generation.max_new_tokens, *(len(ids) for ids in self.continuation_ids.values()))
+        answer = max([self.generation.max_new_tokens, *(len(ids) for ids in self.continuation_ids.values())])
         try:
             return self.window.fit(
                 self.prompt,

@@ -1,21 +1,25 @@
 """Two trials side by side: who is right where the other is wrong, whether that could be chance, and where they differ.
-Every example whose answers differ comes with the raw output of both.
+Every example whose answers differ comes with the raw output of both. Texts are seldom right to the letter: they are
+compared by the metric that decides, row by row.
 
-The test is the evaluator's, exact McNemar unless rows share sources. It was not declared in the plan, so its p-value is
-not corrected for the other pairs that could have been looked at, and is said to be exploratory.
+The test is the evaluator's: exact McNemar for right and wrong answers unless rows share sources. It was not declared in
+the plan, so its p-value is not corrected for the other pairs that could have been looked at, and is said to be
+exploratory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from germinal.errors import LedgerError, SettingError
 from germinal.evaluation import evaluator
+from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
-from germinal.ledger import AnswerRecord, Ledger
+from germinal.ledger import AnswerRecord, Ledger, Results
 from germinal.project import wording
+from germinal.project.leaderboard import answers_of
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,9 +30,11 @@ class Reply:
     """What one trial made of one example.
 
     Attributes:
-        answer: The label, or None when there was none.
-        text: What it generated, None where it generated nothing that the label does not say.
+        answer: The label or the text, or None when there was none.
+        correct: It is the target to the letter.
+        text: What it generated, None where it generated nothing that the answer does not say.
         probabilities: Of the labels, where the rule gives them.
+        score: The metric of this row alone, where answers are texts.
     """
 
     answer: str | None
@@ -36,6 +42,7 @@ class Reply:
     text: str | None
     probabilities: dict[str, float] | None
     error: str | None
+    score: float | None = None
 
     @property
     def raw(self) -> str:
@@ -61,11 +68,15 @@ class TrialComparison:
 
     Attributes:
         both_right: Examples that both got right; `only_first`, `only_second` and `neither` are the other three cells.
-        difference: Accuracy of the first minus that of the second.
+        metric: What they are compared by: accuracy, or the metric that decides among texts.
+        figures: Its value for the first and for the second.
+        better: Examples on which the first, and on which the second, has the better value by itself.
+        difference: The metric of the first minus that of the second.
         low: Lower end of the difference's 95% interval; `high` is the upper one.
         p_value: Of the paired test, uncorrected.
         test: Its name.
-        differing: The examples whose answers differ, in the split's order; both may be wrong.
+        differing: The examples whose answers differ; both may be wrong. In the split's order, or, of texts, those that
+            differ most in the metric first.
     """
 
     first: str
@@ -76,6 +87,9 @@ class TrialComparison:
     only_first: int
     only_second: int
     neither: int
+    metric: str
+    figures: tuple[float, float]
+    better: tuple[int, int]
     difference: float
     low: float
     high: float
@@ -115,12 +129,26 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
     """
     if first == second:
         raise SettingError(f"'{first}' was given twice.", hint="Name two different trials.")
-    answers = [_answers(ledger, trial, split, run_id) for trial in (first, second)]
+    results = ledger.results(run_id=run_id)
+    answers = [_answers(ledger, results, trial, split) for trial in (first, second)]
     pairs = _paired(answers[0], answers[1])
     if not pairs:
         raise LedgerError(f"'{first}' and '{second}' have no {split} example in common.")
     cells = [(one.correct, other.correct) for one, other in pairs]
-    tested = evaluator.compare("accuracy", [_sample(one for one, _ in pairs)], [_sample(other for _, other in pairs)])
+    texts = answers_of(results) == "text"
+    metric = METRICS[results.primary if texts else "accuracy"]
+    make = text_sample if texts else _sample
+    samples = [make([pair[side] for pair in pairs]) for side in (0, 1)]
+    tested = evaluator.compare(metric.name, samples[:1], samples[1:])
+    scores = [metric.of_rows(sample).tolist() for sample in samples]
+    differing = [
+        _difference(*pair, *(both if texts else (None, None)))
+        for pair, both in zip(pairs, zip(*scores, strict=True), strict=True)
+        if pair[0].answer != pair[1].answer
+    ]
+    if texts:
+        differing.sort(key=lambda row: -abs((row.first.score or 0.0) - (row.second.score or 0.0)))
+    gains = [(one - other) * (1 if metric.higher_is_better else -1) for one, other in zip(*scores, strict=True)]
     return TrialComparison(
         first=first,
         second=second,
@@ -130,17 +158,20 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
         only_first=cells.count((True, False)),
         only_second=cells.count((False, True)),
         neither=cells.count((False, False)),
+        metric=metric.name,
+        figures=(metric.point(samples[0]), metric.point(samples[1])),
+        better=(sum(gain > 0 for gain in gains), sum(gain < 0 for gain in gains)),
         difference=tested.difference,
         low=tested.low,
         high=tested.high,
         p_value=tested.p_value,
         test=tested.test,
-        differing=[_difference(one, other) for one, other in pairs if one.answer != other.answer],
+        differing=differing,
     )
 
 
-def _answers(ledger: Ledger, trial: str, split: str, run_id: int | None) -> list[AnswerRecord]:
-    candidates = {candidate.id: candidate for candidate in ledger.results(run_id=run_id).candidates}
+def _answers(ledger: Ledger, results: Results, trial: str, split: str) -> list[AnswerRecord]:
+    candidates = {candidate.id: candidate for candidate in results.candidates}
     if trial in candidates:
         replicates = [replicate.id for replicate in candidates[trial].trials]
         if replicates != [trial] and len(replicates) > 1:
@@ -148,7 +179,7 @@ def _answers(ledger: Ledger, trial: str, split: str, run_id: int | None) -> list
                 f"'{trial}' has {len(replicates)} replicates.", hint=f"Name one: {', '.join(replicates)}."
             )
         trial = replicates[0]
-    return ledger.answers(trial, split=split, run_id=run_id)
+    return ledger.answers(trial, split=split, run_id=results.run.id)
 
 
 def _paired(first: Sequence[AnswerRecord], second: Sequence[AnswerRecord]) -> list[tuple[AnswerRecord, AnswerRecord]]:
@@ -157,23 +188,39 @@ def _paired(first: Sequence[AnswerRecord], second: Sequence[AnswerRecord]) -> li
     return [(answer, others[answer.row_id]) for answer in first if answer.row_id in others]
 
 
-def _sample(answers: Iterable[AnswerRecord]) -> Sample:
+def _sample(answers: Sequence[AnswerRecord]) -> Sample:
     """Right and wrong answers as the evaluator wants them: only whether an answer is the target counts."""
-    rows = list(answers)
-    grouped = any(row.group is not None for row in rows)
     return Sample(
         labels=("right", "wrong"),
-        targets=("right",) * len(rows),
-        predictions=tuple("right" if row.correct else "wrong" for row in rows),
-        clusters=tuple(row.group or row.row_id for row in rows) if grouped else None,
+        targets=("right",) * len(answers),
+        predictions=tuple("right" if row.correct else "wrong" for row in answers),
+        clusters=_clusters(answers),
     )
 
 
-def _difference(first: AnswerRecord, second: AnswerRecord) -> Difference:
-    return Difference(first.row_id, first.position, first.input, first.target, reply(first), reply(second))
+def text_sample(answers: Sequence[AnswerRecord]) -> Sample:
+    """Texts beside their references, as metrics want them."""
+    return Sample(
+        labels=(),
+        targets=tuple(row.target for row in answers),
+        predictions=tuple(row.answer for row in answers),
+        clusters=_clusters(answers),
+    )
 
 
-def reply(answer: AnswerRecord) -> Reply:
+def _clusters(answers: Sequence[AnswerRecord]) -> tuple[str, ...] | None:
+    grouped = any(row.group is not None for row in answers)
+    return tuple(row.group or row.row_id for row in answers) if grouped else None
+
+
+def _difference(
+    first: AnswerRecord, second: AnswerRecord, first_score: float | None, second_score: float | None
+) -> Difference:
+    replies = reply(first, first_score), reply(second, second_score)
+    return Difference(first.row_id, first.position, first.input, first.target, *replies)
+
+
+def reply(answer: AnswerRecord, score: float | None = None) -> Reply:
     """An answer with the raw output that it came from."""
     text = None if answer.text == answer.answer else answer.text  # so answer the baselines: the label to the letter
-    return Reply(answer.answer, answer.correct, text, answer.probabilities, answer.error)
+    return Reply(answer.answer, answer.correct, text, answer.probabilities, answer.error, score)

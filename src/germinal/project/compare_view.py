@@ -17,15 +17,30 @@ if TYPE_CHECKING:
     from germinal.project.compare import Difference, Reply, TrialComparison
 
 
+_TEXTS_SHOWN = 10  # examples; a terminal shows no more long texts than that to anybody's use
+_LONGEST_INPUT = 240
+
+
 def render(comparison: TrialComparison) -> RenderableType:
     """All of it."""
-    parts: list[RenderableType] = [_head(comparison), _cells(comparison), _verdict(comparison)]
+    texts = any(row.first.score is not None for row in comparison.differing)
+    counted = _scores if texts else _cells
+    parts: list[RenderableType] = [_head(comparison), counted(comparison), _verdict(comparison)]
     if comparison.differing:
-        parts.append(Text(f"\n{len(comparison.differing)} examples answered differently", style="bold"))
-        parts += [_example(difference) for difference in comparison.differing]
+        shown = comparison.differing[:_TEXTS_SHOWN] if texts else comparison.differing
+        parts.append(_title(len(comparison.differing), len(shown), comparison.metric))
+        digits = wording.places(comparison.metric)
+        parts += [_text_example(row, digits) if texts else _example(row) for row in shown]
     else:
         parts.append(Text("\nBoth gave the same answer to every example."))
     return Group(*parts)
+
+
+def _title(differing: int, shown: int, metric: str) -> RenderableType:
+    text = Text(f"\n{differing} examples answered differently", style="bold")
+    if shown < differing:
+        text.append(f"; the {shown} that differ most in {metric} (--json has all)", style="dim")
+    return text
 
 
 def _head(comparison: TrialComparison) -> RenderableType:
@@ -49,9 +64,19 @@ def _cells(comparison: TrialComparison) -> RenderableType:
     return Padding(cells, (1, 0), expand=False)
 
 
+def _scores(comparison: TrialComparison) -> RenderableType:
+    digits = wording.places(comparison.metric)
+    figures = (wording.value(figure, digits) for figure in comparison.figures)
+    rows = [[name, figure, str(better)] for name, figure, better in zip("AB", figures, comparison.better, strict=True)]
+    heads = [f"{comparison.n:,} {comparison.split} examples", comparison.metric, "better in"]
+    return Padding(table(heads, rows, styles=["", ""]), (1, 0), expand=False)
+
+
 def _verdict(comparison: TrialComparison) -> RenderableType:
-    ends = f"95% interval {wording.difference(comparison.low)} to {wording.difference(comparison.high)}"
-    text = Text(f"A − B: {wording.difference(comparison.difference)} accuracy, {ends}, ")
+    digits = wording.places(comparison.metric)
+    low, high = (wording.difference(end, digits) for end in (comparison.low, comparison.high))
+    text = Text(f"A − B: {wording.difference(comparison.difference, digits)} {comparison.metric}, ")
+    text.append(f"95% interval {low} to {high}, ")
     text.append(wording.p_stated(comparison.p_value), style="bold")
     text.append(f" ({comparison.test}; exploratory, not corrected for other pairs)", style="dim")
     return text
@@ -66,6 +91,22 @@ def _example(difference: Difference) -> RenderableType:
         text.append("✓ " if given.correct else "✗ ", style="green" if given.correct else "red")
         text.append(_said(given))
     return Padding(text, (1, 0, 0, 0), expand=False)
+
+
+def _text_example(difference: Difference, digits: int) -> RenderableType:
+    text = Text(f"#{difference.position}  ", style="dim")
+    text.append(_shortened(difference.input))
+    text.append("\n  = ", style="bold")
+    text.append(difference.target, style="bold")
+    for name, given in (("A", difference.first), ("B", difference.second)):
+        text.append(f"\n  {name} {wording.value(given.score, digits)}  ", style="dim")
+        text.append(given.answer if given.answer is not None else f"no answer ({given.error})")
+    return Padding(text, (1, 0, 0, 0), expand=False)
+
+
+def _shortened(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= _LONGEST_INPUT else line[: _LONGEST_INPUT - 3] + "..."
 
 
 def _said(given: Reply) -> str:

@@ -11,22 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from germinal.predictors.answers import Rule
+from germinal.project.tasks import Baseline, Task, fill_in
 from germinal.text.context_window import Policy, Side
 
 if TYPE_CHECKING:
     from germinal.training.config import LoRAConfig, TrainingConfig
 
-Task = Literal[
-    "classification",
-    "summarization",
-    "translation",
-    "extraction",
-    "question-answering",
-    "code",
-    "chat",
-    "generation",
-]
-Baseline = Literal["majority", "tfidf"]
 Precision = Literal["float32", "bfloat16"]
 Calibration = Literal["batch", "content-free"]
 Epochs = Annotated[int, Field(ge=1, description="Times that every training example is seen.")]
@@ -69,7 +59,7 @@ class Scope(_Table):
     use_case: str = ""
     """One sentence that says what the model is for."""
     task: Task = "classification"
-    """The kind of answer that is wanted."""
+    """The kind of answer that is wanted: a label in a classification, else a text ("code" and "chat" are not yet)."""
     data: Annotated[str, Field(min_length=1)]
     """A csv, tsv, jsonl or parquet file; a relative path starts at germinal.toml."""
     input: Annotated[str, Field(min_length=1)]
@@ -79,13 +69,13 @@ class Scope(_Table):
     group: str | None = None
     """A column that names the source of a row; rows of one source stay in one split."""
     labels: dict[str, str] = {}
-    """Other words for labels, as the model shall see and say them: labels = { pos = "Positive" }."""
+    """Other words for the labels of a classification, as the model shall see and say them: { pos = "Positive" }."""
     duplicates: Literal["error", "drop"] = "error"
     """What to do when a row stands there twice."""
     split: SplitSizes
     """Rows go to splits by a hash of their content, or of their group, never by their place in the file."""
     metrics: Annotated[list[str], Field(min_length=1)] = ["accuracy"]
-    """What is measured. The first decides the winner."""
+    """What is measured; the first decides the winner. Of texts, by task: rougeL, rouge1, rouge2, chrf, bleu, ..."""
     success: dict[str, Annotated[float, Field(strict=False)]] = {}
     """What each of these metrics must reach on test for the use case to be served: success = { accuracy = 0.8 }."""
     limits: Limits = Limits()
@@ -98,7 +88,7 @@ class Select(_Table):
     models: list[Annotated[str, Field(min_length=1)]] = []
     """Aliases (`germinal models` lists them), folders, .gguf files, hf:org/name[@revision] or pypi:package/file."""
     baselines: list[Baseline] = ["majority", "tfidf"]
-    """Plain methods that a language model must beat."""
+    """Plain methods that a language model must beat. Of texts, by task: lead, copy, nearest."""
 
 
 class PromptSettings(_Table):
@@ -111,13 +101,14 @@ class PromptSettings(_Table):
     chat: bool = False
     """Whether the prompt goes through the model's chat template."""
     separator: str = "\n\n"
-    """What stands between worked examples."""
+    """What stands between worked examples, and ends a generated text."""
     shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     """How many worked examples from the training split to show; each number is a candidate."""
     shot_seeds: Annotated[list[int], Field(min_length=1)] = [0]
     """Which choices of examples to try: replicates of a candidate, not candidates of their own."""
     rules: Annotated[list[Rule], Field(min_length=1)] = ["generate", "likelihood", "calibrated"]
-    """How an answer is read: from the text, from each label's likelihood, or with each label's prior divided out."""
+    """How a label is read: from the text, from each label's likelihood, or with each label's prior divided out. A text
+    is always generated."""
     calibration: Calibration = "batch"
     """Where priors come from: training inputs (arXiv 2309.17249) or inputs without content (arXiv 2102.09690)."""
     overflow: Policy = "error"
@@ -225,7 +216,7 @@ class Apply(_Table):
     precisions: Annotated[list[Precision], Field(min_length=1)] = ["float32"]
     """Number formats of the weights; each is a candidate."""
     generation: dict[str, Any] = {}
-    """Generation settings of the rule "generate", such as max_new_tokens; greedy by default."""
+    """Generation settings of the rule "generate", such as max_new_tokens (of texts 128); greedy by default."""
 
     @field_validator("generation")
     @classmethod
@@ -256,6 +247,11 @@ class ProjectConfig(_Table):
     """Prompt, fine-tune."""
     apply: Apply = Apply()
     """Run."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_the_task_implies(cls, values: Any) -> Any:
+        return fill_in(values)
 
     @property
     def headed(self) -> list[str]:

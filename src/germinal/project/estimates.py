@@ -19,6 +19,7 @@ from germinal.data.dataset import inputs_of
 from germinal.ledger import EstimateRecord, Ledger
 from germinal.models.config import TransformerConfig
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
+from germinal.predictors.language_model_predictor import TEXT_TOKENS
 from germinal.project.config import ProjectConfig
 from germinal.project.models import check_purpose, locate
 from germinal.project.plan import Resolver
@@ -54,12 +55,13 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Amounts:
-    """Rows and mean tokens of a project, from its data file."""
+    """Rows and mean tokens of a project, from its data file; `labels` is 0 where answers are texts."""
 
     dev: int
     train: int
     input_tokens: float
     longest_input: float
+    target_tokens: float
     labels: int
 
 
@@ -96,10 +98,13 @@ def _estimate(
     trial: Trial, config: ProjectConfig, size: ModelSize, amounts: Amounts, speed: Speed, resting: int
 ) -> EstimateRecord:
     own, shared = _prompt_tokens(trial, config, amounts)
-    longest = own + shared + amounts.longest_input - amounts.input_tokens + 8
+    if size.config.stacks == "encoder-decoder":  # an encoder reads each prompt whole
+        own, shared = own + shared, 0.0
+    answer, most = _answer_tokens(config, amounts)
+    longest = own + shared + amounts.longest_input - amounts.input_tokens + most + 4
     asked = {"generated": 0.0, "scored": 0.0}
     if "generate" in config.adapt.prompt.rules:
-        asked["generated"] = float(config.apply.generation.get("max_new_tokens", 4))
+        asked["generated"] = answer
     if {"likelihood", "calibrated"} & set(config.adapt.prompt.rules):
         asked["scored"] = float(amounts.labels) / 2  # most labels are one token, which costs none
     computed = shared + amounts.dev * (own + sum(asked.values()))
@@ -107,8 +112,11 @@ def _estimate(
         batch = config.adapt.prompt.calibration == "batch"
         computed += shared + (BATCH_CALIBRATION_INPUTS if batch else len(CONTENT_FREE_INPUTS)) * (own + asked["scored"])
     lora = config.adapt.lora if trial.adapter else None
+    learned = 2 if amounts.labels else amounts.target_tokens
     if lora:
-        computed += _TRAINING_PASSES * lora.epochs * min(amounts.train, lora.max_examples or amounts.train) * (own + 2)
+        computed += (
+            _TRAINING_PASSES * lora.epochs * min(amounts.train, lora.max_examples or amounts.train) * (own + learned)
+        )
     weight_bytes = size.parameters * _BYTES[trial.precision or "float32"]
     cache_bytes = int(_cache_bytes(size.config, trial) * _SLOTS * longest * _CACHE_GROWTH)
     activation_bytes = int(_activation_bytes(size.config) * min(_TOKENS_A_STEP, _SLOTS * longest))
@@ -125,6 +133,16 @@ def _estimate(
         tokens=int(shared + amounts.dev * (own + own_rule)),
         basis=speed.basis,
     )
+
+
+def _answer_tokens(config: ProjectConfig, amounts: Amounts) -> tuple[float, float]:
+    """Tokens of a generated answer: as many as are expected, and at most. Texts are taken to be as long as targets."""
+    settings = config.apply.generation
+    if amounts.labels:
+        most = float(settings.get("max_new_tokens", 4))
+        return most, most
+    most = float(settings.get("max_new_tokens", TEXT_TOKENS))
+    return min(most, amounts.target_tokens) * settings.get("num_beams", 1), most
 
 
 def _estimate_head(
@@ -223,21 +241,20 @@ def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
 
 
 def _amounts(wiring: Wiring, resolver: Resolver, folder: Path) -> Amounts:
-    texts = [
-        len(text) / _CHARACTERS_A_TOKEN for text in inputs_of(read_table(folder / wiring.data.path), wiring.data.input)
-    ]
+    table, data = read_table(folder / wiring.data.path), wiring.data
+    texts, targets = (
+        [len(text) / _CHARACTERS_A_TOKEN for text in inputs_of(table, column)] for column in (data.input, data.target)
+    )
     resolved = resolver.look(wiring.data)
     if resolved and resolved.record:
         splits = resolved.record.values["splits"]
         dev, train = splits["dev"]["rows"], splits["train"]["rows"]
         labels = len(resolved.record.values["labels"])
     else:
-        counts = [
-            size if isinstance(size, int) else int(size * len(texts)) for size in (wiring.data.dev, wiring.data.test)
-        ]
-        dev, train, labels = counts[0], max(0, len(texts) - sum(counts)), max(2, len(wiring.config.scope.labels))
-        dev = min(dev, wiring.data.limit or dev)
-    return Amounts(dev, train, mean(texts), max(texts), labels)
+        counts = [size if isinstance(size, int) else int(size * len(texts)) for size in (data.dev, data.test)]
+        dev, train = min(counts[0], data.limit or counts[0]), max(0, len(texts) - sum(counts))
+        labels = max(2, len(wiring.config.scope.labels)) if wiring.answers == "labels" else 0
+    return Amounts(dev, train, mean(texts), max(texts), mean(targets), labels)
 
 
 def _speed(ledger: Ledger, computing: Mapping[int, int]) -> Speed:

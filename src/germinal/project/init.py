@@ -10,20 +10,33 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from germinal.data.dataset import Dataset, make_dataset
 from germinal.data.readers import Table, read_table
 from germinal.data.splits import check_labels, split
-from germinal.errors import DataError, ProjectFileError, UnsupportedError
+from germinal.errors import DataError, ProjectFileError
+from germinal.evaluation.metric import Answers
 from germinal.evaluation.power import detectable_difference
-from germinal.project.init_columns import MOST_LABELS, Column, Guess, describe, guess_group, guess_input, guess_target
+from germinal.project.init_columns import (
+    MOST_LABELS,
+    Column,
+    Guess,
+    answers_in,
+    describe,
+    guess_group,
+    guess_input,
+    guess_target,
+    guess_text,
+)
+from germinal.project.init_words import Words, words_for
 from germinal.project.project_file import FILE_NAME
 from germinal.project.schema import schema_text
+from germinal.project.tasks import TASKS, Task, task_named
 from germinal.storage import write_text
 
 SCHEMA_FILE = Path(".germinal") / "germinal.schema.json"
@@ -31,23 +44,13 @@ SCHEMA_FILE = Path(".germinal") / "germinal.schema.json"
 _MOST_HELD_OUT = 300  # rows of dev and of test: more make a run longer than they make it sharper
 _SHARE_HELD_OUT = 0.2
 _LEAST_ROWS = 30
-_EVEN = 0.65  # the largest label's share up to which accuracy says enough
-_WORDS = {
-    "pos": "Positive",
-    "neg": "Negative",
-    "neu": "Neutral",
-    "y": "Yes",
-    "n": "No",
-    "true": "Yes",
-    "false": "No",
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
     """Something that the data does not tell; `key` is the argument of `propose` that answers it."""
 
-    key: Literal["input", "target", "use_case"]
+    key: Literal["task", "input", "target", "use_case"]
     text: str
     options: tuple[str, ...]
     default: str
@@ -55,25 +58,48 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """What a germinal.toml shall say. `toml` writes it down."""
+    """What a germinal.toml shall say. `toml` writes it down.
+
+    Attributes:
+        words: Use case, prompt and measures.
+        labels: How often each occurs; none where answers are texts.
+        targets: The right texts; none where answers are labels.
+    """
 
     data: Path
-    use_case: str
+    task: Task
+    words: Words
     input: str
     target: str
     group: str | None
     labels: dict[str, int]
-    words: dict[str, str]
+    targets: tuple[str, ...]
     rows: int
     dropped: int
     dev: int
     test: int
-    metrics: tuple[str, ...]
-    success: dict[str, float]
     models: tuple[str, ...]
-    instruction: str
-    answer: str
     questions: tuple[Question, ...]
+
+    @property
+    def baselines(self) -> tuple[str, ...]:
+        """What a language model has to beat."""
+        return TASKS[self.task].baselines
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """How an answer is read."""
+        return TASKS[self.task].rules
+
+    @property
+    def max_new_tokens(self) -> int:
+        """Room for the longest right text, at three characters a token, in steps of 16."""
+        return max(16, -(-max(map(len, self.targets)) // 48) * 16)
+
+    @property
+    def separator(self) -> str | None:
+        """What stands between worked examples and ends an answer, where the usual empty line stands in answers."""
+        return "\n###\n" if any("\n\n" in target for target in self.targets) else None
 
     @property
     def train(self) -> int:
@@ -82,12 +108,16 @@ class Proposal:
 
     @property
     def shots(self) -> list[int]:
-        """Zero, and as many as there are labels or twice that, when training has them."""
+        """Zero, and as many as there are labels or twice that; of texts, which are long, two."""
+        if not self.labels:
+            return [0, 2]
         return [0, len(self.labels), 2 * len(self.labels)] if len(self.labels) <= 4 else [0, len(self.labels)]
 
     @property
     def detectable(self) -> float | None:
-        """The difference in accuracy that dev can show."""
+        """The difference in accuracy that dev can show; None where answers are texts."""
+        if not self.labels:
+            return None
         return detectable_difference(self.dev).difference
 
     def toml(self, folder: Path) -> str:
@@ -119,50 +149,57 @@ def propose(
 
     Args:
         data: A csv, tsv, jsonl or parquet file.
-        use_case: One sentence; made up from the labels when absent, and then a question.
-        task: The kind of answer; only "classification" can be proposed yet.
+        use_case: One sentence; made up from the labels or the task when absent, and then a question.
+        task: The kind of answer. When absent it is "classification" where the answers are labels; which task has texts
+            for answers the data cannot tell: "generation" is proposed, and it is a question.
         input: Column of the texts; guessed when absent.
-        target: Column of the labels; guessed when absent.
+        target: Column of the right answers; guessed when absent.
         group: Column that names the source of a row; guessed from its name when absent.
         models: Which models to try.
 
     Raises:
         DataError: the file is missing or malformed, has no column that could be the input or the target, too few rows,
             the same input with two targets, or a label too rare to be in the training split.
-        UnsupportedError: another task.
+        UnsupportedError: a task that no project can have yet.
     """
-    table = _readable(data, task, (input, target, group))
+    table = _readable(data, (input, target, group))
     columns = describe(table)
-    found_target = Guess(target) if target else guess_target(columns, input)
+    answers = answers_in(columns, input, target) if task is None else task_named(task).answers
+    chosen_task = cast("Task", task or ("classification" if answers == "labels" else "generation"))
+    found_target = Guess(target) if target else (guess_target if answers == "labels" else guess_text)(columns, input)
     found_input = Guess(input) if input else guess_input(columns, found_target.name)
     chosen_input, chosen_target = _chosen(found_input, found_target, Path(data))
     chosen_group = group or guess_group(columns, (chosen_input, chosen_target)).name
-    dataset = make_dataset(table, input=chosen_input, target=chosen_target, group=chosen_group, duplicates="drop")
-    labels = _labels(dataset, Path(data), chosen_target)
+    dataset = make_dataset(
+        table,
+        input=chosen_input,
+        target=chosen_target,
+        group=chosen_group,
+        duplicates="drop",
+        closed=answers == "labels",
+    )
+    labels = _labels(dataset, Path(data), chosen_target) if answers == "labels" else {}
     held_out = _held_out(dataset, Path(data))
-    check_labels(split(dataset.rows, dev=held_out, test=held_out))
-    words = {label: _WORDS[label.lower()] for label in labels if label.lower() in _WORDS}
-    metrics, success = _measures(labels)
-    sentence = use_case or _sentence(chosen_input, list(labels), words)
-    return Proposal(
+    if labels:
+        check_labels(split(dataset.rows, dev=held_out, test=held_out))
+    words = words_for(chosen_task, chosen_input, chosen_target, labels)
+    proposal = Proposal(
         data=Path(data),
-        use_case=sentence,
+        task=chosen_task,
+        words=words,
         input=chosen_input,
         target=chosen_target,
         group=chosen_group,
         labels=labels,
-        words=words,
+        targets=() if labels else tuple(row.target for row in dataset.rows),
         rows=len(dataset.rows),
         dropped=len(dataset.dropped),
         dev=held_out,
         test=held_out,
-        metrics=metrics,
-        success=success,
         models=tuple(models),
-        instruction=f"Classify this {_noun(chosen_input)}:",
-        answer="Sentiment:" if set(words.values()) >= {"Positive", "Negative"} else f"{_title(chosen_target)}:",
-        questions=_questions(found_input, found_target, use_case, sentence, columns),
+        questions=_questions(found_input, found_target, task, answers, use_case, words.use_case, columns),
     )
+    return proposal if use_case is None else replace(proposal, words=replace(words, use_case=use_case))
 
 
 def write_project(proposal: Proposal, path: str | Path, overwrite: bool = False) -> Path:
@@ -188,9 +225,7 @@ def write_project(proposal: Proposal, path: str | Path, overwrite: bool = False)
     return file
 
 
-def _readable(data: str | Path, task: str | None, named: Iterable[str | None]) -> Table:
-    if task not in (None, "classification"):
-        raise UnsupportedError(f"no project can be proposed for the task '{task}' yet.", hint="Known: classification.")
+def _readable(data: str | Path, named: Iterable[str | None]) -> Table:
     table = read_table(data)
     for name in named:
         if name is not None:
@@ -211,7 +246,7 @@ def _labels(dataset: Dataset, data: Path, target: str) -> dict[str, int]:
     counts = Counter(row.target for row in dataset.rows)
     if not 2 <= len(counts) <= MOST_LABELS:
         what = f"column '{target}' has {len(counts):,} different values; a classification has 2 to {MOST_LABELS}."
-        raise DataError(what, where=str(data), hint="Name another target column.")
+        raise DataError(what, where=str(data), hint="Name another target column, or a task whose answers are texts.")
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
@@ -224,39 +259,21 @@ def _held_out(dataset: Dataset, data: Path) -> int:
     return min(_MOST_HELD_OUT, max(10, round(rows * _SHARE_HELD_OUT)))
 
 
-def _measures(labels: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, float]]:
-    """Metrics, the deciding one first, and a criterion well above what the most frequent label alone reaches."""
-    largest = max(labels.values()) / sum(labels.values())
-    if largest <= _EVEN:
-        return ("accuracy", "f1_macro"), {"accuracy": _between(largest)}
-    return ("f1_macro", "accuracy"), {"f1_macro": _between(1 / len(labels))}
-
-
-def _between(chance: float) -> float:
-    """Three fifths of the way from chance to perfect, rounded to a twentieth."""
-    return round((chance + 0.6 * (1 - chance)) * 20) / 20
-
-
-def _sentence(input: str, labels: Sequence[str], words: Mapping[str, str]) -> str:
-    named = [words.get(label, label) for label in labels[:4]]
-    options = " or ".join([", ".join(named[:-1]), named[-1]]) if len(labels) <= 4 else f"one of {len(labels)} labels"
-    return f"Say whether a {_noun(input)} is {options}"
-
-
-def _noun(input: str) -> str:
-    name = input.lower().replace("_", " ")
-    return "text" if name in ("input", "content", "body", "x") else name
-
-
-def _title(target: str) -> str:
-    return target.replace("_", " ").strip().capitalize()
-
-
 def _questions(
-    found_input: Guess, found_target: Guess, use_case: str | None, sentence: str, columns: Sequence[Column]
+    found_input: Guess,
+    found_target: Guess,
+    task: str | None,
+    answers: Answers,
+    use_case: str | None,
+    sentence: str,
+    columns: Sequence[Column],
 ) -> tuple[Question, ...]:
     names = {column.name: column for column in columns}
     questions = []
+    if task is None and answers == "text":
+        tasks = tuple(name for name, known in TASKS.items() if known.answers == "text")
+        # The others come when it is answered: how they are put depends on it.
+        return (Question("task", "What kind of texts are the answers?", tasks, "generation"),)
     for key, guess, text in (
         ("target", found_target, "Which column holds the right answer?"),
         ("input", found_input, "Which column holds the text?"),

@@ -11,9 +11,23 @@ from dataclasses import dataclass
 from statistics import fmean
 
 from germinal.data.readers import Table
+from germinal.evaluation.metric import Answers
 
 _TARGET_NAMES = ("label", "target", "class", "category", "sentiment", "answer", "topic", "intent", "rating", "y")
 _INPUT_NAMES = ("text", "input", "review", "sentence", "document", "message", "question", "prompt", "content", "body")
+_TEXT_TARGET_NAMES = (
+    "summary",
+    "headline",
+    "title",
+    "translation",
+    "target",
+    "answer",
+    "output",
+    "response",
+    "reply",
+    "completion",
+)
+_LABEL_NAMES = ("label", "class", "category", "sentiment", "topic", "intent", "rating", "y")  # never those of texts
 _GROUP_NAMES = ("group", "source", "author", "user", "document_id", "doc_id", "session", "patient", "customer")
 MOST_LABELS = 50
 _LEAST_ROWS_A_LABEL = 2
@@ -33,6 +47,11 @@ class Column:
     def is_label(self) -> bool:
         """Few values that come again and again."""
         return 2 <= self.distinct <= MOST_LABELS and self.rows >= _LEAST_ROWS_A_LABEL * self.distinct
+
+    @property
+    def is_text(self) -> bool:
+        """Values that differ from row to row and are no numbers."""
+        return not self.is_label and self.distinct > 1 and not all(map(_is_number, self.counts))
 
     @property
     def repeats(self) -> bool:
@@ -74,6 +93,36 @@ def guess_target(columns: Sequence[Column], given_input: str | None = None) -> G
     return Guess(usable[0].name, tuple(column.name for column in usable[1:])) if usable else Guess(None)
 
 
+def guess_text(columns: Sequence[Column], given_input: str | None = None) -> Guess:
+    """The column of right texts: one that is named like that, else the longest beside the input.
+
+    Where nothing says which column the input is, the longest of all is taken for it.
+    """
+    texts = sorted((column for column in columns if column.is_text), key=lambda column: -column.length)
+    inputs = [column for column in texts if column.name == given_input] or _named(texts, _INPUT_NAMES)
+    others = [column for column in texts if column not in inputs and column not in _named(texts, _LABEL_NAMES)]
+    named = [column for column in _named(texts, _TEXT_TARGET_NAMES) if column.name != given_input]
+    if named:
+        return Guess(named[0].name)
+    usable = [column.name for column in (others if inputs else others[1:])]
+    return Guess(usable[0], tuple(usable[1:])) if usable else Guess(None)
+
+
+def answers_in(columns: Sequence[Column], input: str | None, target: str | None) -> Answers:
+    """Whether the right answers look like labels or like texts.
+
+    A column that is named as the answer decides; of guesses, a column named like labels, then one named like texts.
+    """
+    if target is not None:
+        return "labels" if next(column.is_label for column in columns if column.name == target) else "text"
+    usable = [column for column in columns if column.name != input]
+    labels = [column for column in usable if column.is_label]
+    texts = [column for column in usable if column.is_text]
+    if _named(labels, _TARGET_NAMES) or (labels and not _named(texts, _TEXT_TARGET_NAMES)):
+        return "labels"
+    return "text" if guess_text(columns, input).name is not None else "labels"
+
+
 def guess_input(columns: Sequence[Column], target: str | None) -> Guess:
     """The column of texts: one that is named like an input, else the one with the longest values."""
     usable = [column for column in columns if column.name != target and column.distinct > 1 and column.length > 0]
@@ -104,6 +153,14 @@ def _named(columns: Sequence[Column], names: Sequence[str]) -> list[Column]:
                 if name in parts and column not in found:
                     found.append(column)
     return found
+
+
+def _is_number(value: str) -> bool:
+    try:
+        float(value)
+    except ValueError:
+        return False
+    return True
 
 
 def _as_text(value: object) -> str:

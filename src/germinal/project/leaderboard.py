@@ -14,6 +14,8 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from germinal.errors import LedgerError, nearest
+from germinal.evaluation.metric import Answers
+from germinal.evaluation.scripts import cautions
 from germinal.ledger import (
     CandidateRecord,
     ChoiceRecord,
@@ -28,6 +30,7 @@ from germinal.ledger import (
     Spread,
     SuccessRecord,
 )
+from germinal.project.tasks import task_named
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -61,6 +64,7 @@ class Row:
         comparisons: The paired tests in which it stands first.
         tied: It cannot be told apart from the best.
         winner: It is what the run proposes.
+        cut: How many of its texts on dev ended because they grew too long, over all replicates; None for labels.
     """
 
     id: str
@@ -82,6 +86,7 @@ class Row:
     winner: bool
     tokens: Tokens
     work: float
+    cut: int | None = None
 
     def against(self, role: str) -> ComparisonRecord | None:
         """Its paired test against the best "baseline", the untuned "zero-shot" or the observed "best", or None."""
@@ -129,9 +134,10 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """What one run found, best candidate first."""
+    """What one run found, best candidate first; `answers` says whether the candidates gave labels or texts."""
 
     use_case: str
+    answers: Answers
     metrics: list[MetricRecord]
     splits: dict[str, SplitRecord]
     rows: list[Row]
@@ -213,6 +219,7 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
     rows = [_row(candidate, place, labels, results) for place, candidate in enumerate(ordered, start=1)]
     return Leaderboard(
         use_case=str(results.run.config.get("scope", {}).get("use_case", "")),
+        answers=answers_of(results),
         metrics=list(results.metrics),
         splits=dict(results.splits),
         rows=rows,
@@ -224,10 +231,17 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
     )
 
 
+def answers_of(results: Results) -> Answers:
+    """Whether a run's candidates gave labels or texts."""
+    return task_named(str(results.run.config.get("scope", {}).get("task", "classification"))).answers
+
+
 def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
     """Candidate id to a name without the parts that all prompted models of the table have in common."""
     parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.rule is not None}
     common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else _model_parts(candidates)
+    if any(set(split) <= common for split in parts.values()):  # one has no part of its own but how it was prompted
+        common = {part for part in common if not part.endswith("-shot")}
     short = {id_: " ".join(part for part in split if part not in common) for id_, split in parts.items()}
     if len(set(short.values())) < len(short) or "" in short.values():
         short = {}
@@ -279,6 +293,7 @@ def _row(candidate: CandidateRecord, place: int, labels: Mapping[str, str], resu
             cost.tokens, cost.prompt_tokens, cost.generated_tokens, cost.scored_tokens, candidate.tokens_per_example
         ),
         work=candidate.work,
+        cut=candidate.cut,
     )
 
 
@@ -338,7 +353,16 @@ def _warnings(results: Results, ledger: Ledger) -> list[str]:
     keys = {trial.id: set(trial.steps.values()) for trial in results.trials}
     environments = {key: ledger.step(key).environment for key in sorted(set().union(*keys.values()))}
     by_trial = {trial: [environments[key] for key in found] for trial, found in keys.items()}
-    return warnings + mixed_environments(by_trial)
+    return warnings + _cautions(results, ledger) + mixed_environments(by_trial)
+
+
+def _cautions(results: Results, ledger: Ledger) -> list[str]:
+    """What the metrics do not see of the references, where these are texts."""
+    measured = next((trial.id for trial in results.trials if trial.figures.get("dev")), None)
+    if measured is None or answers_of(results) == "labels":
+        return []
+    references = (answer.target for answer in ledger.answers(measured, run_id=results.run.id))
+    return cautions([metric.name for metric in results.metrics], references)
 
 
 def mixed_environments(by_trial: Mapping[str, Iterable[Environment]]) -> list[str]:

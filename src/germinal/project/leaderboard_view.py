@@ -34,7 +34,7 @@ def parts(board: Leaderboard) -> Iterator[tuple[str, RenderableType]]:
     """The parts by name: the use case, quality on dev, what it cost, the winner on test, what was shown."""
     yield "use case", Text(board.use_case, style="bold")
     yield "quality", Group(_heading("Quality on dev", board, "dev"), _quality(board), _legend(board))
-    yield "cost", Group(_heading("What it took to answer dev"), _costs(board), _cost_legend())
+    yield "cost", Group(_heading("What it took to answer dev"), _costs(board), _cost_legend(board))
     if board.tested:
         yield "test", Group(_heading("The winner and the baselines on test", board, "test"), _tested(board))
     yield "conclusion", _conclusion(board)
@@ -84,9 +84,9 @@ def _metric_cells(board: Leaderboard, figures: dict[str, Figure]) -> list[str]:
     cells = []
     for metric in board.metrics:
         figure = figures.get(metric.name)
-        text = "–" if figure is None else wording.value(figure.value)
+        text = "–" if figure is None else wording.value(figure.value, wording.places(metric.name))
         if figure is not None and _with_interval(board, metric) and figure.low is not None:
-            text += f" {wording.interval(figure, places=2)}"
+            text += f" {wording.interval(figure, min(2, wording.places(metric.name)))}"
         cells.append(text)
     return cells
 
@@ -94,7 +94,8 @@ def _metric_cells(board: Leaderboard, figures: dict[str, Figure]) -> list[str]:
 def _paired(comparison: ComparisonRecord | None) -> str:
     if comparison is None:
         return ""
-    return f"{wording.difference(comparison.difference)} {wording.p_value(wording.adjusted(comparison)):>5}"
+    difference = wording.difference(comparison.difference, wording.places(comparison.metric))
+    return f"{difference} {wording.p_value(wording.adjusted(comparison)):>5}"
 
 
 def _legend(board: Leaderboard) -> RenderableType:
@@ -106,13 +107,21 @@ def _legend(board: Leaderboard) -> RenderableType:
     return Text("   ".join(sentences), style="dim")
 
 
-def _cost_legend() -> RenderableType:
-    return Text("×: measured / estimated   rules on the same prompts share the time of one pass over them", style="dim")
+def _cost_legend(board: Leaderboard) -> RenderableType:
+    notes = ["×: measured / estimated"]
+    if board.answers == "labels":
+        notes.append("rules on the same prompts share the time of one pass over them")
+    if any(row.cut for row in board.rows):
+        notes.append("cut: texts that max_new_tokens ended")
+    return Text("   ".join(notes), style="dim")
 
 
 def _costs(board: Leaderboard) -> Table:
     spread = any(row.spread for row in board.rows)
-    heads = ["candidate", *(["over shot seeds"] if spread else []), "tokens", "time", "×", "peak memory", "×"]
+    heads = ["candidate", *(["over shot seeds"] if spread else []), "tokens"]
+    if cut := any(row.cut is not None for row in board.rows):
+        heads.append("cut")
+    heads += ["time", "×", "peak memory", "×"]
     rows = []
     for row in board.rows:
         timing = board.timings[row.id]
@@ -122,6 +131,7 @@ def _costs(board: Leaderboard) -> Table:
                 row.label,
                 *([_spread(row, board.primary)] if spread else []),
                 wording.count(row.tokens.total),
+                *([_cut(row, board)] if cut else []),
                 wording.duration(timing.seconds),
                 _off(estimate.seconds_factor if estimate else None),
                 wording.memory(timing.peak_memory_bytes),
@@ -131,13 +141,22 @@ def _costs(board: Leaderboard) -> Table:
     return table(heads, rows, styles=[_style(row) for row in board.rows])
 
 
+def _cut(row: Row, board: Leaderboard) -> str:
+    if row.kind == "baseline" or row.cut is None or "dev" not in board.splits:
+        return ""
+    return wording.cut(row.cut, board.splits["dev"].rows * row.replicates)
+
+
 def _off(factor: float | None) -> str:
     return wording.factor(factor).removeprefix("×")
 
 
 def _spread(row: Row, metric: str) -> str:
     spread = row.spread.get(metric)
-    return "" if spread is None else f"{spread.low:.3f}–{spread.high:.3f} (n={spread.n})"
+    if spread is None:
+        return ""
+    low, high = (wording.value(end, wording.places(metric)) for end in (spread.low, spread.high))
+    return f"{low}–{high} (n={spread.n})"
 
 
 def _tested(board: Leaderboard) -> Table:
@@ -155,7 +174,8 @@ def _conclusion(board: Leaderboard) -> RenderableType:
         text.append(f"{wording.success(record, board)}\n", style=_VERDICT_STYLES[record.verdict])
     for limit in board.run.limits:
         text.append(f"{wording.limit(limit)}\n", style="green" if limit.kept else "yellow")
-    text.append(f"{wording.detectable(board)} ", style="dim")
+    if detectable := wording.detectable(board):
+        text.append(f"{detectable} ", style="dim")
     if board.tested:
         text.append(wording.looks(board), style="dim")
     for warning in board.run.warnings:

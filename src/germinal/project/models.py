@@ -79,7 +79,7 @@ def check_purpose(reference: str, config: TransformerConfig, *, head: bool) -> N
         raise UnsupportedError(
             f"'{reference}' cannot be prompted: it reads and does not write.",
             where="select.models",
-            hint=f'Give it a head for the labels: models = ["{reference}"] under [adapt.head].'
+            hint=f'Where answers are labels it can have a head for them: models = ["{reference}"] under [adapt.head].'
             if config.stacks == "encoder"
             else "Choose a model with a language-model head.",
         )

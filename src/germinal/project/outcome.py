@@ -8,7 +8,6 @@ from typing import Any
 
 from germinal.evaluation.evaluator import Estimate
 from germinal.evaluation.metrics import METRICS
-from germinal.evaluation.power import detectable_difference
 from germinal.evaluation.success import judge
 from germinal.ledger import EstimateRecord, Ledger, StepRecord
 from germinal.ledger.records import Figure
@@ -72,7 +71,7 @@ def outcome(
     return {
         "choose": choose.key,
         "candidates": [candidate.id for candidate in wiring.candidates],
-        "detectable_difference": detectable_difference(rows, comparisons=max(1, len(wiring.comparisons))).difference,
+        "detectable_difference": wiring.detectable(rows),
         "metrics": [{"name": name, "higher_is_better": METRICS[name].higher_is_better} for name in scope.metrics],
         "limits": _limits(scope.limits, clocked),
         "success": [_judged(name, required, figures.get(name)) for name, required in scope.success.items()],

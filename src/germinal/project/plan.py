@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from germinal.evaluation.power import detectable_difference
 from germinal.ledger import EstimateRecord, Ledger, StepRecord
 from germinal.project.config import Limits, ProjectConfig
 from germinal.project.keys import Key, RecipeKeys, resolved_key
@@ -44,8 +43,7 @@ class Plan:
     """Everything that a run will do.
 
     Attributes:
-        detectable_difference: The difference in accuracy that dev can tell, or None where the data is not yet read or
-            no difference can be.
+        detectable_difference: What dev can tell, as `Wiring.detectable`, or None where the data is not yet read.
         estimates: By trial; trials of models that are not here yet have none.
     """
 
@@ -145,13 +143,12 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
     planned = [_planned(step, resolver, standing) for step in steps]
     planned += _planned_test(wiring, resolver)
     rows = _dev_rows(config, resolver.look(wiring.data), limit)
-    detectable = detectable_difference(rows, comparisons=max(1, len(wiring.comparisons))) if rows else None
     return Plan(
         trials=wiring.trials,
         candidates=wiring.candidates,
         steps=planned,
         comparisons=wiring.comparisons,
-        detectable_difference=detectable.difference if detectable else None,
+        detectable_difference=wiring.detectable(rows) if rows else None,
         estimates=estimate_trials(wiring, resolver, ledger, folder),
     )
 

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from germinal.errors import ProjectFileError, nearest
 from germinal.project.config import ProjectConfig
+from germinal.project.tasks import BASELINES_OF, RULES_OF, TASKS
 
 FILE_NAME = "germinal.toml"
 
@@ -223,7 +224,7 @@ def _shown(value: Any) -> str:
 
 
 def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[KeyPath]) -> None:
-    """Names that other packages define, with the nearest that exists."""
+    """Names that other packages define, with the nearest that exists, and whether they fit the task."""
     from germinal.evaluation.metrics import METRICS
 
     def refuse(path: KeyPath, what: str, hint: str) -> ProjectFileError:
@@ -237,7 +238,41 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
             what = f"'{model}' is not among select.models."
             hint = f"{nearest(model, config.select.models)} " if config.select.models else ""
             raise refuse(("adapt", "head", "models"), what, f"{hint}Name it there too, or leave it out here.")
-    for metric in config.scope.success:
+    for metric, required in config.scope.success.items():
         if metric not in config.scope.metrics:
             what = f"'{metric}' is not among scope.metrics."
             raise refuse(("scope", "success", metric), what, nearest(metric, list(config.scope.metrics)))
+        low, high = METRICS[metric].bounds
+        if required < low or (high is not None and required > high):
+            upper = "" if high is None else f" to {high:g}"
+            what = f"expected a {METRICS[metric].title} that there can be, found {required:g}."
+            raise refuse(("scope", "success", metric), what, f"Its scale goes from {low:g}{upper}.")
+    for path, what, hint in _misfits(config):
+        raise refuse(path, what, hint)
+
+
+def _misfits(config: ProjectConfig) -> Iterator[tuple[KeyPath, str, str]]:
+    """What does not go with the kind of answers of the task: key, what is wrong, and what would fit."""
+    from germinal.evaluation.metrics import METRICS
+
+    scope, task = config.scope, TASKS.get(config.scope.task)
+    if task is None:
+        return  # the wiring refuses it
+    metrics = [name for name, metric in METRICS.items() if metric.answers == task.answers]
+    listed: Sequence[tuple[KeyPath, str, Sequence[str], Sequence[str]]] = (
+        (("scope", "metrics"), "metric", scope.metrics, metrics),
+        (("select", "baselines"), "baseline", config.select.baselines, BASELINES_OF[task.answers]),
+        (("adapt", "prompt", "rules"), "rule", config.adapt.prompt.rules, RULES_OF[task.answers]),
+    )
+    said = "labels" if task.answers == "labels" else "texts"
+    for path, kind, chosen, fitting in listed:
+        for name in chosen:
+            if name not in fitting:
+                what = f"the {kind} '{name}' does not fit the task '{scope.task}', whose answers are {said}."
+                yield path, what, f"What fits: {', '.join(fitting)}."
+    if task.answers == "text" and scope.labels:
+        what = f"a {scope.task} has no labels; its answers are texts."
+        yield ("scope", "labels"), what, 'Remove it, or say task = "classification".'
+    if task.answers == "text" and config.adapt.head is not None:
+        what = f"a head gives labels, and the answers of a {scope.task} are texts."
+        yield ("adapt", "head"), what, 'Remove the table, or say task = "classification".'

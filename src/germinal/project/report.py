@@ -14,6 +14,7 @@ from typing import Any
 
 from germinal import figures
 from germinal.errors import LedgerError
+from germinal.evaluation.metrics import METRICS
 from germinal.ledger import Ledger, RunRecord
 from germinal.project import wording
 from germinal.project.leaderboard import Leaderboard, leaderboard
@@ -87,6 +88,7 @@ def render(report: Report) -> str:
         examples=report.examples,
         prompts=report.prompts,
         words=wording,
+        metrics={metric.name: METRICS[metric.name] for metric in report.board.metrics if metric.name in METRICS},
         theme=figures.page_css(),
     )
 

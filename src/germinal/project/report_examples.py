@@ -9,8 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, PromptRecord, Results
-from germinal.project.compare import reply
+from germinal.project import wording
+from germinal.project.compare import reply, text_sample
 from germinal.project.leaderboard import Leaderboard
 
 MOST_EXAMPLES = 1000  # of one split in one page; the ledger has them all
@@ -22,7 +24,10 @@ class ExampleTable:
 
     Attributes:
         total: Rows of the split; `rows` may hold fewer.
-        trials: Of each trial its id, its label, and its replies in the order of `rows`: [answer, right, raw output].
+        trials: Of each trial its id, its label, and its replies in the order of `rows`: [answer, right, raw output],
+            and where answers are texts the row's own metric instead of whether it is right.
+        metric: The name of that metric; None for labels.
+        digits: How many it is shown with.
         first: The trial shown at first; `second` is the one beside it.
     """
 
@@ -32,11 +37,14 @@ class ExampleTable:
     trials: list[dict[str, Any]]
     first: int
     second: int
+    metric: str | None = None
+    digits: int = 3
 
     @property
     def data(self) -> dict[str, Any]:
         """What the page's script needs to show another trial."""
-        return {"trials": [{"replies": trial["replies"]} for trial in self.trials]}
+        replies = [{"replies": trial["replies"]} for trial in self.trials]
+        return {"trials": replies, "texts": self.metric is not None, "digits": self.digits}
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: s
         return None
     answers = {trial.id: ledger.answers(trial.id, split=split, run_id=results.run.id) for trial in trials}
     shown = answers[trials[0].id][:MOST_EXAMPLES]
+    metric = board.primary if board.answers == "text" else None
     ids = [trial.id for trial in trials]
     first = ids.index(results.choice.winner_trial) if results.choice and results.choice.winner_trial in ids else 0
     baselines = {row.id for row in board.rows if row.kind == "baseline"}
@@ -72,12 +81,14 @@ def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: s
             {
                 "id": trial.id,
                 "label": _trial_label(trial.id, trial.shot_seed, board.row(trial.candidate).label),
-                "replies": _replies(answers[trial.id], shown),
+                "replies": _replies(answers[trial.id], shown, metric),
             }
             for trial in trials
         ],
         first=first,
         second=(others or [first])[0],
+        metric=metric,
+        digits=wording.places(board.primary),
     )
 
 
@@ -85,11 +96,19 @@ def _trial_label(trial: str, seed: int | None, candidate: str) -> str:
     return candidate if seed is None else f"{candidate}, shot seed {seed}"
 
 
-def _replies(answers: Sequence[AnswerRecord], shown: Sequence[AnswerRecord]) -> list[list[Any] | None]:
-    """[answer or None, 1 when right, raw output] for each shown row; None where the trial has no answer to it."""
+def _replies(
+    answers: Sequence[AnswerRecord], shown: Sequence[AnswerRecord], metric: str | None
+) -> list[list[Any] | None]:
+    """[answer or None, 1 when right or the row's metric, raw output] for each shown row; None where the trial has no
+    answer to it."""
     by_row = {answer.row_id: answer for answer in answers}
-    found = (by_row.get(row.row_id) for row in shown)
-    return [None if answer is None else [answer.answer, int(answer.correct), reply(answer).raw] for answer in found]
+    found = [by_row.get(row.row_id) for row in shown]
+    known = [answer for answer in found if answer is not None]
+    values: dict[str, float] = {answer.row_id: int(answer.correct) for answer in known}
+    if metric is not None and known:
+        scores = METRICS[metric].of_rows(text_sample(known)).tolist()
+        values = {answer.row_id: round(score, 4) for answer, score in zip(known, scores, strict=True)}
+    return [None if answer is None else [answer.answer, values[answer.row_id], reply(answer).raw] for answer in found]
 
 
 def prompt_groups(board: Leaderboard, results: Results, ledger: Ledger) -> list[PromptGroup]:

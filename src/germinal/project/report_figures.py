@@ -9,8 +9,12 @@ from typing import Any
 from markupsafe import Markup
 
 from germinal import figures
+from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, Results
+from germinal.project import wording
+from germinal.project.compare import text_sample
 from germinal.project.leaderboard import Leaderboard, Row
+from germinal.project.report_examples import MOST_EXAMPLES
 
 _WIDTH = 340  # pixels of a plotting area: two pictures stand side by side on a laptop
 MANY_LABELS = 20  # more than these make a confusion matrix unreadable
@@ -28,7 +32,7 @@ class Drawing:
 def drawings(board: Leaderboard, results: Results, ledger: Ledger) -> dict[str, list[Drawing]]:
     """The pictures by section of the report; a section without data has an empty list."""
     return {
-        "certainty": [*_intervals(board), *_spread(board, results)],
+        "certainty": [*_intervals(board), *_spread(board, results), *_rows(board, results, ledger)],
         "cost": [*_against_time(board), *_against_memory(board)],
         "winner": _winner(board, results, ledger),
         "tuning": _tuning(results, ledger),
@@ -89,6 +93,31 @@ def _spread(board: Leaderboard, results: Results) -> list[Drawing]:
     ]
 
 
+def _rows(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawing]:
+    """Where answers are texts, how the deciding metric differs from row to row, over all replicates of a candidate."""
+    if board.answers != "text":
+        return []
+    metric = METRICS[board.primary]
+    candidates = []
+    for row in board.rows:
+        values: list[float] = []
+        for trial in results.candidate(row.id).trials:
+            if trial.figures.get("dev"):
+                answers = ledger.answers(trial.id, run_id=results.run.id)
+                values += metric.of_rows(text_sample(answers)).tolist()
+        if values:
+            candidates.append(figures.RowValues(row.label, row.kind, values))
+    if not candidates or metric.is_proportion:
+        return []
+    caption = (
+        f"{metric.name} of each example of dev by itself: half of them lie in the bar, nine in ten on the line, and "
+        "the tick is the median."
+    )
+    digits = wording.places(metric.name)
+    chart = figures.row_values(candidates, metric=f"{metric.name} of an example", digits=digits, width=_WIDTH)
+    return [_drawing("From example to example", caption, chart)]
+
+
 def _against_time(board: Leaderboard) -> list[Drawing]:
     caption = (
         "Seconds to answer dev once, tuning and calibration included, mean over replicates. The dashed line joins the "
@@ -131,11 +160,13 @@ def _against(
 
 
 def _winner(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawing]:
-    """Confusion and reliability of the winner, on test where it was measured there."""
+    """The winner on test where it was measured there: confusion and reliability, or how long its texts are."""
     if results.choice is None or board.winner is None:
         return []
     split = "test" if board.winner.test else "dev"
     answers = ledger.answers(results.choice.winner_trial, split=split, run_id=results.run.id)
+    if board.answers == "text":
+        return _lengths(answers, split)
     drawn = []
     labels = sorted({label for record in results.splits.values() for label in record.labels})
     targets = {answer.target for answer in answers}
@@ -145,6 +176,17 @@ def _winner(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawin
         caption = f"The winner's answers to the {len(answers):,} examples of {split}, with the share of each target."
         drawn.append(_drawing(f"What it takes for what, on {split}", caption, chart))
     return drawn + _reliability(answers, split)
+
+
+def _lengths(answers: Sequence[AnswerRecord], split: str) -> list[Drawing]:
+    pairs = [(len(answer.target), len(answer.answer or "")) for answer in answers[:MOST_EXAMPLES]]
+    if not pairs:
+        return []
+    caption = (
+        "The length of each answer beside that of its reference; on the dashed line they are the same. What lies far "
+        "above says too much, what lies below leaves something out."
+    )
+    return [_drawing(f"How long its texts are, on {split}", caption, figures.lengths(pairs))]
 
 
 def _reliability(answers: Sequence[AnswerRecord], split: str) -> list[Drawing]:

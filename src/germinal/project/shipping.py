@@ -7,7 +7,6 @@ from pathlib import Path
 from germinal.errors import LedgerError
 from germinal.ledger import CandidateRecord, Ledger, StepRecord
 from germinal.predictors import Predictor, load_predictor
-from germinal.predictors.answers import Labels
 from germinal.progress import Reporter, silent
 from germinal.project.config import ProjectConfig
 from germinal.project.models import ModelShelf
@@ -63,13 +62,14 @@ def _language_model(
             f"the model '{candidate.model}' is not the one that was measured: its weights differ.",
             hint="`germinal run` measures the present one.",
         )
+    reading = Reading(config.adapt.prompt, config.scope.labels)
     return make_predictor(
         lm,
-        Reading(config.adapt.prompt, config.scope.labels),
-        Labels.of(steps["data"].values["labels"], config.scope.labels),
+        reading,
+        reading.labels(steps["data"].values["labels"]),
         pairs=steps["examples"].values["examples"] if "examples" in steps else (),
         adapter=adapter_folder(steps["tune"], artifacts) if "tune" in steps else None,
         generation=config.generation,
-        rule=candidate.rule or "likelihood",  # type: ignore[arg-type]
+        rule=candidate.rule,  # type: ignore[arg-type]
         priors=steps["calibrate"].values["priors"] if "calibrate" in steps else None,
     )

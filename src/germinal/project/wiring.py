@@ -7,7 +7,9 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from germinal.errors import UnsupportedError
+from germinal.evaluation.metric import mean
+from germinal.evaluation.metrics import METRICS
+from germinal.evaluation.power import detectable_difference, detectable_mean_difference
 from germinal.ledger.records import StepRecord
 from germinal.predictors.language_model_predictor import WANTED, Want
 from germinal.project.config import ProjectConfig
@@ -25,6 +27,7 @@ from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.prompted import Reading
 from germinal.project.steps.tune import TuneStep
 from germinal.project.steps.tune_head import TuneHeadStep
+from germinal.project.tasks import task_named
 from germinal.project.trials import HEAD, Candidate, Trial, candidates_of, comparisons_of, trials_of
 
 
@@ -32,12 +35,7 @@ class Wiring:
     """The steps of a project."""
 
     def __init__(self, config: ProjectConfig, limit: int | None = None) -> None:
-        if config.scope.task != "classification":
-            raise UnsupportedError(
-                f"the task '{config.scope.task}' is not supported yet.",
-                where="scope.task",
-                hint='Only "classification" is.',
-            )
+        self.answers = task_named(config.scope.task).answers
         self.config = config
         self.trials = trials_of(config)
         self.candidates = candidates_of(self.trials)
@@ -52,6 +50,7 @@ class Wiring:
             dev=scope.split.dev,
             test=scope.split.test,
             limit=limit,
+            answers=self.answers,
         )
         self.reading = Reading(config.adapt.prompt, scope.labels)
 
@@ -112,6 +111,17 @@ class Wiring:
         if choice is not None and (winner := self.winner(choice)) not in tested:
             tested.append(winner)
         return tested
+
+    def detectable(self, rows: int) -> float | None:
+        """The difference that so many rows can tell, or None where none can be told or nothing is known.
+
+        Of labels, which are right or wrong whatever the metric that decides, it is the difference in accuracy; of texts
+        that in the deciding metric, if it is a share of right answers or a mean over rows.
+        """
+        metric, comparisons = METRICS[self.config.scope.metrics[0]], max(1, len(self.comparisons))
+        if self.answers == "labels" or metric.is_proportion:
+            return detectable_difference(rows, comparisons=comparisons).difference
+        return detectable_mean_difference(rows, comparisons=comparisons) if metric.reduce is mean else None
 
     def clock(self, trial: Trial) -> ClockStep:
         """The step that says how long one answer of a trial takes."""

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from germinal.evaluation.metrics import METRICS
 from germinal.ledger import ComparisonRecord, Figure, LimitRecord, SuccessRecord
 from germinal.project.leaderboard import Leaderboard
 
 _LIMITS = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("the time of one answer", "ms")}
 
 
-def value(number: float | None) -> str:
-    """A metric's value to three places."""
-    return "–" if number is None else f"{number:.3f}"
+def places(metric: str) -> int:
+    """Digits that a metric is shown with: one of those from 0 to 100, three of all others."""
+    found = METRICS.get(metric)
+    return 1 if found is not None and found.bounds[1] == 100 else 3
+
+
+def value(number: float | None, places: int = 3) -> str:
+    """A metric's value."""
+    return "–" if number is None else f"{number:.{places}f}"
 
 
 def interval(figure: Figure, places: int = 3) -> str:
@@ -93,7 +100,8 @@ def success(record: SuccessRecord, board: Leaderboard) -> str:
     wanted = f"{record.metric} of at {'least' if metric.higher_is_better else 'most'} {record.threshold:g} on test"
     if record.figure is None:
         return f"{record.verdict.capitalize()}: {wanted}."
-    measured = f"measured {value(record.figure.value)}, 95% interval {interval(record.figure)}"
+    digits = places(record.metric)
+    measured = f"measured {value(record.figure.value, digits)}, 95% interval {interval(record.figure, digits)}"
     return f"{record.verdict.capitalize()}: {wanted}; {measured}."
 
 
@@ -108,10 +116,11 @@ def against_baseline(board: Leaderboard) -> str | None:
     if comparison is None:
         return None
     name = board.row(comparison.second).label
-    ends = ""
+    ends, digits = "", places(comparison.metric)
     if comparison.low is not None and comparison.high is not None:
-        ends = f", 95% interval {difference(comparison.low)} to {difference(comparison.high)}"
-    figures = f"{difference(comparison.difference)} {comparison.metric} on dev{ends}, {p_stated(adjusted(comparison))}"
+        ends = f", 95% interval {difference(comparison.low, digits)} to {difference(comparison.high, digits)}"
+    measured = f"{difference(comparison.difference, digits)} {comparison.metric} on dev{ends}"
+    figures = f"{measured}, {p_stated(adjusted(comparison))}"
     better = comparison.difference > 0 if board.metrics[0].higher_is_better else comparison.difference < 0
     if adjusted(comparison) >= 0.05:
         return f"Not shown to differ from the best baseline, {name}: {figures}."
@@ -129,10 +138,20 @@ def choice(board: Leaderboard) -> str | None:
 
 
 def detectable(board: Leaderboard) -> str:
-    """What difference dev can show."""
+    """What difference dev can show; nothing where that is not known of the metric that decides."""
+    what = "accuracy" if board.answers == "labels" else board.primary
+    is_share = board.answers == "labels" or METRICS[what].is_proportion
+    if board.detectable_difference is None and not is_share:
+        return ""
     if board.detectable_difference is None:
-        return "Dev is too small to show a difference in accuracy reliably."
-    return f"Dev can show differences in accuracy of about {board.detectable_difference:.3f} and more."
+        return f"Dev is too small to show a difference in {what} reliably."
+    assumed = "" if is_share else ", if candidates differ by some 0.2 on single examples"
+    return f"Dev can show differences in {what} of about {board.detectable_difference:.3f} and more{assumed}."
+
+
+def cut(number: int, total: int) -> str:
+    """How many texts ended because they grew too long."""
+    return f"{number:,} of {total:,}" if number else "none"
 
 
 def looks(board: Leaderboard) -> str:

@@ -1,23 +1,26 @@
-"""A project's winner behind the interface: the client sends a bare input, and gets the label.
+"""A project's winner behind the interface: the client sends a bare input, and gets the label, or the text.
 
 The input is the last message, the user's; prompt, shots, adapter and answer rule are the predictor's own, and so are
-the settings of generation: a request that asks for others is refused. The reply's content is the label. Beyond OpenAI's
-fields, the choice has one of ours (in a stream, its last chunk):
+the settings of generation: a request that asks for others is refused. The reply's content is the label, or the text,
+which is streamed as it comes and which a request may ask to be shorter. Beyond OpenAI's fields, the choice has one of
+ours (in a stream, its last chunk):
 
     "germinal": {"label": "pos", "probabilities": {"neg": 0.1, "pos": 0.9}, "error": null,
                  "unread_messages": 0, "dropped_examples": 0, "truncated_tokens": 0}
 
-`label` is null when the model's text held none (`error` says so, and the content is that text); `probabilities` is null
-under the rule "generate"; `unread_messages` counts the messages before the last, which no predictor looks at.
+`label` is null when the model's text held none (`error` says so, and the content is that text), and where answers are
+texts; `probabilities` is null under the rule "generate"; `unread_messages` counts the messages before the last, which
+no predictor looks at.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from typing import Any
 
-from germinal.language_model import Pending
+from germinal.language_model import Pending, Request
 from germinal.predictors.answers import Answer, Output
 from germinal.predictors.folder import FittedPredictor, Predictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
@@ -69,12 +72,14 @@ class PredictorService:
 
     async def answer(self, request: ChatRequest) -> Reply:
         """See `Service.answer`."""
-        _refuse_settings(request)
+        _refuse_settings(request, self._predictor)
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
             return await self._answer_in_turn(self._predictor, input, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
+        if self._predictor.labels is None:
+            wanted = _at_most(wanted, request)
         pending = Pending(wanted, self._predictor.lm)
         job = Job(pending.lead, [pending.stream] if pending.stream is not None else [])
         self.engine_thread.submit(job)
@@ -92,7 +97,7 @@ class PredictorService:
 
 
 class PredictorReply:
-    """A language model's answer by the predictor's rule, when its sequences have ended."""
+    """A language model's answer by the predictor's rule: a label when its sequences have ended, a text as it comes."""
 
     def __init__(
         self,
@@ -113,12 +118,20 @@ class PredictorReply:
 
     async def deltas(self) -> AsyncIterator[Delta]:
         """See `Reply.deltas`."""
-        await self._job.wait()
+        text = _Stripped()
+        async for piece in self._job.pieces():
+            if self._predictor.labels is None and (shown := text.push(piece.text)):
+                yield Delta(0, shown)
         output = self._predictor.output(self._pending.response(), self._fitted)
         answer = self._predictor.answer(output)
         self.usage.completion_tokens = self._completion_tokens(output, answer)
         self.usage.cached_tokens = self._job.lead.cached_prompt_tokens
-        yield _delta(answer, self._unread, output)
+        last = _delta(answer, self._unread, output)
+        yield (
+            last
+            if self._predictor.labels is not None
+            else replace(last, text="", finish_reason=output.finish_reason or "stop")
+        )
 
     def cancel(self) -> None:
         """See `Reply.cancel`."""
@@ -129,6 +142,24 @@ class PredictorReply:
         if output.text is not None or answer.label is None:
             return len(output.token_ids)
         return len(self._predictor.continuation_ids[answer.label])
+
+
+class _Stripped:
+    """A text that comes in pieces, without the white space at its two ends."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        self._started = False
+
+    def push(self, piece: str) -> str:
+        """What of the text may be shown now: white space is held back until something follows it."""
+        text = self._held + piece
+        if not self._started:
+            text = text.lstrip()
+        shown = text.rstrip()
+        self._held = text[len(shown) :]
+        self._started = self._started or bool(shown)
+        return shown
 
 
 class FittedReply:
@@ -167,6 +198,14 @@ def _delta(answer: Answer, unread: int, output: Output) -> Delta:
     return Delta(0, content, finish_reason="stop", germinal=said)
 
 
+def _at_most(wanted: Request, request: ChatRequest) -> Request:
+    """The same with the request's own bound on the answer's length, where that is the lower one."""
+    bound = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+    if bound is None or wanted.generation is None or bound >= wanted.generation.max_new_tokens:
+        return wanted
+    return replace(wanted, generation=wanted.generation.override(max_new_tokens=bound))
+
+
 def _input_of(request: ChatRequest) -> tuple[str, int]:
     """The last message's text, and how many messages stand before it."""
     last = request.messages[-1]
@@ -176,9 +215,14 @@ def _input_of(request: ChatRequest) -> tuple[str, int]:
     return last.content, len(request.messages) - 1
 
 
-def _refuse_settings(request: ChatRequest) -> None:
-    """Refuse what would change the answer if it could; `seed`, `top_p` and lengths cannot: the answer is a label."""
+def _refuse_settings(request: ChatRequest, predictor: Predictor) -> None:
+    """Refuse what would change the answer if it could; `seed` and `top_p` cannot unless the project samples texts."""
+    samples = False
+    if isinstance(predictor, LanguageModelPredictor) and predictor.labels is None:
+        samples = not predictor.generation.greedy
     asked = {
+        "seed": samples and request.seed is not None,
+        "top_p": samples and request.top_p not in (None, 1),
         "n": request.n > 1,
         "temperature": bool(request.temperature),
         "stop": bool(request.stop),

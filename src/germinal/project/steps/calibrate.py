@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from germinal.data import Row
-from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS, Labels, priors_from
+from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS, priors_from
 from germinal.project.config import Calibration
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
@@ -21,7 +21,7 @@ class CalibrateStep(PromptedStep):
     """Estimate the priors of one prompt on one model. Output: `priors`."""
 
     kind: ClassVar[str] = "calibrate"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     method: Calibration
 
@@ -42,7 +42,8 @@ class CalibrateStep(PromptedStep):
         rows = self._rows(context)
         predictor = self.predictor(context, {})
         answered = answer_rows(context, predictor, self.identity(context), rows, ("score",), self.name)
-        labels = Labels.of(context.inputs["labels"].values["labels"], self.reading.words)
+        labels = self.reading.labels(context.inputs["labels"].values["labels"])
+        assert labels is not None, "only labels are calibrated"
         priors = priors_from(answered.outputs, labels)
         return StepResult(
             {"priors": digest(priors)},

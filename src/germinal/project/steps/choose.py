@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from germinal.errors import SettingError
 from germinal.evaluation import evaluator, selection
-from germinal.evaluation.metrics import METRICS
+from germinal.evaluation.metrics import METRICS, libraries_of
 from germinal.evaluation.sample import Sample
 from germinal.evaluation.significance import holm
 from germinal.ledger import Ledger
@@ -21,7 +21,7 @@ from germinal.predictors.answers import Answer
 from germinal.project.environment import versions
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import rows_of
-from germinal.project.steps.measure import METRIC_LIBRARIES, MeasureStep, sample_of
+from germinal.project.steps.measure import MeasureStep, sample_of
 from germinal.storage import digest
 
 BEST_BASELINE = -1
@@ -61,7 +61,7 @@ class ChooseStep(Step):
             "tests": [[test.first, test.second, test.role] for test in self.tests],
             "level": self.level,
             "seed": self.seed,
-            "libraries": versions(METRIC_LIBRARIES),
+            "libraries": versions(libraries_of([self.metric])),
         }
 
     def dependencies(self) -> Mapping[str, Dependency]:
@@ -106,7 +106,7 @@ class ChooseStep(Step):
         for place, measure in enumerate(self.measures):
             key = context.inputs[f"candidate {place}"].key
             samples = [
-                sample_of(rows, _answers(context.ledger, key, number), labels)
+                sample_of(rows, _answers(context.ledger, key, number, bool(labels)), labels)
                 for number in range(len(measure.replicates))
             ]
             if samples[0].probabilities is not None or not METRICS[self.metric].needs_probabilities:
@@ -149,8 +149,17 @@ class ChooseStep(Step):
         return records
 
 
-def _answers(ledger: Ledger, key: str, replicate: int) -> list[Answer]:
-    return [Answer(row["answer"], "", row["probabilities"]) for row in ledger.stored_answers(key, replicate)]
+def _answers(ledger: Ledger, key: str, replicate: int, closed: bool) -> list[Answer]:
+    """What a measure step stored, as far as figures stand on it; a failed answer has no value."""
+    return [
+        Answer(
+            label=row["answer"] if closed else None,
+            text=row["answer"] or "",
+            probabilities=row["probabilities"],
+            error=None if row["answer"] is not None else "failed",
+        )
+        for row in ledger.stored_answers(key, replicate)
+    ]
 
 
 def _record(first: int, second: int, compared: evaluator.Comparison, role: str) -> dict[str, Any]:

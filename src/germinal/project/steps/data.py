@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 from germinal.data import Row, check_labels, read_dataset, read_table, split
 from germinal.data.dataset import DuplicatePolicy
+from germinal.evaluation.metric import Answers
 from germinal.ledger.records import StepRecord
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS
 from germinal.project.steps.base import Step, StepContext, StepResult
@@ -25,7 +26,8 @@ from germinal.storage import digest, file_digest, write_text
 class DataStep(Step):
     """Read, check and split the rows.
 
-    Outputs: `train`, `dev`, `test`; `calibration`, the training rows that rank first; `labels`, their names.
+    Outputs: `train`, `dev`, `test`; `calibration`, the training rows that rank first; `labels`, their names, of which
+    there are none where answers are texts.
     """
 
     kind: ClassVar[str] = "data"
@@ -40,13 +42,15 @@ class DataStep(Step):
     dev: int | float
     test: int | float
     limit: int | None
+    answers: Answers = "labels"
 
     @property
     def name(self) -> str:
         return f"read {Path(self.path).name}"
 
     def settings(self) -> Mapping[str, Any]:
-        return {key: value for key, value in asdict(self).items() if key != "path"}
+        settings = {key: value for key, value in asdict(self).items() if key not in ("path", "answers")}
+        return settings if self.answers == "labels" else {**settings, "answers": self.answers}
 
     def sources(self) -> Mapping[str, str]:
         return {"file": self.path}
@@ -58,15 +62,19 @@ class DataStep(Step):
         return {"file": file_digest(path), "format": path.suffix.lower()}
 
     def run(self, context: StepContext) -> StepResult:
+        closed = self.answers == "labels"
         dataset = read_dataset(
             context.folder / self.path,
             input=self.input,
             target=self.target,
             group=self.group,
             duplicates=self.duplicates,
+            closed=closed,
         )
         whole = split(dataset.rows, dev=self.dev, test=self.test)
-        check_labels(whole)
+        if closed:
+            check_labels(whole)
+        labels = list(whole.labels) if closed else []
         splits = {"train": whole.train, "dev": whole.dev[: self.limit], "test": whole.test[: self.limit]}
         context.ledger.store_examples(
             {"row_id": row.id, "input": row.input, "target": row.target, "group": row.group}
@@ -78,12 +86,12 @@ class DataStep(Step):
             plain = [asdict(row) for row in rows]
             write_text(context.artifact / f"{name}.json", json.dumps(plain, ensure_ascii=False))
         outputs = {name: _rows_digest(rows) for name, rows in kept.items()}
-        outputs["labels"] = digest(list(whole.labels))
+        outputs["labels"] = digest(labels)
         counts = {
-            name: {"rows": len(rows), "labels": dict(sorted(Counter(row.target for row in rows).items()))}
+            name: {"rows": len(rows), "labels": dict(sorted(Counter(row.target for row in rows if closed).items()))}
             for name, rows in splits.items()
         }
-        values = {"splits": counts, "labels": list(whole.labels), "dropped": len(dataset.dropped)}
+        values = {"splits": counts, "labels": labels, "dropped": len(dataset.dropped)}
         return StepResult(outputs, values)
 
 

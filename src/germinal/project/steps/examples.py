@@ -18,7 +18,7 @@ from germinal.text.examples import choose_examples
 
 @dataclass(frozen=True)
 class ExamplesStep(Step):
-    """Choose worked examples, balanced by label. Output: `examples`."""
+    """Choose worked examples, balanced by label where there are labels. Output: `examples`."""
 
     kind: ClassVar[str] = "examples"
     version: ClassVar[int] = 1
@@ -41,6 +41,6 @@ class ExamplesStep(Step):
         train = rows_of(context.inputs["train"], "train", context.artifact.parent)
         candidates = [(row.key, row.input, row.target) for row in train]
         labels = context.inputs["labels"].values["labels"]
-        chosen = choose_examples(candidates, self.shots, self.seed, labels)
+        chosen = choose_examples(candidates, self.shots, self.seed, labels or None)
         pairs = [[example.input, example.target] for example in chosen]
         return StepResult({"examples": digest(pairs)}, {"examples": pairs})

@@ -14,7 +14,7 @@ import numpy as np
 
 from germinal.data import Row
 from germinal.evaluation.evaluator import Estimate, estimate
-from germinal.evaluation.metrics import METRICS
+from germinal.evaluation.metrics import METRICS, libraries_of
 from germinal.evaluation.sample import Sample
 from germinal.ledger.records import Figure, StepRecord
 from germinal.ledger.tables import CANDIDATE
@@ -28,8 +28,6 @@ from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.rows import outputs_of
 from germinal.storage import digest
-
-METRIC_LIBRARIES = ("numpy", "scikit-learn", "scipy")
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,7 @@ class MeasureStep(Step):
             "metrics": list(self.metrics),
             "level": self.level,
             "seed": self.seed,
-            "libraries": versions(METRIC_LIBRARIES),
+            "libraries": versions(libraries_of(self.metrics)),
         }
 
     def dependencies(self) -> Mapping[str, Dependency]:
@@ -81,15 +79,18 @@ class MeasureStep(Step):
 
     def run(self, context: StepContext) -> StepResult:
         rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
-        labels = Labels.of(context.inputs["labels"].values["labels"], self.words)
+        names = context.inputs["labels"].values["labels"]
+        labels = Labels.of(names, self.words) if names else None
         samples: list[Sample] = []
         tokens: list[dict[str, int]] = []
+        cut = 0
         for number in range(len(self.replicates)):
             predict = context.inputs[f"outputs {number}"]
             answers = self._answers(context, number, predict, labels)
             context.ledger.store_answers(context.key, number, _plain(rows, answers))
-            samples.append(sample_of(rows, answers, labels.names))
+            samples.append(sample_of(rows, answers, names))
             tokens.append(_tokens(predict, self.rule))
+            cut += predict.values.get("cut", 0)
         estimates = self._store_figures(context, samples)
         parameters = context.inputs["outputs 0"].values.get("parameters")
         per_example = sum(sum(used.values()) for used in tokens) / (len(tokens) * len(rows))
@@ -99,11 +100,12 @@ class MeasureStep(Step):
             "tokens_per_example": per_example,
             "work": per_example * (parameters or 0),
             "spread": {item.metric: _spread(item) for item in estimates if item.spread is not None},
+            **({"cut": cut} if labels is None else {}),
         }
         said = [[sample.predictions, sample.probabilities, sample.targets, sample.clusters] for sample in samples]
         return StepResult({"figures": digest([said, values["work"]])}, values)
 
-    def _answers(self, context: StepContext, number: int, predict: StepRecord, labels: Labels) -> list[Answer]:
+    def _answers(self, context: StepContext, number: int, predict: StepRecord, labels: Labels | None) -> list[Answer]:
         outputs = outputs_of(context.ledger, predict)
         if self.rule is None:  # outputs are answers
             return [Answer(**output) for output in outputs]
@@ -137,11 +139,11 @@ def _plain(rows: Sequence[Row], answers: Sequence[Answer]) -> list[dict[str, Any
         {
             "row_id": row.id,
             "position": position,
-            "answer": answer.label,
+            "answer": answer.said,
             "text": answer.text,
             "probabilities": dict(answer.probabilities) if answer.probabilities is not None else None,
             "error": answer.error,
-            "correct": answer.label == row.target,
+            "correct": answer.said == row.target,
         }
         for position, (row, answer) in enumerate(zip(rows, answers, strict=True))
     ]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from germinal.data import Row
-from germinal.predictors.language_model_predictor import Want
+from germinal.predictors.language_model_predictor import LanguageModelPredictor, Want
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
-from germinal.project.steps.prompted import PromptedStep
+from germinal.project.steps.prompted import PromptedStep, check_targets
 from germinal.project.steps.rows import Answered, answer_rows
 from germinal.storage import digest
 from germinal.text.context_window import FittedPrompt
@@ -30,7 +30,7 @@ class PredictStep(PromptedStep):
     """
 
     kind: ClassVar[str] = "predict"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     split: str
     wants: tuple[Want, ...]
@@ -55,6 +55,7 @@ class PredictStep(PromptedStep):
     def run(self, context: StepContext) -> StepResult:
         rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
         predictor = self.predictor(context, self.generation)
+        check_targets(predictor, rows)
         answered = answer_rows(context, predictor, self.identity(context), rows, self.wants, self.name)
         context.ledger.link_predictions(context.key, answered.links)
         failed = {
@@ -65,7 +66,7 @@ class PredictStep(PromptedStep):
         # Tokens that go through the network: the last one of a text or of a label does not, nothing comes after it.
         scored = sum(len(ids) - 1 for ids in predictor.continuation_ids.values()) if "score" in self.wants else 0
         tokens = {
-            "prompt": shared_tokens([prompt.ids for prompt in answered.prompts]),
+            "prompt": _read_tokens(predictor, answered),
             "generated": sum(len(out.token_ids) - (out.finish_reason == "length") for out in answered.outputs),
             "scored": scored * len(rows),
         }
@@ -76,6 +77,7 @@ class PredictStep(PromptedStep):
             "dropped_examples": sum(prompt.dropped_examples for prompt in answered.prompts),
             "truncated_tokens": sum(prompt.truncated_tokens for prompt in answered.prompts),
             "failed": failed,
+            **({} if predictor.labels else {"cut": sum(out.finish_reason == "length" for out in answered.outputs)}),
         }
         essence: Any = {want: _essence(want, rows, answered) for want in self.wants}
         return StepResult(
@@ -94,6 +96,12 @@ def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
         (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
     )
     return shared + sum(len(prompt) - shared for prompt in prompts)
+
+
+def _read_tokens(predictor: LanguageModelPredictor, answered: Answered) -> int:
+    """Tokens of the prompts that go through the network: an encoder reads each whole, whatever they share."""
+    prompts = [prompt.ids for prompt in answered.prompts]
+    return sum(map(len, prompts)) if predictor.lm.two_stacks else shared_tokens(prompts)
 
 
 def _essence(want: Want, rows: Sequence[Row], answered: Answered) -> list[list[Any]]:

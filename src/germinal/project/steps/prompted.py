@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from germinal.data import Row
+from germinal.errors import DataError
 from germinal.language_model import LanguageModel
 from germinal.ledger.records import StepRecord
 from germinal.predictors.answers import Labels, Rule
@@ -41,6 +43,10 @@ class Reading:
     def prompt(self) -> Prompt:
         kept = self.settings
         return Prompt(kept.instruction, kept.answer, kept.chat, kept.separator)
+
+    def labels(self, names: Sequence[str]) -> Labels | None:
+        """Labels with the words that stand for them; None where there are none, as answers are texts."""
+        return Labels.of(names, self.words) if names else None
 
     def key_parts(self) -> dict[str, Any]:
         """What of it bears on a prompt's text."""
@@ -91,7 +97,7 @@ class PromptedStep(Step):
         return make_predictor(
             context.models.get(self.model.reference, self.model.precision),
             self.reading,
-            Labels.of(context.inputs["labels"].values["labels"], self.reading.words),
+            self.reading.labels(context.inputs["labels"].values["labels"]),
             pairs=context.inputs["examples"].values["examples"] if self.examples else (),
             adapter=adapter_folder(tuned, context.artifact.parent) if tuned else None,
             generation=generation,
@@ -103,6 +109,22 @@ class PromptedStep(Step):
         return Identity(context.inputs["weights"].outputs["weights"], adapter, self.model.precision)
 
 
+def check_targets(predictor: LanguageModelPredictor, rows: Sequence[Row]) -> None:
+    """Refuse right answers that the model could not give, as its text would end before.
+
+    Raises:
+        DataError: a target holds the text that ends an answer.
+    """
+    if predictor.ending is None or predictor.ending not in predictor.generation.stop:
+        return
+    longer = [row for row in rows if predictor.ending in row.target]
+    if longer:
+        shown = longer[0].target if len(longer[0].target) <= 60 else longer[0].target[:57] + "..."
+        what = f"{len(longer)} of {len(rows)} targets hold the separator {predictor.ending!r}, which ends an answer: "
+        hint = "Choose a separator that no target holds, such as '\\n###\\n', or chat = true."
+        raise DataError(what + repr(shown) + ".", where="adapt.prompt.separator", hint=hint)
+
+
 def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:
     """The PEFT folder that a finished tune step left."""
     assert tuned.artifact is not None
@@ -112,29 +134,33 @@ def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:
 def make_predictor(
     lm: LanguageModel,
     reading: Reading,
-    labels: Labels,
+    labels: Labels | None,
     *,
     pairs: Sequence[Sequence[str]] = (),
     adapter: Path | None = None,
     generation: Mapping[str, Any] | None = None,
-    rule: Rule = "likelihood",
+    rule: Rule | None = None,
     priors: Mapping[str, float] | None = None,
 ) -> LanguageModelPredictor:
     """A model with a project's prompt.
 
     Args:
-        pairs: Worked examples as (input, label).
+        labels: None where answers are texts.
+        pairs: Worked examples as (input, label), or (input, text).
         generation: Settings of [apply.generation], over the predictor's own.
+        rule: None takes any, for callers that take outputs alone.
     """
     settings = reading.settings
     predictor = LanguageModelPredictor(
         lm,
         reading.prompt,
         labels,
-        rule,
-        examples=[Example(text, labels.words[label]) for text, label in pairs],
+        rule or ("generate" if labels is None else "likelihood"),
+        examples=[Example(text, target if labels is None else labels.words[target]) for text, target in pairs],
         priors=priors,
-        window=ContextWindow(lm.config.max_position_embeddings, settings.overflow, settings.truncate_side),
+        window=ContextWindow(
+            lm.config.max_position_embeddings, settings.overflow, settings.truncate_side, two_stacks=lm.two_stacks
+        ),
         adapter=adapter,
     )
     if generation:

@@ -20,7 +20,7 @@ from germinal.project.config import LoRASettings
 from germinal.project.models import short_name
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
-from germinal.project.steps.prompted import PromptedStep
+from germinal.project.steps.prompted import PromptedStep, check_targets
 from germinal.training.examples import TuningExample
 from germinal.training.lora import tune_lora
 from germinal.training.run_folder import read_history
@@ -61,9 +61,11 @@ class TuneStep(PromptedStep):
         def report(progress: Progress) -> None:
             context.report(Progress(self.name, progress.done, progress.total, progress.unit, progress.note))
 
+        predictor = self.predictor(context, {})
+        check_targets(predictor, rows)
         adapter = tune_lora(
-            context.models.get(self.model.reference, self.model.precision),
-            tuning_examples(self.predictor(context, {}), rows),
+            predictor.lm,
+            tuning_examples(predictor, rows),
             self.lora.lora_config(),
             self.lora.training_config(self.seed, SAVE_EVERY),
             context.artifact,
@@ -76,11 +78,17 @@ class TuneStep(PromptedStep):
 
 
 def tuning_examples(predictor: LanguageModelPredictor, rows: Sequence[Row]) -> list[TuningExample]:
-    """Each row's prompt, exactly as the model will be asked, and the right label's word, after which it is to stop."""
+    """Each row's prompt, exactly as the model will be asked, and its answer, after which the model is to stop.
+
+    The answer is the right label's word, or the target where targets are texts.
+    """
     prompts = predictor.prompts_for([row.input for row in rows])
+    words = predictor.continuation_ids
     end = predictor.lm.tokenizer.eos_id
     closing = () if end is None else (end,)
     return [
-        TuningExample(prompt.ids, (*predictor.continuation_ids[row.target], *closing))
+        TuningExample(
+            prompt.ids, (*(words[row.target] if words else predictor.continuation(prompt, row.target)), *closing)
+        )
         for prompt, row in zip(prompts, rows, strict=True)
     ]

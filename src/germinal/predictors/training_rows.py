@@ -1,0 +1,48 @@
+"""What the baselines have in common: training rows that can be learned from, and TF-IDF of their words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from germinal.errors import DataError
+
+if TYPE_CHECKING:
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+# Single characters count as words, as scripts without spaces need.
+TFIDF: Mapping[str, Any] = {"ngram_range": (1, 2), "sublinear_tf": True, "token_pattern": r"(?u)\b\w+\b"}
+
+
+def check_rows(inputs: Sequence[str], targets: Sequence[str]) -> None:
+    """Raise DataError unless there are rows to learn from."""
+    if not targets:
+        raise DataError("there are no training rows to learn from.", where="train")
+    if len(inputs) != len(targets):
+        raise ValueError("as many inputs as targets are needed")
+
+
+def fit_vectorizer(inputs: Sequence[str]) -> tuple[TfidfVectorizer, Any]:
+    """Learn words and pairs of words, and give the inputs in them, [N, F], sparse.
+
+    Raises:
+        DataError: there is no word in any input.
+    """
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(**TFIDF)
+    try:
+        return vectorizer, vectorizer.fit_transform(inputs)
+    except ValueError as error:
+        raise DataError("there is not one word in the training inputs.", hint="Is it the right column?") from error
+
+
+def restored_vectorizer(vocabulary: Sequence[str], idf: np.ndarray[Any, np.dtype[np.float64]]) -> TfidfVectorizer:
+    """The vectorizer of a saved baseline: its terms, in the order of the columns, and what each weighs."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    vectorizer = TfidfVectorizer(vocabulary={term: column for column, term in enumerate(vocabulary)}, **TFIDF)
+    vectorizer.idf_ = idf
+    return vectorizer
