@@ -248,7 +248,10 @@ def test_a_colour_of_a_signed_map_may_be_full_before_the_largest_number() -> Non
 def test_a_map_of_few_rows_and_many_columns_is_no_thin_strip() -> None:
     weights = [[[[1 / 35] * 35] * 5] * 6]
     words = [str(number) for number in range(35)]
-    all_heads, one = figures.attention(weights, words[:5], words).to_dict()["hconcat"]
+    chart = figures.attention(weights, words[:5], words).to_dict()
+    all_heads, one = chart["hconcat"]
+    (picked,) = (each["select"] for each in chart["params"] if each["name"] == "picked")
+    assert picked["on"] == "rect:click", "a click between the heads picks nothing, and the map would be empty"
     assert one["height"] > one["width"] / 4
     assert all_heads["height"] / 2 > all_heads["width"] / 3 / 4
     square = figures.attention([[[[1 / 35] * 35] * 35] * 6], words, words).to_dict()["hconcat"][1]

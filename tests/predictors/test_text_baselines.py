@@ -19,6 +19,7 @@ from germinal.evaluation.sample import Sample
 from germinal.predictors import load_predictor
 from germinal.predictors.answers import Answer
 from germinal.predictors.baselines import BASELINES
+from germinal.predictors.folder import FittedPredictor
 from germinal.predictors.text_baselines import CopyPredictor, LeadPredictor, NearestPredictor, first_sentence
 from germinal.progress import Progress
 
@@ -158,3 +159,8 @@ def test_damage_is_refused(tmp_path: Path) -> None:
     for folder in (short, fewer, gone, wild):
         with pytest.raises(CheckpointError, match="damaged"):
             load_predictor(folder)
+
+
+@pytest.mark.parametrize("name", sorted(BASELINES))
+def test_every_baseline_is_a_fitted_predictor(name: str) -> None:
+    assert isinstance(BASELINES[name].fit(INPUTS, TARGETS), FittedPredictor)

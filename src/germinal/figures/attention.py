@@ -42,8 +42,9 @@ def attention(
         value=layer,
         bind=alt.binding_range(min=0, max=len(weights) - 1, step=1, name="layer "),
     )
+    # A click counts on a frame or a cell: one beside them would pick nothing, and leave an empty map.
     picked = alt.selection_point(
-        name="picked", fields=["head"], value=[{"head": head}], on="click", clear=False, toggle=False, empty=False
+        name="picked", fields=["head"], value=[{"head": head}], on="rect:click", clear=False, toggle=False, empty=False
     )
     names = [alt.param(name="queries", value=list(queries)), alt.param(name="keys", value=list(keys))]
     grid = _Grid.of(len(queries), len(keys))

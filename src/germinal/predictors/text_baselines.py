@@ -24,6 +24,7 @@ from germinal.predictors.folder import damaged, write_content
 from germinal.predictors.training_rows import check_rows, fit_vectorizer, restored_vectorizer
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
+from germinal.text.context_window import FittedPrompt
 
 _TENSORS = "model.safetensors"
 _BATCH = 64
@@ -64,9 +65,9 @@ class _Untrained:
         """How many numbers were learned: none."""
         return 0
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """None: there is no network."""
-        return 0
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """Nothing: there is no network."""
+        return []
 
     def save(self, folder: Path) -> None:
         with atomic_folder(Path(folder)) as temporary:
@@ -132,9 +133,9 @@ class NearestPredictor:
         """How many numbers are remembered."""
         return int(self.idf.size + self.rows.nnz)
 
-    def num_tokens(self, inputs: Sequence[str]) -> int:
-        """None: there is no network."""
-        return 0
+    def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
+        """Nothing: there is no network."""
+        return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         answers: list[Answer] = []
