@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_project import TEXT_TOML, TOML, news, review, write_rows
+from tiny_project import BAD, GOOD, HEAD_TOML, TEXT_TOML, TOML, news, review, write_rows
 
 from germinal.ledger.records import StepRecord
 from germinal.ledger.tables import CANDIDATE
@@ -33,7 +33,7 @@ def even_model(folder: Path) -> None:
     file = folder / "model.safetensors"
     tensors = {}
     for number, (name, tensor) in enumerate(sorted(load_file(file).items())):
-        if "norm" in name:
+        if "norm" in name.lower():
             tensors[name] = torch.ones_like(tensor)
             continue
         steps = torch.arange(tensor.numel(), dtype=torch.float64).view(tensor.shape)
@@ -41,15 +41,37 @@ def even_model(folder: Path) -> None:
     save_file(tensors, file, metadata={"format": "pt"})
 
 
+def save_even_encoder(folder: Path) -> None:
+    """An encoder of even weights whose vocabulary is written by hand: one that is trained differs from time to time."""
+    import transformers
+    from tiny_encoders import SIZES
+
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, "film", *"0123456789"]
+    vocabulary = [*words, *(f"##{digit}" for digit in range(10))]
+    folder.mkdir()
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    transformers.BertTokenizer.from_pretrained(folder).save_pretrained(folder)
+    config = transformers.BertConfig(vocab_size=len(vocabulary), pad_token_id=0, **SIZES)
+    transformers.BertModel(config).save_pretrained(folder)
+    even_model(folder)
+
+
 def results_by_kind(folder: Path, model: Path) -> dict[str, dict[str, Any]]:
-    """Version and result of one step of each kind, of labels and of texts."""
-    for name, toml in (("labels", TOML), ("texts", TEXT_TOML)):
+    """Version and result of one step of each kind, of labels, of texts, and of an encoder with a head."""
+    for name, toml in (("labels", TOML), ("texts", TEXT_TOML), ("head", HEAD_TOML)):
         (folder / name).mkdir()
         (folder / name / "germinal.toml").write_text(toml.format(model=model), encoding="utf-8")
-    write_rows(folder / "labels" / "reviews.csv", [review(number) for number in range(90)])
+    for name in ("labels", "head"):
+        write_rows(folder / name / "reviews.csv", [review(number) for number in range(90)])
+    save_even_encoder(folder / "head" / "encoder")
     write_rows(folder / "texts" / "news.csv", [news(number) for number in range(60)], ("text", "summary"))
+    of_head = results_of(Project(folder / "head"))
     of_texts = results_of(Project(folder / "texts"))
-    return results_of(Project(folder / "labels")) | {f"{name}, texts": found for name, found in of_texts.items()}
+    return (
+        {name: found for name, found in of_head.items() if name.startswith("TuneHead") or name.endswith(", head")}
+        | results_of(Project(folder / "labels"))
+        | {f"{name}, texts": found for name, found in of_texts.items()}
+    )
 
 
 def results_of(project: Project) -> dict[str, dict[str, Any]]:
@@ -79,7 +101,9 @@ def _variant(step: Any) -> list[str]:
     """What tells steps of one kind apart in what they do."""
     if isinstance(step, MeasureStep):
         return [str(step.rule)]
-    return [getattr(step, "baseline", "") or step.fit.baseline] if isinstance(step, FitStep | FittedPredictStep) else []
+    if isinstance(step, FitStep | FittedPredictStep):
+        return [step.title if isinstance(step, FitStep) else step.fit.title]
+    return []
 
 
 def _result(project: Project, record: StepRecord) -> Any:

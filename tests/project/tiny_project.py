@@ -66,6 +66,11 @@ learning_rate = 0.01
 [apply.generation]
 max_new_tokens = 6
 """
+HEAD_TOML = TOML.replace(
+    "[adapt.lora]\nrank = 2\nmicro_batch_size = 4\nlearning_rate = 0.01\n",
+    '[adapt.head]\nmodels = ["encoder"]\nepochs = 2\nmicro_batch_size = 8\nlearning_rate = 0.005\n',
+).replace('"{model}"', '"encoder"')
+
 GOOD, BAD = ["good", "great", "warm", "fine", "true"], ["bad", "poor", "dull", "cold", "weak"]
 
 WORDS = ["film", "plot", "warm", "funny", "true", "dull", "worse"]
