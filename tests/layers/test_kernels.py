@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from germinal.layers.kernels import linear
+from germinal.layers.activations import ACTIVATIONS
+from germinal.layers.kernels import linear, packed
 
 
 @pytest.mark.parametrize("shape", [(1, 7), (5, 7), (2, 3, 7), (1, 1, 7), (0, 7)])
@@ -44,3 +45,15 @@ def test_gradients_that_are_not_contiguous() -> None:
     rows, weight = torch.randn(5, 7, requires_grad=True), torch.randn(4, 7)
     linear(rows, weight).t().sum().backward()
     torch.testing.assert_close(rows.grad, weight.sum(0).expand(5, 7))
+
+
+@pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("rows", [1, 5])
+def test_an_activation_is_torchs(activation: str, rows: int) -> None:
+    torch.manual_seed(0)
+    input, weight, bias = torch.randn(rows, 7) * 3, torch.randn(4, 7), torch.randn(4)
+    expected = ACTIVATIONS[activation](F.linear(input, weight, bias))
+    torch.testing.assert_close(linear(input, weight, bias, activation), expected)
+    with torch.no_grad():
+        torch.testing.assert_close(linear(input, weight, bias, activation), expected)
+        torch.testing.assert_close(linear(input, packed(weight), bias, activation), expected)

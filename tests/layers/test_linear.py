@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from germinal.errors import SettingError
 from germinal.layers.linear import (
     AdaptedLinear,
+    Linear,
     LoRAConfig,
     adapted_layers,
     adapter_parts,
@@ -20,6 +21,7 @@ from germinal.layers.linear import (
     base_state_dict,
     merge_adapter,
     network_adapters,
+    packed_weights,
     remove_adapter,
     unmerge_adapter,
 )
@@ -254,3 +256,16 @@ def test_adapters_that_cannot_stand_are_refused(name: str, config: LoRAConfig, m
 def test_plain_containers_are_adapted_too() -> None:
     network = nn.Sequential(OrderedDict(first=nn.Linear(3, 3), second=nn.Linear(3, 3)))
     assert list(add_adapter(network, "film", LoRAConfig(target_modules=("second",)))) == ["second"]
+
+
+def test_packed_weights_last_as_long_as_the_block() -> None:
+    torch.manual_seed(0)
+    network, rows = torch.nn.Sequential(Linear(7, 5), Linear(5, 3)), torch.randn(4, 7)
+    with torch.no_grad():
+        expected = network(rows)
+        with packed_weights(network):
+            torch.testing.assert_close(network(rows), expected)
+            network[0].weight.zero_()
+            torch.testing.assert_close(network(rows), expected)  # a copy, which does not follow
+        assert not torch.allclose(network(rows), expected)
+    assert set(network.state_dict()) == {"0.weight", "0.bias", "1.weight", "1.bias"}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
 
 import germinal
 from germinal.checkpoints import sources
@@ -35,6 +36,11 @@ def test_vectors_are_transformers_pooled_by_hand(minilm: str, reviews: list[str]
         mask = inputs["attention_mask"][:, :, None]
         pooled = torch.nn.functional.normalize((states * mask).sum(1) / mask.sum(1))
         np.testing.assert_allclose(found[start : start + 50], pooled.numpy(), atol=1e-4)
+
+
+def test_vectors_are_sentence_transformers(minilm: str, reviews: list[str]) -> None:
+    peer = SentenceTransformer(str(sources.fetch(minilm)), device="cpu")
+    np.testing.assert_allclose(germinal.load(minilm).encode(reviews), peer.encode(reviews), atol=1e-4)
 
 
 def test_its_readout_survives_saving(minilm: str, reviews: list[str], tmp_path: Path) -> None:

@@ -75,8 +75,8 @@ class KVCache:
         self.keys[layer].index_copy_(0, places, key)
         self.values[layer].index_copy_(0, places, value)
 
-    def read(self, layer: int, slots: list[int], length: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the first `length` positions of some slots, [B, K, length, E] each.
+    def read(self, layer: int, slots: list[int], length: int, first: int = 0) -> tuple[Tensor, Tensor]:
+        """Keys and values of some slots, from position `first` to before `length`, [B, K, length - first, E] each.
 
         Slots that follow one another are read where they lie; others are copied together.
         """
@@ -85,6 +85,6 @@ class KVCache:
 
         def part(tensor: Tensor) -> Tensor:
             by_slot = tensor[layer].view(self.num_slots, self.capacity, *self._heads)
-            return by_slot[:, :length][rows].transpose(1, 2)
+            return by_slot[:, first:length][rows].transpose(1, 2)
 
         return part(self.keys), part(self.values)

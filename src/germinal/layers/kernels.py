@@ -48,6 +48,17 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation
     return output if activation is None else ACTIVATIONS[activation](output)
 
 
+def packed(weight: Tensor) -> Tensor:
+    """A float32 weight [O, I] in the order that the kernels read it in, which they else make for each product anew.
+
+    A copy, for inference alone, that does not follow the weight's changes; the weight itself where there is no such
+    order.
+    """
+    if not _HAS_ONEDNN or weight.device.type != "cpu" or weight.dtype != torch.float32:
+        return weight
+    return torch.ops.mkldnn._reorder_linear_weight(weight.detach(), None)
+
+
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
     rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
     name, algorithm = _FUSED[activation]

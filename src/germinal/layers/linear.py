@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from germinal.errors import SettingError, nearest
 from germinal.layers.activations import ACTIVATIONS
-from germinal.layers.kernels import linear
+from germinal.layers.kernels import linear, packed
 
 Route = str | Sequence[tuple[str, Tensor]] | None
 """One adapter for every token, or (adapter, indices of its tokens in the flat batch), or None: the base alone."""
@@ -148,6 +148,8 @@ class AdapterRouting:
 class Linear(nn.Linear):
     """torch's linear layer, multiplied by this package's kernels."""
 
+    _packed: Tensor | None = None
+
     def reset_parameters(self) -> None:
         """Draw random weights, unless the shape alone is built: torch's detour on the meta device takes a while."""
         if not self.weight.is_meta:
@@ -155,7 +157,22 @@ class Linear(nn.Linear):
 
     def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
         """[..., I] -> [..., O]; `activation` is a name in `ACTIVATIONS`, to put the output through."""
-        return linear(input, self.weight, self.bias, activation)
+        return linear(input, self.weight if self._packed is None else self._packed, self.bias, activation)
+
+
+@contextmanager
+def packed_weights(network: nn.Module) -> Iterator[None]:
+    """Keep a second copy of the linear layers' weights, in the order that the kernels read, for as long as the `with`
+    lasts: it saves some 5% of a pass over many tokens. Inference alone, and nothing may change the weights.
+    """
+    layers = [module for module in network.modules() if isinstance(module, Linear)]
+    try:
+        for layer in layers:
+            layer._packed = packed(layer.weight)
+        yield
+    finally:
+        for layer in layers:
+            layer._packed = None
 
 
 class AdaptedLinear(nn.Linear):

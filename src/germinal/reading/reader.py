@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import tokenizers
@@ -12,6 +13,7 @@ from torch import Tensor
 from germinal.checkpoints.readout import Readout
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
 from germinal.layers.attention import PaddedView
+from germinal.layers.linear import packed_weights
 from germinal.models.config import TransformerConfig
 from germinal.models.heads import VOCABULARY_HEADS
 from germinal.models.transformer import Transformer
@@ -21,8 +23,11 @@ from germinal.text.tokenizer import Tokenizer
 Text = str | tuple[str, str]
 """A text, or two that belong together (a question and a passage, a premise and a hypothesis)."""
 
-BATCH_TOKENS = 2048
-"""Tokens of a batch, padding included."""
+BATCH_TOKENS = 1024
+"""Tokens of a batch at most, padding included."""
+
+ENOUGH_TOKENS = 256
+"""A batch of so many fills two cores: it ends where the texts get shorter, so that most have no padding at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +119,12 @@ class Reader:
             for_head: Those that the head stands on: of an encoder-decoder the decoder's, which reads the text again.
         """
         order = sorted(range(len(encodings)), key=lambda number: -len(encodings[number].ids))
-        done = 0
-        while done < len(order):
-            width = len(encodings[order[done]].ids)
-            numbers = tuple(order[done : done + max(1, BATCH_TOKENS // width)])
-            yield self._batch(numbers, [encodings[number] for number in numbers], width, for_head)
-            done += len(numbers)
-            reporter(Progress("read", done, len(order), "texts"))
+        lengths = [len(encodings[number].ids) for number in order]
+        with packed_weights(self.network) if sum(lengths) > BATCH_TOKENS else nullcontext():
+            for part in _parts(lengths):
+                numbers = tuple(order[part])
+                yield self._batch(numbers, [encodings[number] for number in numbers], lengths[part.start], for_head)
+                reporter(Progress("read", part.stop, len(order), "texts"))
 
     def _batch(
         self, numbers: tuple[int, ...], encodings: Sequence[tokenizers.Encoding], width: int, for_head: bool
@@ -181,6 +185,18 @@ class Reader:
         if self.readout.padding_id is None:
             return batch.attention_mask
         return batch.attention_mask * (batch.input_ids != self.readout.padding_id)
+
+
+def _parts(lengths: Sequence[int]) -> Iterator[slice]:
+    """Where the batches of texts of falling lengths begin and end."""
+    done = 0
+    while done < len(lengths):
+        width = lengths[done]
+        count = max(1, min(BATCH_TOKENS // width, len(lengths) - done))
+        same = lengths[done : done + count].count(width)
+        count = same if same * width >= ENOUGH_TOKENS else count
+        yield slice(done, done + count)
+        done += count
 
 
 def describe_head(config: TransformerConfig) -> str:

@@ -150,17 +150,23 @@ class _Group:
     Attributes:
         tokens: Where they stand in the flat batch.
         slots: Their slots.
-        length: Positions that are read of each slot.
+        start: The first position of any query.
+        length: Positions that are kept of each slot, up to the last query's.
         query_positions, key_positions: [B, T], [B, S].
         plain: Every query sees every key.
     """
 
     tokens: slice
     slots: list[int]
+    start: int
     length: int
     query_positions: Tensor
     key_positions: Tensor
     plain: bool
+
+    def first_key(self, window: int | None) -> int:
+        """The first position that any query sees."""
+        return 0 if window is None else max(0, self.start - window + 1)
 
 
 class CachedView(AttentionView):
@@ -211,7 +217,8 @@ class CachedView(AttentionView):
             # A single token sees all of its past: with one past length for all, there is nothing to mask.
             plain = length == 1 and len({chunk.end for chunk in chunks}) == 1
             slots = [chunk.slot for chunk in chunks]
-            groups.append(_Group(tokens, slots, len(keys), queries, keys.expand(len(chunks), -1), plain))
+            start = min(chunk.start for chunk in chunks)
+            groups.append(_Group(tokens, slots, start, len(keys), queries, keys.expand(len(chunks), -1), plain))
             first = tokens.stop
         return groups
 
@@ -233,7 +240,8 @@ class CachedView(AttentionView):
         )
         attended = []
         for group, mask in zip(self._groups, masks, strict=True):
-            keys, values = self._cache.read(layer, group.slots, group.length)
+            first = group.first_key(attention.window)
+            keys, values = self._cache.read(layer, group.slots, group.length, first)
             attended.append(_attend_group(group, query, keys, values, attention.scale, mask))
         return attended[0] if len(attended) == 1 else torch.cat(attended)
 
@@ -266,14 +274,17 @@ def _attend_group(
 
 
 def _mask(group: _Group, window: int | None, positions: Positions) -> Tensor | None:
-    """Which keys each query of a group sees, [B, 1, T, S], with the positions' bias in it; None when all."""
+    """Which of the keys that are read each query of a group sees, [B, 1, T, S], with the positions' bias in it; None
+    when all.
+    """
     visible = None
-    distances = group.query_positions[..., None] - group.key_positions[:, None]  # [B, T, S]
-    if window is not None and group.length > window:
+    keys = group.key_positions[:, group.first_key(window) :]  # [B, S]
+    distances = group.query_positions[..., None] - keys[:, None]  # [B, T, S]
+    if window is not None and keys.shape[1] > window:
         visible = ((distances >= 0) & (distances < window))[:, None]
     elif not group.plain:
         visible = (distances >= 0)[:, None]
-    return add_bias(visible, positions.bias(group.query_positions, group.key_positions))
+    return add_bias(visible, positions.bias(group.query_positions, keys))
 
 
 def _route(chunks: Sequence[Chunk] | Sequence[Source], device: torch.device) -> Route:
