@@ -5,7 +5,7 @@ do the same arithmetic. Their shapes are published ones where these are small; o
 layers, vocabulary and window are cut, which the row says.
 
 A pass reads 128 tokens and gives all logits, of an encoder the hidden states; an encoder-decoder reads 128 and writes
-32. The rate of decoding is that of 64 tokens after the first, the prompt's or source's work taken off.
+32. The rate of decoding is that of 32 tokens after the first, the prompt's or source's work taken off.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from bench.harness import THREADS, Row, Setting, timed
 
 _SOURCE = 128
 _TARGET = 32
-_NEW = 64
+_NEW = 32
+_ROUNDS = 3
 _BATCHES = (1, 8)
 _CUT = {"vocab_size": 32_000, "num_hidden_layers": 6}
 Ids = list[list[int]]
@@ -276,7 +277,9 @@ def _pass(setting: Setting, shape: Shape, ours: Any, theirs: Any, batch: int) ->
 
     difference = float((run_ours(0) - run_theirs(0)).abs().max())  # warms up both
     seconds = setting.in_turn(
-        lambda number: timed(lambda: run_ours(number)), lambda number: timed(lambda: run_theirs(number))
+        lambda number: timed(lambda: run_ours(number)),
+        lambda number: timed(lambda: run_theirs(number)),
+        rounds=min(_ROUNDS, setting.rounds),
     )
     rates = [[batch * _SOURCE / each for each in of_side] for of_side in seconds]
     note = f"outputs differ by {difference:.0e} at most"
@@ -294,7 +297,9 @@ def _decoding(setting: Setting, shape: Shape, ours: Generate, peer: Generate, ba
 
     first = _ids(batch, _SOURCE, 0).tolist()
     note = "same tokens" if ours(first, 9) == peer(first, 9) else "DIFFERENT TOKENS"  # warms up both
-    rates = setting.in_turn(lambda number: rate(ours, number), lambda number: rate(peer, number))
+    rates = setting.in_turn(
+        lambda number: rate(ours, number), lambda number: rate(peer, number), rounds=min(_ROUNDS, setting.rounds)
+    )
     two_stacks = "ConditionalGeneration" in shape.classes[1] or "MTModel" in shape.classes[1]
     goal = 1.5 if two_stacks else 1.0
     return Row(f"{shape.name}: decoding, batch {batch}", "tok/s", *rates, "transformers", goal=goal, note=note)
