@@ -50,12 +50,13 @@ def test_a_command_parses(arguments: list[str]) -> None:
     command.make_context(name, rest)  # a usage error is an exception
 
 
-def test_the_other_commands_are_ours_or_pips() -> None:
+def test_the_other_commands_are_ours_pips_or_scripts_that_are_there() -> None:
     others = [arguments for arguments, _ in commands() if arguments[0] != "germinal"]
     pinned = re.search(r"^torch==.*$", (ROOT / "constraints.txt").read_text(encoding="utf-8"), re.MULTILINE)
     assert pinned is not None
     assert any(pinned[0] in arguments for arguments in others)
-    assert {arguments[0] for arguments in others} <= {"pip", "make"}
+    assert {arguments[0] for arguments in others} <= {"pip", "make", "python"}
+    assert all((ROOT / arguments[1]).is_file() for arguments in others if arguments[0] == "python")
     targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
     assert set(re.findall(r"make ([a-z-]+)", "\n".join(re.findall(r"^    .*|`.*?`", README, re.MULTILINE)))) <= set(
         targets
