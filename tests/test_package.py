@@ -7,7 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 
 import pytest
@@ -80,10 +80,18 @@ def constraints() -> dict[str, Version]:
     return {canonicalize_name(name): Version(pinned) for name, pinned in pairs}
 
 
+def is_installed(name: str) -> bool:
+    try:
+        return bool(version(name))
+    except PackageNotFoundError:
+        return False
+
+
 def test_every_dependency_is_pinned_within_its_range_with_all_that_it_needs() -> None:
     pins = constraints()
     environment = {"extra": ""}
-    wanted = [Requirement(line) for line in requires("germinal") or [] if "llama-cpp-python" not in line]
+    wanted = [Requirement(line) for line in requires("germinal") or []]
+    of_bench = {each.name for each in wanted if each.marker and 'extra == "bench"' in str(each.marker)}
     seen: set[str] = set()
     while wanted:
         requirement = wanted.pop()
@@ -93,6 +101,8 @@ def test_every_dependency_is_pinned_within_its_range_with_all_that_it_needs() ->
         seen.add(name)
         assert name in pins, f"{requirement} is not pinned in constraints.txt"
         assert requirement.specifier.contains(pins[name], prereleases=True), f"{requirement} excludes {pins[name]}"
+        if name in of_bench and not is_installed(name):  # the checks do without what only measurements need
+            continue
         for line in requires(requirement.name) or []:
             needed = Requirement(line)
             if needed.marker is None or needed.marker.evaluate(environment):
