@@ -1,4 +1,4 @@
-"""The attention function where training takes another path than inference."""
+"""The attention function where it takes another path than torch's kernel."""
 
 from __future__ import annotations
 
@@ -34,3 +34,18 @@ def test_bfloat16_trains_as_float32_does(mask: Tensor | None) -> None:
         )
     for ours, expected in zip(*results, strict=True):
         torch.testing.assert_close(ours, expected, rtol=3e-2, atol=3e-2)
+
+
+@pytest.mark.parametrize("mask", masks(), ids=["causal", "bool", "bias"])
+def test_few_tokens_of_many_sequences_are_attended_as_torch_attends(mask: Tensor | None) -> None:
+    """Without gradients these take the written-out path; here against torch's kernel, a query that sees nothing too."""
+    query, key, value = (tensor.detach().repeat(2, 1, 1, 1) for tensor in heads(torch.float32))
+    if mask is not None and mask.dtype == torch.bool:
+        mask = mask.clone()
+        mask[3] = False
+    with torch.inference_mode():
+        ours = attend(query, key, value, scale=0.3, mask=mask, causal=mask is None)
+        expected = torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, is_causal=mask is None, scale=0.3, enable_gqa=True
+        )
+    torch.testing.assert_close(ours, expected)

@@ -48,10 +48,13 @@ def test_gradients_that_are_not_contiguous() -> None:
 
 
 @pytest.mark.parametrize("activation", sorted(ACTIVATIONS))
-@pytest.mark.parametrize("rows", [1, 5])
-def test_an_activation_is_torchs(activation: str, rows: int) -> None:
+@pytest.mark.parametrize("rows", [1, 2, 6, 8, 16, 17])  # on each side of the counts that are multiplied turned
+@pytest.mark.parametrize("sizes", [(7, 4), (512, 520)])
+def test_an_activation_is_torchs(activation: str, rows: int, sizes: tuple[int, int]) -> None:
     torch.manual_seed(0)
-    input, weight, bias = torch.randn(rows, 7) * 3, torch.randn(4, 7), torch.randn(4)
+    in_features, out_features = sizes
+    input, weight = torch.randn(rows, in_features) * 3, torch.randn(out_features, in_features) / in_features**0.5
+    bias = torch.randn(out_features)
     expected = ACTIVATIONS[activation](F.linear(input, weight, bias))
     torch.testing.assert_close(linear(input, weight, bias, activation), expected)
     with torch.no_grad():

@@ -69,23 +69,28 @@ def _written_out(
     causal: bool,
     capture: list[Tensor] | None,
 ) -> Tensor:
-    """`attend` step by step, in float32."""
-    groups = query.shape[1] // key.shape[1]
-    key, value = key.float(), value.float()
-    if groups > 1:
-        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)  # [B, H, S, E]
-    scores = query.float() @ key.transpose(-1, -2) * scale  # [B, H, T, S]
+    """`attend` step by step, in float32; query heads that share keys are one product, so that nothing is repeated."""
+    shape = query.shape  # [B, H, T, E]
+    sharing = (key.shape[0] * key.shape[1], -1, shape[-1])
+    queries = (query.float() * scale).reshape(sharing)  # [B K, H / K T, E]
+    key, value = key.float().flatten(0, 1), value.float().flatten(0, 1)  # [B K, S, E]
+    scores = torch.bmm(queries, key.transpose(1, 2)).view(*shape[:3], -1)  # [B, H, T, S]
     if causal:
         assert mask is None, "a mask says all"
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if mask is not None:
-        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
-    weights = scores.softmax(-1)
+    blind = None
     if mask is not None and mask.dtype == torch.bool:
-        weights = weights.masked_fill(~mask.any(-1, keepdim=True), 0)  # who sees nothing, as the fused kernel has it
+        blind = ~mask.any(-1, keepdim=True)
+        # Added, not filled in: a mask has no heads, and is smaller than the scores.
+        mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
+    if mask is not None:
+        scores = scores + mask
+    weights = scores.softmax(-1)
+    if blind is not None and bool(blind.any()):
+        weights = weights.masked_fill(blind, 0)  # who sees nothing attends to nothing, as the fused kernel has it
     if capture is not None:
         capture.append(weights)
-    return (weights @ value).to(query.dtype)
+    return torch.bmm(weights.view(*queries.shape[:2], -1), value).view(shape).to(query.dtype)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +106,8 @@ class CapturedAttention:
 
 
 def _is_slow_fused(query: Tensor, key: Tensor) -> bool:
-    """On CPUs torch's fused kernel takes twice as long as its steps where the tokens are few and the sequences many."""
-    few = query.shape[1] == key.shape[1] and 8 <= query.shape[2] <= 48 and key.shape[2] <= 48
+    """On CPUs torch's fused kernel takes up to 4 times as long as its steps where tokens are few, sequences many."""
+    few = query.shape[0] >= 4 and 2 <= query.shape[2] <= 48 and key.shape[2] <= 128
     return few and query.dtype == torch.float32 and query.device.type == "cpu" and not torch.is_grad_enabled()
 
 

@@ -1,8 +1,8 @@
 """The key-value cache: what attention computed for the tokens of each sequence, kept so that nothing runs twice.
 
-A cache is divided into slots, one a sequence. Token `position` of the sequence in `slot` has the *place*
-`slot * capacity + position`, the same in every layer. On the CPU memory is taken when a position is first written, not
-when it is reserved.
+A cache is divided into slots, one a sequence. Each head's keys lie together, one position after the other, because that
+is how attention reads them: with the heads of a position together a step over a long past takes twice as long. On the
+CPU memory is taken when a position is first written, not when it is reserved.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class KVCache:
-    """Keys and values of all layers, [L, slots * capacity, K, E] each, growing when asked for more.
+    """Keys and values of all layers, [L, slots, K, capacity, E] each, growing when asked for more.
 
     Args:
         num_layers, num_kv_heads, head_dim: L, K, E of the network.
@@ -42,7 +42,8 @@ class KVCache:
 
     def _empty(self, num_layers: int, capacity: int) -> Tensor:
         """Zeros, not uninitialised memory: a masked score times a stray NaN would still be NaN."""
-        shape = (num_layers, self.num_slots * capacity, *self._heads)
+        num_heads, head_dim = self._heads
+        shape = (num_layers, self.num_slots, num_heads, capacity, head_dim)
         if self._device.type != "cpu" or capacity == 0:
             return torch.zeros(shape, dtype=self._dtype, device=self._device)
         # numpy's zeros are pages that the system hands out on first use; torch's are written at once.
@@ -59,21 +60,25 @@ class KVCache:
             old: Tensor = getattr(self, name)
             new = self._empty(old.shape[0], capacity)
             for slot, length in lengths.items():
-                source, target = slot * self.capacity, slot * capacity
-                new[:, target : target + length] = old[:, source : source + length]
+                new[:, slot, :, :length] = old[:, slot, :, :length]
             setattr(self, name, new)
         self.capacity = capacity
 
     def copy(self, source: int, target: int, length: int) -> None:
         """Give slot `target` the first `length` positions of slot `source`."""
-        source, target = source * self.capacity, target * self.capacity
         for tensor in (self.keys, self.values):
-            tensor[:, target : target + length] = tensor[:, source : source + length]
+            tensor[:, target, :, :length] = tensor[:, source, :, :length]
+
+    def places(self, slots: Tensor, positions: Tensor) -> Tensor:
+        """Where the heads of tokens [N] lie in every layer, [N K], for `write`; good until the cache grows."""
+        num_heads, _ = self._heads
+        heads = torch.arange(num_heads, device=slots.device)
+        return ((slots[:, None] * num_heads + heads) * self.capacity + positions[:, None]).flatten()
 
     def write(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> None:
-        """Keep keys and values [N, K, E] of one layer at places [N]."""
-        self.keys[layer].index_copy_(0, places, key)
-        self.values[layer].index_copy_(0, places, value)
+        """Keep keys and values [N, K, E] of one layer at `places`."""
+        for tensor, heads in ((self.keys, key), (self.values, value)):
+            tensor[layer].view(-1, heads.shape[-1]).index_copy_(0, places, heads.flatten(0, 1))
 
     def read(self, layer: int, slots: list[int], length: int, first: int = 0) -> tuple[Tensor, Tensor]:
         """Keys and values of some slots, from position `first` to before `length`, [B, K, length - first, E] each.
@@ -82,9 +87,4 @@ class KVCache:
         """
         consecutive = slots[-1] - slots[0] == len(slots) - 1 and slots == sorted(slots)
         rows = slice(slots[0], slots[-1] + 1) if consecutive else slots
-
-        def part(tensor: Tensor) -> Tensor:
-            by_slot = tensor[layer].view(self.num_slots, self.capacity, *self._heads)
-            return by_slot[:, first:length][rows].transpose(1, 2)
-
-        return part(self.keys), part(self.values)
+        return self.keys[layer, :, :, first:length][rows], self.values[layer, :, :, first:length][rows]

@@ -101,7 +101,8 @@ class SourceView(AttentionView):
 
     Attributes:
         sources: The sources in the order of the flat batch: by length, then slot.
-        input_ids, position_ids, places: [N]; `places` are those of the tokens in the cache.
+        input_ids, position_ids: [N].
+        places: Those of the tokens in the cache.
     """
 
     def __init__(self, cache: KVCache, sources: Sequence[Source], device: torch.device) -> None:
@@ -109,9 +110,9 @@ class SourceView(AttentionView):
         self.sources = sorted(sources, key=lambda source: (len(source.token_ids), source.slot))
         ids = [token for source in self.sources for token in source.token_ids]
         positions = [position for source in self.sources for position in range(len(source.token_ids))]
-        firsts = [source.slot * cache.capacity for source in self.sources for _ in source.token_ids]
-        self.input_ids, self.position_ids, bases = torch.tensor([ids, positions, firsts], device=device)
-        self.places = bases + self.position_ids
+        slots = [source.slot for source in self.sources for _ in source.token_ids]
+        self.input_ids, self.position_ids, slot_ids = torch.tensor([ids, positions, slots], device=device)
+        self.places = cache.places(slot_ids, self.position_ids)
         by_length: dict[int, int] = defaultdict(int)
         for source in self.sources:
             by_length[len(source.token_ids)] += 1
@@ -200,9 +201,9 @@ class CachedView(AttentionView):
         self.chunks = sorted(batch, key=lambda chunk: (len(chunk.token_ids), chunk.slot))
         ids = [token for chunk in self.chunks for token in chunk.token_ids]
         positions = [position for chunk in self.chunks for position in range(chunk.start, chunk.end)]
-        firsts = [chunk.slot * cache.capacity for chunk in self.chunks for _ in chunk.token_ids]
-        self.input_ids, self.position_ids, bases = torch.tensor([ids, positions, firsts], device=device)
-        self._places = bases + self.position_ids
+        slots = [chunk.slot for chunk in self.chunks for _ in chunk.token_ids]
+        self.input_ids, self.position_ids, slot_ids = torch.tensor([ids, positions, slots], device=device)
+        self._places = cache.places(slot_ids, self.position_ids)
         self._groups = self._group()
 
     def _group(self) -> list[_Group]:
