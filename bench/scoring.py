@@ -53,7 +53,7 @@ def _prompts(tokenizer: Any, count: int) -> list[list[int]]:
 
 
 def _ours(lm: Any, words: list[list[int]]) -> Callable[[list[list[int]]], Scores]:
-    from germinal.language_model import Request
+    from germinal.generation.request import Request
 
     continuations = tuple(tuple(word) for word in words)
 

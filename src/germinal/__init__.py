@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from germinal.generation.config import GenerationConfig as GenerationConfig
-    from germinal.language_model import Completion as Completion
+    from germinal.generation.request import Completion as Completion
     from germinal.language_model import LanguageModel as LanguageModel
     from germinal.language_model import load as load
     from germinal.models import families as families
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "Completion": "germinal.language_model",
+    "Completion": "germinal.generation.request",
     "GenerationConfig": "germinal.generation.config",
     "LanguageModel": "germinal.language_model",
     "Project": "germinal.project",

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast, overload
@@ -27,8 +27,8 @@ from germinal.generation.backends.torch_backend import TorchBackend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution, next_token_distribution
 from germinal.generation.engine import Engine
-from germinal.generation.sampler import SampledToken
-from germinal.generation.sequence import FinishReason, Sequence
+from germinal.generation.request import Pending, Request, Response, TextStream
+from germinal.generation.sequence import Sequence
 from germinal.layers.linear import base_state_dict
 from germinal.layers.masks import document_starts, longest_document
 from germinal.models.config import TransformerConfig
@@ -42,7 +42,6 @@ from germinal.reading import classes, masks, vectors
 from germinal.reading.reader import Reader, Text
 from germinal.reading.vectors import Vectors
 from germinal.text.chat_template import ChatTemplate, Message
-from germinal.text.detokenizer import Detokenizer
 from germinal.text.tokenizer import Tokenizer
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -52,74 +51,6 @@ Content = str | SequenceOf[Message] | SequenceOf[Mapping[str, Any]]
 
 Ids = Tensor | SequenceOf[SequenceOf[int]]
 """Token ids, or a mask over them, [B, T]."""
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """Tokens that an answer took.
-
-    Attributes:
-        prompt_tokens: Length of the prompt.
-        completion_tokens: Length of the answer.
-        cached_tokens: Prompt tokens that were not computed again, because another prompt began with them.
-    """
-
-    prompt_tokens: int
-    completion_tokens: int
-    cached_tokens: int
-
-
-@dataclass(frozen=True, slots=True)
-class Completion:
-    """A generated answer.
-
-    Attributes:
-        text: The answer, ending before a stop string.
-        token_ids: Its tokens, without the end-of-sequence token.
-        finish_reason: "stop" (the model or a stop string ended it), "length" or "cancelled".
-        logprobs: Each token's log-probability and its likeliest rivals, when the setting `logprobs` asked for them.
-        usage: Tokens it took.
-    """
-
-    text: str
-    token_ids: tuple[int, ...]
-    finish_reason: FinishReason
-    logprobs: tuple[SampledToken, ...] | None
-    usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is wanted after one prompt; generation and all continuations cost the prompt once.
-
-    Attributes:
-        prompt_ids: The prompt.
-        generation: Generate with these settings (`n` counts as 1).
-        continuations: Score these, each the token ids of one continuation.
-        adapter: Name of the adapter to go through.
-    """
-
-    prompt_ids: tuple[int, ...]
-    generation: GenerationConfig | None = None
-    continuations: tuple[tuple[int, ...], ...] = ()
-    adapter: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Response:
-    """The answer to a `Request`.
-
-    Attributes:
-        completion: The generated answer, if one was asked for.
-        scores: Log-probability of each continuation given the prompt, in nats, at most 0.
-        prompt_tokens: Length of the prompt.
-        computed_tokens: Tokens that went through the network; those of a shared prefix count once, where they ran.
-    """
-
-    completion: Completion | None
-    scores: tuple[float, ...]
-    prompt_tokens: int
-    computed_tokens: int
 
 
 class LanguageModel:
@@ -306,7 +237,7 @@ class LanguageModel:
         Raises:
             ContextWindowError: a prompt does not fit; `ContextWindow` is what makes prompts fit.
         """
-        waiting = {number: Pending(request, self) for number, request in enumerate(requests)}
+        waiting = {number: self.pending(request) for number, request in enumerate(requests)}
         total = len(waiting)
         streams = [each.stream for each in waiting.values() if each.stream is not None]
         for _ in self._run(streams, [each.lead for each in waiting.values()]):
@@ -315,6 +246,25 @@ class LanguageModel:
                 response = waiting.pop(number).response()
                 reporter(Progress(task, total - len(waiting), total, "examples"))
                 yield number, response
+
+    def pending(self, request: Request) -> Pending:
+        """A request as sequences for the engine: `respond` runs them, and a server among those of others.
+
+        Raises:
+            SettingError: the request asks for nothing.
+        """
+        ids, adapter = request.prompt_ids, request.adapter
+        targets = [(*self.opening, *continuation) for continuation in request.continuations]
+        if request.generation is not None:
+            scored = [self.sequence(ids, target_ids=target, adapter=adapter) for target in targets]
+            config = self.with_forced_tokens(request.generation)
+            lead = self.sequence(ids, config, adapter=adapter, followers=scored)
+            return Pending(lead, TextStream(lead, self.tokenizer), tuple(scored), len(self.opening))
+        if not targets:
+            raise SettingError("asks for nothing.", where="request", hint="Give generation or continuations.")
+        followers = [self.sequence(ids, target_ids=target, adapter=adapter) for target in targets[1:]]
+        lead = self.sequence(ids, target_ids=targets[0], adapter=adapter, followers=followers)
+        return Pending(lead, None, (lead, *followers), len(self.opening))
 
     # Texts read, nothing generated
 
@@ -636,76 +586,6 @@ class LanguageModel:
         finally:
             for sequence in added:
                 self.engine.cancel(sequence)
-
-
-class TextStream:
-    """A sequence with its text, which ends it at a stop string.
-
-    Attributes:
-        text: What may be shown so far.
-    """
-
-    def __init__(self, sequence: Sequence, tokenizer: Tokenizer) -> None:
-        self.sequence = sequence
-        self.text = ""
-        self._detokenizer = Detokenizer(tokenizer, sequence.config.stop)
-        self._read = 0
-        self._ended = False
-
-    def advance(self, engine: Engine) -> str:
-        """Read the sequence's new tokens; the new text. Where a stop string appears the sequence ends."""
-        piece = ""
-        while self._read < len(self.sequence.token_ids) and not self._detokenizer.stopped:
-            piece += self._detokenizer.push(self.sequence.token_ids[self._read])
-            self._read += 1
-        if self._detokenizer.stopped and self.sequence.finish_reason != "stop":
-            engine.finish(self.sequence, "stop")
-        if self.sequence.finished and not self._ended:
-            piece += self._detokenizer.finish()
-            self._ended = True
-        self.text += piece
-        return piece
-
-    def completion(self) -> Completion:
-        """The finished answer."""
-        sequence = self.sequence
-        assert sequence.finish_reason is not None
-        logprobs = None if sequence.config.logprobs is None else tuple(sequence.tokens)
-        usage = Usage(sequence.prompt_tokens, len(sequence.token_ids), sequence.cached_prompt_tokens)
-        return Completion(self.text, tuple(sequence.token_ids), sequence.finish_reason, logprobs, usage)
-
-
-class Pending:
-    """A request on its way: the sequences that it became, for whoever runs them."""
-
-    def __init__(self, request: Request, lm: LanguageModel) -> None:
-        ids, adapter = request.prompt_ids, request.adapter
-        self._opening = len(lm.opening)
-        targets = [(*lm.opening, *continuation) for continuation in request.continuations]
-        scored = [lm.sequence(ids, target_ids=target, adapter=adapter) for target in targets]
-        self.scored = scored
-        self.stream: TextStream | None = None
-        if request.generation is not None:
-            self.lead = lm.sequence(ids, lm.with_forced_tokens(request.generation), adapter=adapter, followers=scored)
-            self.stream = TextStream(self.lead, lm.tokenizer)
-        elif scored:
-            self.lead = lm.sequence(ids, target_ids=targets[0], adapter=adapter, followers=scored[1:])
-            self.scored = [self.lead, *scored[1:]]
-        else:
-            raise SettingError("asks for nothing.", where="request", hint="Give generation or continuations.")
-
-    @property
-    def finished(self) -> bool:
-        return self.lead.finished and all(follower.finished for follower in self.lead.followers)
-
-    def response(self) -> Response:
-        sequences = (self.lead, *self.lead.followers)
-        return Response(
-            completion=None if self.stream is None else self.stream.completion(),
-            scores=tuple(sum(sequence.target_logprobs[self._opening :]) for sequence in self.scored),
-            prompt_tokens=self.lead.prompt_tokens,
-            computed_tokens=sum(sequence.computed_tokens for sequence in sequences),
-        )
 
 
 def load(

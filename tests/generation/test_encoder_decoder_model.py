@@ -16,7 +16,8 @@ from transformers import AutoModelForSeq2SeqLM
 import germinal
 from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.config import GenerationConfig
-from germinal.language_model import LanguageModel, Request
+from germinal.generation.request import Request
+from germinal.language_model import LanguageModel
 
 PROMPTS = ["I loved this movie!", "The plot was dull", "A film that is warm, funny and true."]
 EOS = 2

@@ -19,7 +19,8 @@ from germinal.cli.options import (
 from germinal.errors import SettingError
 
 if TYPE_CHECKING:
-    from germinal.language_model import Completion, Content, LanguageModel
+    from germinal.generation.request import Completion
+    from germinal.language_model import Content, LanguageModel
 
 
 @generation_options()

@@ -221,8 +221,8 @@ class PaddedView(AttentionView):
         return add_bias(visible, bias)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention.
+class Projections(nn.Module):
+    """What attention of either kind projects with.
 
     Args:
         hidden_size: D.
@@ -230,9 +230,36 @@ class Attention(nn.Module):
         scale: Factor of the scores, E^-0.5 in most families.
         bias: Whether the query, key and value projections have one.
         output_bias: Whether the output projection has one.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        num_heads: int,
+        num_kv_heads: int,
+        head_dim: int,
+        *,
+        scale: float,
+        bias: bool,
+        output_bias: bool,
+        device: torch.device | str | None = None,
+    ) -> None:
+        super().__init__()
+        self.head_dim = head_dim
+        self.scale = scale
+        self.q_proj = Linear(hidden_size, num_heads * head_dim, bias=bias, device=device)
+        self.k_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
+        self.v_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
+        self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
+
+
+class Attention(Projections):
+    """Multi-head self-attention.
+
+    Args:
         positions: The strategy of this layer, owned by the stack.
         head_norm: Makes the norm of each query and key head, in families that have one.
-        window: A token sees so many tokens back, itself included; None is no limit.
+        window: A token sees so many tokens back, itself included; None is no limit. The others as of `Projections`.
     """
 
     def __init__(
@@ -250,16 +277,11 @@ class Attention(nn.Module):
         window: int | None = None,
         device: torch.device | str | None = None,
     ) -> None:
-        super().__init__()
-        self.head_dim = head_dim
-        self.scale = scale
+        sizes = (hidden_size, num_heads, num_kv_heads, head_dim)
+        super().__init__(*sizes, scale=scale, bias=bias, output_bias=output_bias, device=device)
         self.window = window
         # In a tuple, since the stack owns the strategy: registered here, its parameters would count once a layer.
         self._positions = (positions,)
-        self.q_proj = Linear(hidden_size, num_heads * head_dim, bias=bias, device=device)
-        self.k_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
-        self.v_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
-        self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
         self.q_norm = head_norm()
         self.k_norm = head_norm()
 
@@ -278,28 +300,8 @@ class Attention(nn.Module):
         return self.o_proj(heads.flatten(-2))
 
 
-class CrossAttention(nn.Module):
+class CrossAttention(Projections):
     """Attention of a decoder's tokens over an encoder's output; it knows no positions."""
-
-    def __init__(
-        self,
-        hidden_size: int,
-        num_heads: int,
-        num_kv_heads: int,
-        head_dim: int,
-        *,
-        scale: float,
-        bias: bool,
-        output_bias: bool,
-        device: torch.device | str | None = None,
-    ) -> None:
-        super().__init__()
-        self.head_dim = head_dim
-        self.scale = scale
-        self.q_proj = Linear(hidden_size, num_heads * head_dim, bias=bias, device=device)
-        self.k_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
-        self.v_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
-        self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values of an encoder's output: [..., S, D] -> [..., S, K, E] each."""

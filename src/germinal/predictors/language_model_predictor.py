@@ -17,7 +17,8 @@ from typing import Any, Literal, Self
 from germinal.checkpoints.peft import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError
 from germinal.generation.config import GenerationConfig
-from germinal.language_model import LanguageModel, Request, Response, load
+from germinal.generation.request import Request, Response
+from germinal.language_model import LanguageModel, load
 from germinal.layers.linear import network_adapters
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import damaged, write_content

@@ -18,9 +18,9 @@ from functools import partial
 
 from germinal.generation import sequence
 from germinal.generation.engine import Engine
+from germinal.generation.request import TextStream
 from germinal.generation.sampler import SampledToken
 from germinal.generation.sequence import FinishReason
-from germinal.language_model import TextStream
 from germinal.serving.errors import QueueFullError, StoppingError
 
 logger = logging.getLogger("germinal.serving")

@@ -10,9 +10,10 @@ from germinal.errors import TemplateError
 from germinal.generation.backends.torch_backend import TorchBackend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.engine import Engine
+from germinal.generation.request import TextStream
 from germinal.generation.sampler import SampledToken
 from germinal.generation.sequence import Sequence
-from germinal.language_model import LanguageModel, TextStream
+from germinal.language_model import LanguageModel
 from germinal.serving.engine_thread import EngineThread, Job, Piece
 from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Usage

@@ -20,7 +20,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from germinal.language_model import Pending, Request
+from germinal.generation.request import Pending, Request
 from germinal.predictors.answers import Answer, Output
 from germinal.predictors.folder import FittedPredictor, Predictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
@@ -80,7 +80,7 @@ class PredictorService:
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         if self._predictor.labels is None:
             wanted = _at_most(wanted, request)
-        pending = Pending(wanted, self._predictor.lm)
+        pending = self._predictor.lm.pending(wanted)
         job = Job(pending.lead, [pending.stream] if pending.stream is not None else [])
         self.engine_thread.submit(job)
         return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
