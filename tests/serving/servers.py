@@ -54,7 +54,7 @@ def streamed_text(chunks: Any, index: int = 0) -> str:
     return "".join(choice.delta.content or "" for choice in choices)
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> bool:
+def eventually(holds: Callable[[], bool], seconds: float = 60) -> bool:
     """Whether something comes to hold in time."""
     end = time.monotonic() + seconds
     while not holds():

@@ -123,7 +123,8 @@ def against_baseline(board: Leaderboard) -> str | None:
     figures = f"{measured}, {p_stated(adjusted(comparison))}"
     better = comparison.difference > 0 if board.metrics[0].higher_is_better else comparison.difference < 0
     if adjusted(comparison) >= 0.05:
-        return f"Not shown to differ from the best baseline, {name}: {figures}."
+        # Corrected with all that the plan compares; `choice` speaks of the comparisons with the best, corrected apart.
+        return f"Not shown to differ from the best baseline, {name}, among all planned comparisons: {figures}."
     return f"{'Better' if better else 'Worse'} than the best baseline, {name}: {figures}."
 
 
@@ -133,7 +134,7 @@ def choice(board: Leaderboard) -> str | None:
         return None
     names = [row.label for row in board.rows if row.tied]
     if len(names) < 2:
-        return f"{board.winner.label} is alone at the top: every other candidate can be told apart from it."
+        return f"{board.winner.label} is alone at the top: told apart from every other when all are compared with it."
     return f"{len(names)} candidates cannot be told apart from the best; of them {board.winner.label} takes least work."
 
 
