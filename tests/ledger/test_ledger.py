@@ -108,6 +108,13 @@ def test_two_processes_that_open_a_new_ledger_migrate_it_once(tmp_path: Path) ->
     assert errors == []
 
 
+def test_a_new_ledger_waits_for_who_is_writing_to_its_file(tmp_path: Path) -> None:
+    writer = sqlite3.connect(tmp_path / "ledger.sqlite", isolation_level=None, check_same_thread=False)
+    writer.execute("BEGIN IMMEDIATE")
+    threading.Timer(0.3, writer.execute, ["COMMIT"]).start()
+    assert Ledger.open(tmp_path / "ledger.sqlite").runs() == []
+
+
 def test_postgresql_can_hold_the_same_tables() -> None:
     for table in Base.metadata.sorted_tables:
         assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))  # type: ignore[no-untyped-call]
