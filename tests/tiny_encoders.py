@@ -1,4 +1,4 @@
-"""Small random encoders of transformers, saved with tokenizers trained by `tokenizers`, for tests of reading."""
+"""Small random encoders of transformers, saved with small tokenizers, for tests of reading."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import torch
 import transformers
 from tiny_models import CORPUS
-from tokenizers import BertWordPieceTokenizer, ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 SIZES = {
     "hidden_size": 24,
@@ -29,10 +31,17 @@ TEXTS = [
 
 
 def write_wordpiece(folder: Path) -> None:
-    """vocab.txt of a tokenizer trained on the corpus."""
-    tokenizer = BertWordPieceTokenizer()
-    tokenizer.train_from_iterator(CORPUS * 4, vocab_size=300, show_progress=False)
-    tokenizer.save_model(str(folder))
+    """vocab.txt of the corpus: its characters, and its words cut in two.
+
+    Not trained: the trainer breaks ties at random, and no two processes would test the same model.
+    """
+    normalizer, splitter = BertNormalizer(), BertPreTokenizer()
+    texts = [normalizer.normalize_str(text) for text in CORPUS]
+    words = [word for text in texts for word, _ in splitter.pre_tokenize_str(text)]
+    pieces = [cut for word in words for cut in (*word, *(f"##{letter}" for letter in word))]
+    pieces += [cut for word in words for cut in (word[:4], f"##{word[4:]}") if cut != "##"]
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    (folder / "vocab.txt").write_text("\n".join(dict.fromkeys([*special, *pieces])) + "\n", encoding="utf-8")
 
 
 def write_byte_level(folder: Path) -> None:
@@ -59,6 +68,9 @@ def save_encoder(folder: Path, kind: str, **config: Any) -> Path:
     model = getattr(transformers, kind)(getattr(transformers, f"{family}Config")(**settings))
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
+    for module in model.modules():
+        if isinstance(module, torch.nn.LayerNorm):
+            torch.nn.init.normal_(module.weight, mean=1.0, std=0.2)  # around 0 no text would differ much from another
     model.tie_weights()
     for file in folder.iterdir():
         file.unlink()
