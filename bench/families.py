@@ -319,7 +319,7 @@ def _our_generate(network: Any, theirs: Any) -> Generate:
         if start is None:
             sequences = [Sequence(ids, config) for ids in prompts]
         else:
-            sequences = [Sequence([start], config, source_ids=ids) for ids in prompts]
+            sequences = [Sequence([start], config, encoder_input_ids=ids) for ids in prompts]
         for sequence in sequences:
             engine.add(sequence)
         while engine.has_work:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from germinal.project.config import ProjectConfig
+from germinal.project.file.config import ProjectConfig
 
 PAGE = Path(__file__).parent / "project-file.md"
 HEAD = """# germinal.toml

@@ -18,10 +18,10 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 
+from germinal.cli.leaderboard_view import parts
 from germinal.figures import css
 from germinal.project import Project
-from germinal.project.leaderboard import Leaderboard
-from germinal.project.leaderboard_view import parts
+from germinal.project.board.leaderboard import Leaderboard
 from germinal.storage import write_text
 
 COLUMNS, ADVANCE, LINE, MARGIN, BAR = 100, 7.8, 19.0, 22.0, 34.0

@@ -8,6 +8,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from germinal.version import __version__
+
 if TYPE_CHECKING:
     from germinal.generation.config import GenerationConfig as GenerationConfig
     from germinal.generation.request import Completion as Completion
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from germinal.models import families as families
     from germinal.predictors import load_predictor as load_predictor
     from germinal.project import Project as Project
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Completion": "germinal.generation.request",

@@ -16,12 +16,12 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor
 
-from germinal.checkpoints import peft, sources
+from germinal.checkpoints import lora_folder, sources
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.checkpoint import Checkpoint, read
 from germinal.checkpoints.fingerprint import fingerprint
+from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
-from germinal.checkpoints.readout import Readout
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, nearest
 from germinal.generation.backends.torch_backend import TorchBackend
 from germinal.generation.config import GenerationConfig
@@ -29,7 +29,7 @@ from germinal.generation.distribution import NextTokenDistribution, next_token_d
 from germinal.generation.engine import Engine
 from germinal.generation.request import Pending, Request, Response, TextStream
 from germinal.generation.sequence import Sequence
-from germinal.layers.linear import base_state_dict
+from germinal.layers.linear import adapter_routing, base_state_dict
 from germinal.layers.masks import document_starts, longest_document
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
@@ -62,7 +62,7 @@ class LanguageModel:
         family: The family that its config and weight names follow.
         generation_defaults: The checkpoint's own settings, under those that a call gives.
         card: Name, licence, source.
-        readout: The names of its classes, and how its vectors are pooled.
+        head_config: The names of its classes, and how its vectors are pooled.
         precision: As asked for, with how the file stores the weights where that differs: "float32 (from Q4_1)".
         reference: What `load` finds the model by again; None when it was not loaded by one.
         adapter: Name of the adapter that all calls go through, or None.
@@ -76,7 +76,7 @@ class LanguageModel:
         self.tokenizer: Tokenizer = checkpoint.tokenizer
         self.family: Family = checkpoint.family
         self.card: ModelCard = checkpoint.card
-        self.readout: Readout = checkpoint.readout
+        self.head_config: HeadConfig = checkpoint.head_config
         self.precision = dtype if stored in (None, dtype) else f"{dtype} (from {stored})"
         self.reference = reference
         self.adapter: str | None = None
@@ -210,20 +210,20 @@ class LanguageModel:
         target_ids: Iterable[int] | None = None,
         adapter: str | None = None,
         index: int = 0,
-        followers: Iterable[Sequence] = (),
+        forks: Iterable[Sequence] = (),
     ) -> Sequence:
         """A sequence for the engine, as `Sequence`; of an encoder-decoder the prompt is what the encoder reads."""
-        start, source_ids = prompt_ids, None
+        start, encoder_input_ids = prompt_ids, None
         if self.two_stacks:
-            start, source_ids = (self.decoder_start_id,), prompt_ids
+            start, encoder_input_ids = (self.decoder_start_id,), prompt_ids
         return Sequence(
             start,
             config,
             target_ids=target_ids,
             adapter=adapter,
             index=index,
-            followers=followers,
-            source_ids=source_ids,
+            forks=forks,
+            encoder_input_ids=encoder_input_ids,
         )
 
     def respond(
@@ -258,20 +258,20 @@ class LanguageModel:
         if request.generation is not None:
             scored = [self.sequence(ids, target_ids=target, adapter=adapter) for target in targets]
             config = self.with_forced_tokens(request.generation)
-            lead = self.sequence(ids, config, adapter=adapter, followers=scored)
+            lead = self.sequence(ids, config, adapter=adapter, forks=scored)
             return Pending(lead, TextStream(lead, self.tokenizer), tuple(scored), len(self.opening))
         if not targets:
             raise SettingError("asks for nothing.", where="request", hint="Give generation or continuations.")
-        followers = [self.sequence(ids, target_ids=target, adapter=adapter) for target in targets[1:]]
-        lead = self.sequence(ids, target_ids=targets[0], adapter=adapter, followers=followers)
-        return Pending(lead, None, (lead, *followers), len(self.opening))
+        forks = [self.sequence(ids, target_ids=target, adapter=adapter) for target in targets[1:]]
+        lead = self.sequence(ids, target_ids=targets[0], adapter=adapter, forks=forks)
+        return Pending(lead, None, (lead, *forks), len(self.opening))
 
     # Texts read, nothing generated
 
     @cached_property
     def reader(self) -> Reader:
         """What `encode`, `classify`, `answer` and `fill_mask` go through."""
-        return Reader(self.network, self.tokenizer, self.readout, self.card.name)
+        return Reader(self.network, self.tokenizer, self.head_config, self.card.name)
 
     def encode(
         self,
@@ -369,7 +369,7 @@ class LanguageModel:
         return (self.decoder_start_id, *ids)
 
     def _adapted(self) -> AbstractContextManager[None]:
-        return peft.adapter_routing(self.network).using(self.adapter)
+        return adapter_routing(self.network).using(self.adapter)
 
     # Tensors in, tensors out
 
@@ -526,7 +526,7 @@ class LanguageModel:
             "tokenizer": self.tokenizer,
             "generation_config": self.hf_generation_config,
             "card": self.card,
-            "readout": self.readout,
+            "head_config": self.head_config,
         }
         if path.suffix == ".gguf":
             from germinal.checkpoints.gguf_writer import write_gguf
@@ -543,7 +543,7 @@ class LanguageModel:
         Raises:
             CheckpointError: the folder is no LoRA adapter of this network.
         """
-        peft.load_adapter(self.network, Path(folder), name, family=self.family)
+        lora_folder.load_adapter(self.network, Path(folder), name, family=self.family)
         if "engine" in vars(self):
             self.engine.weights_changed()
 
@@ -561,11 +561,9 @@ class LanguageModel:
 
     def _answers(self, prompt_ids: tuple[int, ...], config: GenerationConfig) -> list[TextStream]:
         """The n streams of one prompt; the first leads, the others follow it."""
-        followers = [
-            self.sequence(prompt_ids, config, adapter=self.adapter, index=index) for index in range(1, config.n)
-        ]
-        lead = self.sequence(prompt_ids, config, adapter=self.adapter, followers=followers)
-        return [TextStream(sequence, self.tokenizer) for sequence in (lead, *followers)]
+        forks = [self.sequence(prompt_ids, config, adapter=self.adapter, index=index) for index in range(1, config.n)]
+        lead = self.sequence(prompt_ids, config, adapter=self.adapter, forks=forks)
+        return [TextStream(sequence, self.tokenizer) for sequence in (lead, *forks)]
 
     def _run(self, streams: SequenceOf[TextStream], leads: SequenceOf[Sequence]) -> Iterator[None]:
         """Step the engine until all is done, keeping the texts up to date; an early end cancels what is left."""
@@ -574,7 +572,7 @@ class LanguageModel:
             for sequence in leads:
                 self.engine.add(sequence)
                 added.append(sequence)
-            unfinished = [each for lead in leads for each in (lead, *lead.followers)]
+            unfinished = [each for lead in leads for each in (lead, *lead.forks)]
             writing = list(streams)
             while unfinished:
                 self.engine.step()

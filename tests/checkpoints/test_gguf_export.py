@@ -88,7 +88,7 @@ def test_read_again_it_is_the_same_model(written: Written, name: str) -> None:
         assert again.tokenizer.decode(ids) == lm.tokenizer.decode(ids)
     if lm.config.stacks == "encoder":
         np.testing.assert_allclose(again.encode(TEXTS, pooling="mean"), lm.encode(TEXTS, pooling="mean"), atol=1e-6)
-        assert again.readout == lm.readout
+        assert again.head_config == lm.head_config
         return
     known = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
     for key in known:
@@ -297,15 +297,15 @@ def test_several_ends_of_an_answer_and_how_it_is_drawn(written: Written, tmp_pat
 def test_the_real_encoder_keeps_its_pooling(minilm: str, tmp_path: Path) -> None:
     lm = germinal.load(minilm, precision="float32")
     again = germinal.load(lm.save(tmp_path / "minilm.gguf"))
-    assert again.readout == lm.readout
+    assert again.head_config == lm.head_config
     assert (again.card.name, again.card.licence) == (lm.card.name, lm.card.licence)
     np.testing.assert_array_equal(again.encode(TEXTS), lm.encode(TEXTS))
-    assert lm.readout.pooling is not None
-    prompted = replace(lm.readout.pooling, prompts={"query": "query: ", "": ""}, default_prompt="query")
-    lm.readout = replace(lm.readout, pooling=prompted)
+    assert lm.head_config.pooling is not None
+    prompted = replace(lm.head_config.pooling, prompts={"query": "query: ", "": ""}, default_prompt="query")
+    lm.head_config = replace(lm.head_config, pooling=prompted)
     again = germinal.load(lm.save(tmp_path / "prompted.gguf"))
-    assert again.readout == lm.readout
-    lm.readout = replace(lm.readout, pooling=replace(prompted, mode="max"))
+    assert again.head_config == lm.head_config
+    lm.head_config = replace(lm.head_config, pooling=replace(prompted, mode="max"))
     with pytest.raises(UnsupportedError, match="pooled by 'max', which GGUF cannot say"):
         lm.save(tmp_path / "max.gguf")
 

@@ -139,7 +139,7 @@ def test_classes(written: Written) -> None:
     model = opened(path, embedding=True)
     for text in TEXTS:
         logits = np.asarray(model.embed(text))[: lm.config.num_labels]
-        ours = [lm.classify(text).probabilities[label] for label in lm.readout.labels]
+        ours = [lm.classify(text).probabilities[label] for label in lm.head_config.labels]
         np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(), ours, atol=0.01)
 
 

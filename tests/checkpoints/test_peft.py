@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from germinal.checkpoints.peft import adapter_digest, load_adapter, read_config, save_adapter
+from germinal.checkpoints.lora_folder import adapter_digest, load_adapter, read_config, save_adapter
 from germinal.errors import (
     CheckpointError,
     GerminalError,

@@ -135,7 +135,7 @@ def their_answers(family: str, model: Any, many: SequenceOf[list[int]], **settin
 
 def our_sequence(family: str, prompt: list[int], config: GenerationConfig, **more: Any) -> Sequence:
     if family in TWO_STACKS:
-        return Sequence([START], config, source_ids=prompt, **more)
+        return Sequence([START], config, encoder_input_ids=prompt, **more)
     return Sequence(prompt, config, **more)
 
 

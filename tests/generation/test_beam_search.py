@@ -111,11 +111,11 @@ def test_company_does_not_matter(network: Transformer, beams: list[int], slots: 
 
 def test_a_search_leads_continuations_to_score_and_counts_what_it_computed(network: Transformer) -> None:
     (prompt,) = prompts(1, seed=9)
-    followers = [Sequence(prompt, target_ids=[5, 6]), Sequence(prompt, target_ids=[8])]
-    lead = Sequence(prompt, config(num_beams=3, eos_ids=()), followers=followers)
+    forks = [Sequence(prompt, target_ids=[5, 6]), Sequence(prompt, target_ids=[8])]
+    lead = Sequence(prompt, config(num_beams=3, eos_ids=()), forks=forks)
     alone = Sequence(prompt, target_ids=[5, 6])
     run(Engine(TorchBackend(network, num_slots=3)), [lead, alone])
-    assert followers[0].target_logprobs == pytest.approx(alone.target_logprobs, abs=1e-5)
+    assert forks[0].target_logprobs == pytest.approx(alone.target_logprobs, abs=1e-5)
     assert len(lead.token_ids) == 10
     # The prompt once, then three beams for each token but the first, which the prompt's logits give, and the last.
     assert lead.computed_tokens == len(prompt) + 3 * 9
@@ -145,8 +145,8 @@ def test_the_window_ends_a_search(network: Transformer) -> None:
 def test_impossible_searches_are_refused(network: Transformer) -> None:
     with pytest.raises(SettingError, match="5 beams are more than the 4 sequences"):
         Engine(TorchBackend(network, num_slots=4)).add(Sequence([5], config(num_beams=5)))
-    with pytest.raises(SettingError, match="follower cannot search"):
-        Sequence([5], config(), followers=[Sequence([5], config(num_beams=2))])
+    with pytest.raises(SettingError, match="fork cannot search"):
+        Sequence([5], config(), forks=[Sequence([5], config(num_beams=2))])
 
 
 def test_logits_that_are_no_numbers_are_refused() -> None:

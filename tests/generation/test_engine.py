@@ -91,29 +91,29 @@ def test_company_does_not_matter(network: Transformer, seed: int, slots: int, st
 def test_scores_are_the_models_log_probabilities(model: Any, network: Transformer, slots: int, step: int) -> None:
     (prompt,) = prompts(1, shared=20)
     targets = [[5], [6, 7], [8, 9, 10, 11], [6, 7, 12]]
-    followers = [Sequence(prompt, target_ids=target) for target in targets]
-    lead = Sequence(prompt, GREEDY, followers=followers)
+    forks = [Sequence(prompt, target_ids=target) for target in targets]
+    lead = Sequence(prompt, GREEDY, forks=forks)
     (generated,) = run(Engine(TorchBackend(network, num_slots=slots), max_step_tokens=step), [lead])
     assert generated == theirs(model, prompt)
-    for target, follower in zip(targets, followers, strict=True):
+    for target, fork in zip(targets, forks, strict=True):
         with torch.no_grad():
             logprobs = model(torch.tensor([prompt + target])).logits[0].log_softmax(-1)
         expected = [logprobs[len(prompt) - 1 + place, token].item() for place, token in enumerate(target)]
-        assert follower.target_logprobs == pytest.approx(expected, abs=1e-4)
-        assert follower.finish_reason == "stop"
+        assert fork.target_logprobs == pytest.approx(expected, abs=1e-4)
+        assert fork.finish_reason == "stop"
     if slots == 8:
-        assert all(follower.num_computed - follower.cached_tokens < len(prompt) for follower in followers)
+        assert all(fork.num_computed - fork.cached_tokens < len(prompt) for fork in forks)
 
 
 def test_answers_to_one_prompt_share_it_and_differ(network: Transformer) -> None:
     config = GenerationConfig(max_new_tokens=10, temperature=1.0, seed=3, n=3)
     (prompt,) = prompts(1, shared=20)
-    followers = [Sequence(prompt, config, index=index) for index in (1, 2)]
-    lead = Sequence(prompt, config, followers=followers)
+    forks = [Sequence(prompt, config, index=index) for index in (1, 2)]
+    lead = Sequence(prompt, config, forks=forks)
     run(Engine(TorchBackend(network)), [lead])
-    answers = [tuple(sequence.token_ids) for sequence in (lead, *followers)]
+    answers = [tuple(sequence.token_ids) for sequence in (lead, *forks)]
     assert len(set(answers)) == 3
-    assert [follower.cached_tokens for follower in followers] == [len(prompt)] * 2
+    assert [fork.cached_tokens for fork in forks] == [len(prompt)] * 2
     again = [Sequence(prompt, config, index=index) for index in range(3)]
     assert [tuple(ids) for ids in run(Engine(TorchBackend(network)), again)] == answers
 
@@ -190,7 +190,7 @@ def test_impossible_sequences_are_refused() -> None:
     with pytest.raises(SettingError, match="no tokens to score"):
         Sequence([1], target_ids=[])
     with pytest.raises(SettingError, match="same prompt"):
-        Sequence([1], GREEDY, followers=[Sequence([2], GREEDY)])
+        Sequence([1], GREEDY, forks=[Sequence([2], GREEDY)])
 
 
 @given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))

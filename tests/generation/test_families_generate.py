@@ -52,19 +52,19 @@ def test_scores_after_a_source_are_the_models_log_probabilities(family: str) -> 
     model = random_model(family)
     (prompt,) = prompts(1, seed=3)
     targets = [[5], [6, 7, 8], [6, 9]]
-    followers = [Sequence([START], target_ids=target, source_ids=prompt) for target in targets]
-    lead = our_sequence(family, prompt, GREEDY, followers=followers)
+    forks = [Sequence([START], target_ids=target, encoder_input_ids=prompt) for target in targets]
+    lead = our_sequence(family, prompt, GREEDY, forks=forks)
     run(Engine(TorchBackend(network_of(model))), [lead])
-    for target, follower in zip(targets, followers, strict=True):
+    for target, fork in zip(targets, forks, strict=True):
         with torch.no_grad():
             logits = model(torch.tensor([prompt]), decoder_input_ids=torch.tensor([[START, *target[:-1]]])).logits
         logprobs = logits[0].log_softmax(-1)
         expected = [logprobs[place, token].item() for place, token in enumerate(target)]
-        assert follower.target_logprobs == pytest.approx(expected, abs=1e-4)
-        assert follower.encoded_tokens == 0
+        assert fork.target_logprobs == pytest.approx(expected, abs=1e-4)
+        assert fork.encoded_tokens == 0
     assert lead.encoded_tokens == len(prompt)
     assert lead.cached_prompt_tokens == 0
-    assert followers[0].cached_prompt_tokens == len(prompt)
+    assert forks[0].cached_prompt_tokens == len(prompt)
 
 
 def test_a_source_is_encoded_once_for_all_that_begin_with_it() -> None:
@@ -107,12 +107,12 @@ def test_sampled_answers_to_one_source_share_it_and_do_not_depend_on_company() -
     first, second = prompts(2, seed=8)
 
     def lead(prompt: list[int]) -> Sequence:
-        followers = [our_sequence("marian", prompt, config, index=index) for index in (1, 2)]
-        return our_sequence("marian", prompt, config, followers=followers)
+        forks = [our_sequence("marian", prompt, config, index=index) for index in (1, 2)]
+        return our_sequence("marian", prompt, config, forks=forks)
 
     def answers(*leads: Sequence, slots: int) -> list[list[list[int]]]:
         run(Engine(TorchBackend(network, num_slots=slots), max_step_tokens=16), leads)
-        return [[each.token_ids for each in (one, *one.followers)] for one in leads]
+        return [[each.token_ids for each in (one, *one.forks)] for one in leads]
 
     together = answers(lead(first), lead(second), slots=8)
     assert together == [*answers(lead(first), slots=2), *answers(lead(second), slots=1)]
@@ -134,11 +134,11 @@ def test_windows_and_empty_sources() -> None:
     network = network_of(random_model("bart"))
     engine = Engine(TorchBackend(network))
     with pytest.raises(ContextWindowError, match="129 tokens does not fit the encoder's window of 128"):
-        engine.add(Sequence([START], GREEDY, source_ids=[5] * 129))
+        engine.add(Sequence([START], GREEDY, encoder_input_ids=[5] * 129))
     with pytest.raises(SettingError, match="source has no tokens"):
-        Sequence([START], GREEDY, source_ids=[])
+        Sequence([START], GREEDY, encoder_input_ids=[])
     with pytest.raises(SettingError, match="same prompt, source"):
-        Sequence([START], GREEDY, source_ids=[3], followers=[Sequence([START], GREEDY, source_ids=[4])])
-    longest = Sequence([START], GenerationConfig(max_new_tokens=500), source_ids=[5] * 128)
+        Sequence([START], GREEDY, encoder_input_ids=[3], forks=[Sequence([START], GREEDY, encoder_input_ids=[4])])
+    longest = Sequence([START], GenerationConfig(max_new_tokens=500), encoder_input_ids=[5] * 128)
     run(engine, [longest])
     assert (len(longest.ids), longest.finish_reason) == (128, "length")

@@ -127,15 +127,15 @@ def test_the_engine_decodes_as_one_token_at_a_time(rnn: RNNLanguageModel, shared
 def test_scores_and_followers_share_a_prompt(rnn: RNNLanguageModel) -> None:
     (prompt,) = sequences(1, shared=6)
     targets = [[5, 6, 7], [8], [9, 3, 4, 5]]
-    followers = [Sequence(prompt, target_ids=target) for target in targets]
-    leader = Sequence(prompt, GREEDY, followers=followers)
+    forks = [Sequence(prompt, target_ids=target) for target in targets]
+    leader = Sequence(prompt, GREEDY, forks=forks)
     run(Engine(RNNBackend(rnn)), [leader])
     assert leader.token_ids == greedy(rnn, prompt)
-    for follower, target in zip(followers, targets, strict=True):
+    for fork, target in zip(forks, targets, strict=True):
         logps = by_steps(rnn, [*prompt, *target]).log_softmax(-1)[len(prompt) - 1 : -1]
         expected = [float(row[token]) for row, token in zip(logps, target, strict=True)]
-        assert follower.target_logprobs == pytest.approx(expected, abs=1e-4)
-        assert follower.cached_tokens == (len(prompt) if len(target) > 1 else 0)  # one target needs no token of its own
+        assert fork.target_logprobs == pytest.approx(expected, abs=1e-4)
+        assert fork.cached_tokens == (len(prompt) if len(target) > 1 else 0)  # one target needs no token of its own
 
 
 def test_forks_and_cuts_at_any_length(rnn: RNNLanguageModel) -> None:

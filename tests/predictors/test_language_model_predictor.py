@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import germinal
-from germinal.checkpoints.peft import save_adapter
+from germinal.checkpoints.lora_folder import save_adapter
 from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel

@@ -10,9 +10,11 @@ import pytest
 from filled_ledger import MODEL, NASTY, fill
 from scipy.stats import binomtest
 
+from germinal.cli import comparison_view
+from germinal.cli.terminal import plain
 from germinal.errors import LedgerError, SettingError
 from germinal.ledger import Ledger
-from germinal.project.compare import compare
+from germinal.project.board.comparison import compare
 
 GENERATE, LIKELIHOOD = f"{MODEL}/zero-shot/generate", f"{MODEL}/zero-shot/likelihood"
 
@@ -74,7 +76,7 @@ def test_misspelt_and_equal_trials_are_errors(ledger: Ledger) -> None:
 
 def test_terminal_shows_text_as_it_is(ledger: Ledger) -> None:
     comparison = compare(ledger, "majority", GENERATE)
-    text = comparison.text(width=100)
+    text = plain(comparison_view.render(comparison))
     assert max(map(len, text.splitlines())) <= 100
     assert "exploratory" in text
     assert all(line == line.rstrip() for line in text.splitlines())

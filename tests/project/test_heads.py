@@ -16,13 +16,15 @@ from tiny_encoders import save_encoder
 from tiny_project import TOML, review, write_rows
 
 import germinal
+from germinal.cli import leaderboard_view
+from germinal.cli.terminal import plain
 from germinal.errors import ContextWindowError, GerminalError, LedgerError, ProjectFileError, UnsupportedError
 from germinal.predictors.classifier_predictor import ClassifierPredictor
 from germinal.project import Project
-from germinal.project.config import HeadSettings
-from germinal.project.leaderboard import leaderboard
-from germinal.project.report import report_html
-from germinal.project.runner import RunSummary
+from germinal.project.board.leaderboard import leaderboard
+from germinal.project.board.report import report_html
+from germinal.project.file.config import HeadSettings
+from germinal.project.run.runner import RunSummary
 from germinal.training.classification import HEAD_TRAINING
 
 ROWS, DEV, TEST = 140, 24, 16
@@ -123,11 +125,11 @@ def test_leaderboard_report_and_comparison_show_it(done: tuple[Path, RunSummary]
     ledger = Project(done[0]).ledger
     board = leaderboard(ledger)
     assert [(row.label, row.kind) for row in board.rows] == [("enc/head", "tuned"), ("majority", "baseline")]
-    assert "enc/head" in board.text()
+    assert "enc/head" in plain(leaderboard_view.render(board))
     page = report_html(ledger)
     assert "Loss: tune enc, head for the labels" in page
     assert "The loss of the labels." in page
-    from germinal.project.compare import compare
+    from germinal.project.board.comparison import compare
 
     found = compare(ledger, "enc/head", "majority")
     assert found.n == DEV

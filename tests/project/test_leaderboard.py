@@ -17,11 +17,14 @@ from sklearn.metrics import accuracy_score, f1_score
 from small_data import reviews, write_csv
 from statsmodels.stats.proportion import proportion_confint
 
+from germinal.cli import leaderboard_view
+from germinal.cli.terminal import plain
 from germinal.errors import LedgerError
 from germinal.ledger import Ledger, LimitRecord
-from germinal.project import Project, wording
-from germinal.project.init import propose, write_project
-from germinal.project.leaderboard import Leaderboard, leaderboard, mixed_environments
+from germinal.project import Project
+from germinal.project.board import wording
+from germinal.project.board.leaderboard import Leaderboard, leaderboard, mixed_environments
+from germinal.project.init.proposal import propose, write_project
 
 WINNER = f"{MODEL}/lora-r8/zero-shot/likelihood"
 
@@ -158,7 +161,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Leaderboard:
 
 
 def test_terminal_fits_100_columns_and_says_the_verdict(full: Leaderboard) -> None:
-    text = full.text(width=100)
+    text = plain(leaderboard_view.render(full))
     assert max(map(len, text.splitlines())) <= 100
     assert all(f"{row.label} " in text for row in full.rows), "no label is broken"
     assert re.search(r"(Reached|Not shown): accuracy of at least 0\.8 on test; measured 0\.\d{3}", text)
@@ -171,7 +174,7 @@ def test_long_names_are_folded_and_figures_are_not(full: Leaderboard) -> None:
     long = dataclasses.replace(
         full, rows=[dataclasses.replace(row, label=row.label + " long" * 9) for row in full.rows]
     )
-    text = long.text(width=100)
+    text = plain(leaderboard_view.render(long))
     assert max(map(len, text.splitlines())) <= 100
     for row in long.rows:
         figure = row.dev["accuracy"]
@@ -183,7 +186,7 @@ def test_a_limited_run_and_mixed_devices_are_said(tmp_path: Path) -> None:
     board = leaderboard(fill(tmp_path / "ledger.sqlite", limit=20, devices=("cpu: Example", "cuda: Other")))
     assert any("first 20 rows" in warning for warning in board.run.warnings)
     assert any("Different devices" in warning and "cuda: Other" in warning for warning in board.run.warnings)
-    assert "Note:" in board.text()
+    assert "Note:" in plain(leaderboard_view.render(board))
 
 
 def test_mixed_versions_name_the_library() -> None:

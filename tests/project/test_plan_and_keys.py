@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from tiny_project import TOML
 
 from germinal.project import Project
-from germinal.project.config import ProjectConfig
-from germinal.project.estimates import size_of
-from germinal.project.keys import RecipeKeys, changed_parts, prediction_key
-from germinal.project.models import short_name
-from germinal.project.project_file import read_project_file
+from germinal.project.file.config import ProjectConfig
+from germinal.project.file.reader import read_project_file
+from germinal.project.plan.estimates import size_of
+from germinal.project.plan.step_graph import StepGraph
+from germinal.project.plan.trials import candidates_of, comparisons_of, trials_of
+from germinal.project.steps.keys import RecipeKeys, changed_parts, prediction_key
+from germinal.project.steps.loaded_models import short_name
 from germinal.project.steps.predict import shared_tokens
-from germinal.project.trials import candidates_of, comparisons_of, trials_of
-from germinal.project.wiring import Wiring
 
 
 @pytest.fixture
@@ -77,16 +77,16 @@ def test_comparisons_are_declared_for_every_model_candidate(config: ProjectConfi
 
 
 def test_equal_steps_are_one_step(config: ProjectConfig) -> None:
-    wiring, recipes = Wiring(config), RecipeKeys()
-    predictions = {recipes.key(wiring.steps(trial, "dev")["predict/dev"]) for trial in wiring.trials if trial.model}
+    graph, recipes = StepGraph(config), RecipeKeys()
+    predictions = {recipes.key(graph.steps(trial, "dev")["predict/dev"]) for trial in graph.trials if trial.model}
     assert len(predictions) == 4  # zero-shot, two choices of examples, tuned: three rules share each
-    tunings = {recipes.key(wiring.steps(trial, "dev")["tune"]) for trial in wiring.trials if trial.adapter}
+    tunings = {recipes.key(graph.steps(trial, "dev")["tune"]) for trial in graph.trials if trial.adapter}
     assert len(tunings) == 1
 
 
 def test_a_recipe_key_names_everything_that_bears_on_the_result(config: ProjectConfig) -> None:
-    wiring, recipes = Wiring(config), RecipeKeys()
-    step = wiring.steps(wiring.trials[-1], "dev")["predict/dev"]
+    graph, recipes = StepGraph(config), RecipeKeys()
+    step = graph.steps(graph.trials[-1], "dev")["predict/dev"]
     parts = recipes.parts(step)
     assert parts["kind"] == "predict"
     assert parts["settings"]["prompt"]["instruction"] == "Classify:"

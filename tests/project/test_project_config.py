@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from germinal.errors import ProjectFileError
-from germinal.project.config import LoRASettings, ProjectConfig
-from germinal.project.project_file import key_line, read_project_file
-from germinal.project.schema import SCHEMA_FILE, schema_text
+from germinal.project.file.config import LoRASettings, ProjectConfig
+from germinal.project.file.reader import key_line, read_project_file
+from germinal.project.file.schema import SCHEMA_FILE, schema_text
 
 DESIGN = """\
 # germinal.toml
@@ -204,7 +204,7 @@ def test_lines_of_keys_are_found_through_comments_tables_and_long_values() -> No
 
 
 def test_the_published_schema_is_current() -> None:
-    message = "run `python -m germinal.project.schema`"
+    message = "run `python -m germinal.project.file.schema`"
     assert SCHEMA_FILE.read_text(encoding="utf-8") == schema_text(), message
 
 
@@ -212,7 +212,7 @@ def test_every_key_of_the_schema_is_described() -> None:
     def undescribed(model: type, path: str = "") -> list[str]:
         return [f"{path}{name}" for name, field in model.model_fields.items() if not field.description]
 
-    from germinal.project import config
+    from germinal.project.file import config
 
     models = [value for value in vars(config).values() if isinstance(value, type) and issubclass(value, config._Table)]
     assert [name for model in models for name in undescribed(model, f"{model.__name__}.")] == []
@@ -229,7 +229,7 @@ def test_lora_settings_are_those_of_training() -> None:
 
 def test_options_do_not_grow_unnoticed() -> None:
     def count(model: type) -> int:
-        from germinal.project.project_file import _field_model
+        from germinal.project.file.reader import _field_model
 
         total = 0
         for name in model.model_fields:

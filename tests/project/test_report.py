@@ -12,8 +12,8 @@ from filled_ledger import MODEL, NASTY, USE_CASE, Spec, fill
 
 from germinal.errors import LedgerError
 from germinal.ledger import Ledger
-from germinal.project.report import report_html, write_report
-from germinal.project.report_examples import visible
+from germinal.project.board.report import report_html, write_report
+from germinal.project.board.report_examples import visible
 
 LOADING = {"src", "href", "srcset", "action", "data", "poster", "background", "xlink:href", "formaction"}
 WINNER = f"{MODEL}/lora-r8/zero-shot/likelihood"

@@ -22,8 +22,8 @@ from germinal.errors import (
     UnsupportedError,
 )
 from germinal.project import Project
-from germinal.project.lock import project_lock
-from germinal.project.runner import RunSummary
+from germinal.project.run.lock import project_lock
+from germinal.project.run.runner import RunSummary
 
 ROWS = 140  # 24 dev, 16 test, 100 train, of which 64 calibrate
 DEV, TEST, CALIBRATE = 24, 16, 64

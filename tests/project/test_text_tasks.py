@@ -17,13 +17,15 @@ from tiny_models import small_tokenizer
 from tiny_project import TEXT_TOML, news, write_rows
 from typer.testing import CliRunner
 
+from germinal.cli import comparison_view, leaderboard_view
 from germinal.cli.main import app
+from germinal.cli.terminal import plain
 from germinal.errors import DataError, ProjectFileError, SettingError, UnsupportedError
 from germinal.ledger import Ledger
 from germinal.predictors import load_predictor
 from germinal.project import Project
-from germinal.project.compare import compare
-from germinal.project.report import report_html
+from germinal.project.board.comparison import compare
+from germinal.project.board.report import report_html
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "generation"))
 from generative_models import random_model
@@ -118,7 +120,7 @@ def test_answers_that_were_cut_are_counted(ran: Project) -> None:
     answers = project.ledger.answers(row.id, split="dev")
     cut = sum(answer.output is not None and answer.output["finish_reason"] == "length" for answer in answers)
     assert row.cut == cut > 0
-    assert f"{cut} of 12" in project.leaderboard().text()
+    assert f"{cut} of 12" in plain(leaderboard_view.render(project.leaderboard()))
     assert f"{cut} of 12" in report_html(project.ledger)
 
 
@@ -201,7 +203,7 @@ def test_comparing_shows_where_two_texts_differ_most(ran: Project) -> None:
     assert gaps == sorted(gaps, reverse=True)
     worst = compared.differing[0]
     assert worst.second.score == pytest.approx(rouge([worst.target], [worst.second.answer]))
-    shown = compared.text()
+    shown = plain(comparison_view.render(compared))
     assert "rougeL" in shown
     assert worst.target in shown
     with pytest.raises(SettingError):

@@ -90,7 +90,7 @@ def test_classes_are_transformers_and_stay_so_when_saved(make_model: MakeModel, 
         for found, row in zip(model.classify(TEXTS), expected.tolist(), strict=True):
             assert list(found.probabilities) == ["bad", "good", "odd"]
             assert list(found.probabilities.values()) == pytest.approx(row, abs=1e-5)
-    assert germinal.load(saved).readout == lm.readout
+    assert germinal.load(saved).head_config == lm.head_config
 
 
 def test_a_reward_is_one_number_for_a_chat_or_a_text(make_model: MakeModel) -> None:

@@ -46,7 +46,7 @@ def test_vectors_are_sentence_transformers(minilm: str, reviews: list[str]) -> N
 def test_its_readout_survives_saving(minilm: str, reviews: list[str], tmp_path: Path) -> None:
     lm = germinal.load(minilm)
     again = germinal.load(lm.save(tmp_path / "saved"))
-    assert again.readout.pooling == lm.readout.pooling
+    assert again.head_config.pooling == lm.head_config.pooling
     np.testing.assert_array_equal(again.encode(reviews[:8]), lm.encode(reviews[:8]))
 
 

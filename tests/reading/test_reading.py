@@ -107,7 +107,7 @@ def test_pooling_is_read_written_and_read_again(
     lm = germinal.load(folder)
     np.testing.assert_array_equal(lm.encode(TEXTS), lm.encode(TEXTS, pooling, normalize))
     again = germinal.load(lm.save(tmp_path / "saved"))
-    assert again.readout == lm.readout
+    assert again.head_config == lm.head_config
     np.testing.assert_array_equal(again.encode(TEXTS), lm.encode(TEXTS))
     with pytest.raises(ContextWindowError, match="reads 30"):
         again.encode(["long " * 40])

@@ -151,7 +151,7 @@ def wrong(backend: Backend, *, two_stacks: bool = False) -> list[tuple[Task, tup
     """The unseen tasks that are not solved by greedy generation, with what was written."""
     config = GenerationConfig(max_new_tokens=LONGEST + 2, eos_ids=(END,))
     sequences = [
-        Sequence((END,), config, source_ids=task.prompt) if two_stacks else Sequence(task.prompt, config)
+        Sequence((END,), config, encoder_input_ids=task.prompt) if two_stacks else Sequence(task.prompt, config)
         for task in tasks()[0]
     ]
     engine = Engine(backend)

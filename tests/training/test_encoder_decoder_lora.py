@@ -17,7 +17,7 @@ from tiny_models import ours_from, small_tokenizer
 from torch import nn
 
 import germinal
-from germinal.checkpoints.peft import load_adapter, save_adapter
+from germinal.checkpoints.lora_folder import load_adapter, save_adapter
 from germinal.errors import ContextWindowError
 from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter
 from germinal.models import families

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from germinal.checkpoints.peft import load_adapter, save_adapter
+from germinal.checkpoints.lora_folder import load_adapter, save_adapter
 from germinal.layers.linear import LoRAConfig, adapter_parts, adapter_routing, add_adapter
 from germinal.models.families.llama import FAMILY
 from germinal.models.transformer import Transformer

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from germinal import storage
+from germinal.version import __version__
 
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
 
@@ -42,7 +43,6 @@ def read_licence(folder: Path) -> str | None:
 
 def write_card(folder: Path, card: ModelCard, precision: str, parameters: int, task: str) -> None:
     """Write README.md in the form the Hugging Face hub reads; `task` is the hub's name for what the model does."""
-    from germinal import __version__
 
     lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
     if card.licence:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from germinal.checkpoints.cards import ModelCard
-from germinal.checkpoints.readout import Readout
+from germinal.checkpoints.head_config import HeadConfig
 from germinal.errors import (
     CheckpointError,
     GerminalError,
@@ -48,7 +48,7 @@ class Checkpoint:
         tokenizer: The tokenizer that belongs to it.
         generation_config: generation_config.json as published.
         card: Name, licence, source, stored precision.
-        readout: How the outputs of a head, or the hidden states, are read.
+        head_config: How the outputs of a head, or the hidden states, are read.
     """
 
     path: Path
@@ -58,7 +58,7 @@ class Checkpoint:
     tokenizer: Tokenizer
     generation_config: dict[str, Any]
     card: ModelCard
-    readout: Readout = field(default_factory=Readout)
+    head_config: HeadConfig = field(default_factory=HeadConfig)
 
     @property
     def stored_precision(self) -> str | None:

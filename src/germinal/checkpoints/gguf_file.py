@@ -15,7 +15,7 @@ from germinal.checkpoints.catalogue import known_file
 from germinal.checkpoints.checkpoint import Checkpoint, Stored, assemble, main_precision, preferred_dtype, read_config
 from germinal.checkpoints.dequantize import dequantize
 from germinal.checkpoints.gguf_header import GgufHeader, StoredTensor, read_header
-from germinal.checkpoints.gguf_settings import base_model, generation_config, readout
+from germinal.checkpoints.gguf_settings import base_model, generation_config, head_config
 from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
@@ -64,7 +64,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
             stored_precision=main_precision(stored.values()),
             base_model=known.base_model if known else base_model(metadata),
         ),
-        readout=readout(metadata),
+        head_config=head_config(metadata),
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.gguf_tokenizer import KEY
-from germinal.checkpoints.readout import Readout
+from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.sentence_vectors import Pooling
 from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
@@ -72,7 +72,7 @@ def generation_metadata(generation: Mapping[str, Any], architecture: str) -> dic
     return found | {key: generation[name] for key, name in ids.items() if isinstance(generation.get(name), int)}
 
 
-def readout(metadata: Mapping[str, Any]) -> Readout:
+def head_config(metadata: Mapping[str, Any]) -> HeadConfig:
     """How vectors are pooled, and the names of the classes."""
     architecture = metadata.get("general.architecture")
     kind = metadata.get(f"{architecture}.pooling_type")
@@ -88,7 +88,7 @@ def readout(metadata: Mapping[str, Any]) -> Readout:
             default_prompt=metadata.get(_DEFAULT_PROMPT),
         )
     labels = metadata.get(f"{architecture}.classifier.output_labels") or ()
-    return Readout(
+    return HeadConfig(
         labels=tuple(labels),
         multi_label=bool(metadata.get(_MULTI_LABEL, False)),
         regression=bool(metadata.get(_REGRESSION, False)),
@@ -96,18 +96,18 @@ def readout(metadata: Mapping[str, Any]) -> Readout:
     )
 
 
-def readout_metadata(readout: Readout, config: TransformerConfig, architecture: str) -> dict[str, Any]:
-    """The inverse of `readout`.
+def readout_metadata(head_config: HeadConfig, config: TransformerConfig, architecture: str) -> dict[str, Any]:
+    """The inverse of `head_config`.
 
     Raises:
         UnsupportedError: vectors are pooled in a way that GGUF has no number for.
     """
     if config.num_labels:
-        labels = list(readout.labels) or [f"LABEL_{number}" for number in range(config.num_labels)]
+        labels = list(head_config.labels) or [f"LABEL_{number}" for number in range(config.num_labels)]
         said = {f"{architecture}.pooling_type": _CLASSES, f"{architecture}.classifier.output_labels": labels}
-        kinds = {_MULTI_LABEL: readout.multi_label, _REGRESSION: readout.regression}
+        kinds = {_MULTI_LABEL: head_config.multi_label, _REGRESSION: head_config.regression}
         return said | {key: True for key, holds in kinds.items() if holds}
-    pooling = readout.pooling
+    pooling = head_config.pooling
     if pooling is None:
         return {}
     if pooling.dense:

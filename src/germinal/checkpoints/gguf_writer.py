@@ -24,7 +24,7 @@ from germinal.checkpoints import gguf_settings
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.gguf_tokenizer import KEY
 from germinal.checkpoints.gguf_vocabulary import tokenizer_metadata
-from germinal.checkpoints.readout import Readout
+from germinal.checkpoints.head_config import HeadConfig
 from germinal.errors import SettingError, UnsupportedError, nearest
 from germinal.models import families
 from germinal.models.config import TransformerConfig
@@ -56,7 +56,7 @@ def write_gguf(
     tokenizer: Tokenizer,
     generation_config: Mapping[str, Any],
     card: ModelCard,
-    readout: Readout | None = None,
+    head_config: HeadConfig | None = None,
     precision: str | None = None,
     without_head: bool = False,
 ) -> None:
@@ -93,7 +93,7 @@ def write_gguf(
     hollow = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     _check_read_back(form, config, metadata, hollow | extra)
     metadata |= _more_metadata(form, config, tokenizer, generation_config)
-    metadata |= gguf_settings.readout_metadata(readout or Readout(), config, form.architecture)
+    metadata |= gguf_settings.readout_metadata(head_config or HeadConfig(), config, form.architecture)
     metadata |= gguf_settings.card_metadata(card)
     if config.stacks == "encoder":  # no file without segments is read, whether or not they have an embedding
         metadata[KEY("token_type_count")] = max(1, config.num_token_types)

@@ -21,8 +21,8 @@ from germinal.checkpoints.checkpoint import (
     preferred_dtype,
     read_config,
 )
+from germinal.checkpoints.head_config import HeadConfig, head_config_to_hf, read_head_config
 from germinal.checkpoints.json_file import read_json
-from germinal.checkpoints.readout import Readout, read_readout, readout_to_hf
 from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
 from germinal.checkpoints.sentence_vectors import write_pooling
 from germinal.checkpoints.tokenizer_files import folder_tokenizer
@@ -76,7 +76,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
             source=source,
             stored_precision=main_precision(stored.values()),
         ),
-        readout=read_readout(folder, published, config),
+        head_config=read_head_config(folder, published, config),
     )
 
 
@@ -89,7 +89,7 @@ def write_folder(
     tokenizer: Tokenizer,
     generation_config: Mapping[str, Any],
     card: ModelCard,
-    readout: Readout | None = None,
+    head_config: HeadConfig | None = None,
     max_shard_bytes: int = MAX_SHARD_BYTES,
 ) -> None:
     """Write a folder that transformers, vLLM and llama.cpp's converter read; it appears whole or not at all.
@@ -102,13 +102,13 @@ def write_folder(
     """
     published = dict(family.hf_rules(config).convert_to_theirs(dict(state_dict)))
     dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
-    readout = readout or Readout()
+    head_config = head_config or HeadConfig()
     named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     described = {
         **family.config_to_hf(config),
         **{key: id for key, id in named.items() if id is not None},
         **{key: generation_config[key] for key in _TOKEN_IDS if key in generation_config},
-        **readout_to_hf(readout, config),
+        **head_config_to_hf(head_config, config),
         "torch_dtype": dtype,
     }
     with storage.atomic_folder(folder) as temporary:
@@ -116,8 +116,8 @@ def write_folder(
         write_weights(temporary, published, max_shard_bytes)
         tokenizer.save(temporary)
         storage.write_json(temporary / "generation_config.json", dict(generation_config))
-        if readout.pooling is not None:
-            write_pooling(temporary, readout.pooling, config.hidden_size)
+        if head_config.pooling is not None:
+            write_pooling(temporary, head_config.pooling, config.hidden_size)
         write_card(temporary, card, dtype, sum(tensor.numel() for tensor in published.values()), _task(config))
 
 

@@ -21,12 +21,13 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two trials: a paired test, and the examples on which they differ, with raw outputs."""
+    from germinal.cli.comparison_view import render
     from germinal.cli.console import stdout
     from germinal.project import Project
-    from germinal.project.compare import compare as compare_trials
+    from germinal.project.board.comparison import compare as compare_trials
 
     comparison = compare_trials(Project(project).ledger, first, second, split=split, run_id=run)
     if as_json:
         typer.echo(json.dumps(comparison.to_json(), indent=2, ensure_ascii=False))
     else:
-        stdout.print(comparison)
+        stdout.print(render(comparison))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from germinal.project.init import Proposal, Question
+    from germinal.project.init.proposal import Proposal, Question
 
 
 def init(
@@ -35,7 +35,7 @@ def init(
     What no flag says and the data does not tell is asked for on a terminal.
     """
     from germinal.cli.console import stderr, stdout
-    from germinal.project.init import propose, write_project
+    from germinal.project.init.proposal import propose, write_project
 
     asking = sys.stdin.isatty() and not yes
     if data is None:

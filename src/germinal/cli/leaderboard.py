@@ -21,10 +21,11 @@ def leaderboard(project: ProjectArgument = Path(), run: RunOption = None, as_jso
     In the JSON, everything outside `run` and `timings` is the same wherever and however often the project was run.
     """
     from germinal.cli.console import stdout
+    from germinal.cli.leaderboard_view import render
     from germinal.project import Project
 
     board = Project(project).leaderboard(run)
     if as_json:
         typer.echo(json.dumps(board.to_json(), indent=2, ensure_ascii=False))
     else:
-        stdout.print(board)
+        stdout.print(render(board))

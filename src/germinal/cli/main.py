@@ -13,7 +13,6 @@ from typing import Annotated
 
 import typer
 
-from germinal import __version__
 from germinal.cli import (
     chat,
     classify,
@@ -36,6 +35,7 @@ from germinal.cli import (
     why,
 )
 from germinal.errors import GerminalError
+from germinal.version import __version__
 
 app = typer.Typer(
     name="germinal",

@@ -13,7 +13,7 @@ from germinal.cli.options import JsonOption, LimitOption, ProjectArgument, SetOp
 from germinal.cli.tables import duration, megabytes, millions, table
 
 if TYPE_CHECKING:
-    from germinal.project.plan import Plan
+    from germinal.project.plan.plan import Plan
 
 _STATES = {"cached": "cached", "run": "to run", "depends": "depends"}
 

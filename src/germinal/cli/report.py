@@ -23,7 +23,7 @@ def report(
 ) -> None:
     """Write leaderboard, figures, predictions and prompts as one HTML file."""
     from germinal.project import Project
-    from germinal.project.report import write_report
+    from germinal.project.board.report import write_report
 
     opened = Project(project)
     written = write_report(opened.ledger, output or opened.folder / "report.html", run_id=run)

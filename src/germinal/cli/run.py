@@ -22,6 +22,7 @@ def run(
     Stop it whenever you like, even with kill -9: the same command goes on where it was and repeats nothing.
     """
     from germinal.cli.console import stderr, stdout
+    from germinal.cli.leaderboard_view import render
     from germinal.cli.reporter import reporter
     from germinal.project import Project
 
@@ -32,10 +33,10 @@ def run(
     except KeyboardInterrupt:
         stderr.print("Stopped. What is done is kept: the same command goes on from here.")
         raise typer.Exit(130) from None
-    stdout.print(opened.leaderboard(summary.run_id))
+    stdout.print(render(opened.leaderboard(summary.run_id)))
     stderr.print(f"\n{summary}", soft_wrap=True)
     if report:
-        from germinal.project.report import write_report
+        from germinal.project.board.report import write_report
 
         written = write_report(opened.ledger, opened.folder / "report.html", run_id=summary.run_id)
         stdout.print(f"Report: {written}", soft_wrap=True)

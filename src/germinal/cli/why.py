@@ -11,7 +11,7 @@ import typer
 from germinal.cli.options import JsonOption, ProjectOption, SetOption
 
 if TYPE_CHECKING:
-    from germinal.project.why import WhyStep
+    from germinal.project.plan.why import WhyStep
 
 _STATES = {"cached": "cached", "run": "to run", "depends": "depends on what comes before it"}
 _LONG = 60

@@ -58,7 +58,7 @@ class BeamSearch:
         self.most_tokens = min(config.max_new_tokens, window - len(lead.prompt_ids))
         alone = GenerationConfig(max_new_tokens=config.max_new_tokens)
         others = (
-            Sequence(lead.prompt_ids, alone, adapter=lead.adapter, source_ids=lead.source_ids)
+            Sequence(lead.prompt_ids, alone, adapter=lead.adapter, encoder_input_ids=lead.encoder_input_ids)
             for _ in range(1, config.num_beams)
         )
         self.beams = (lead, *others)

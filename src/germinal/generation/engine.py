@@ -36,13 +36,13 @@ class Engine:
         return self._scheduler.has_work
 
     def add(self, sequence: Sequence) -> None:
-        """Queue a sequence; its followers start when its prompt has been computed.
+        """Queue a sequence; its forks start when its prompt has been computed.
 
         Raises:
             ContextWindowError: it does not fit the model's context window.
             SettingError: it wants more beams than the backend has slots.
         """
-        for each in (sequence, *sequence.followers):
+        for each in (sequence, *sequence.forks):
             each.check_fits(self._backend.context_window)
             if each.num_slots > self._backend.num_slots:
                 raise SettingError(
@@ -52,8 +52,8 @@ class Engine:
         self._scheduler.add(sequence)
 
     def cancel(self, sequence: Sequence) -> None:
-        """End a sequence and its followers now; their places are free in the next step."""
-        for each in (sequence, *sequence.followers):
+        """End a sequence and its forks now; their places are free in the next step."""
+        for each in (sequence, *sequence.forks):
             if not each.finished:
                 self.finish(each, "cancelled")
 
@@ -100,7 +100,7 @@ class Engine:
             row = rows.stop
             self._scheduler.computed(part)
             beginning = followers_beginning(part)
-            following += [(part, follower) for follower in beginning]
+            following += [(part, fork) for fork in beginning]
             # After the prompt's last token all that follows it is decided by the same logits.
             for sequence, own in (
                 (part.sequence, rows),
@@ -117,9 +117,9 @@ class Engine:
                     drawing.append((sequence, own.stop - 1))
         self._draw(drawing, logits)
         changed += advance_searches(searching, self._scheduler, self._backend.context_window)
-        for part, follower in following:
-            if not follower.finished:
-                self._scheduler.follow(part, follower)
+        for part, fork in following:
+            if not fork.finished:
+                self._scheduler.follow(part, fork)
         return [*changed, *(sequence for sequence, _ in drawing)]
 
     def _draw(self, drawing: list[tuple[Sequence, int]], logits: Tensor) -> None:
@@ -136,11 +136,11 @@ class Engine:
 
 
 def followers_beginning(part: Scheduled) -> list[Sequence]:
-    """The followers of a sequence whose prompt is complete with this step."""
+    """The forks of a sequence whose prompt is complete with this step."""
     sequence, chunk = part.sequence, part.chunk
     if not chunk.start < len(sequence.prompt_ids) <= chunk.end:
         return []
-    return [follower for follower in sequence.followers if not follower.finished]
+    return [fork for fork in sequence.forks if not fork.finished]
 
 
 def target_logprobs(sequence: Sequence, logits: Tensor) -> list[float]:

@@ -139,10 +139,10 @@ class Pending:
 
     @property
     def finished(self) -> bool:
-        return self.lead.finished and all(follower.finished for follower in self.lead.followers)
+        return self.lead.finished and all(fork.finished for fork in self.lead.forks)
 
     def response(self) -> Response:
-        sequences = (self.lead, *self.lead.followers)
+        sequences = (self.lead, *self.lead.forks)
         return Response(
             completion=None if self.stream is None else self.stream.completion(),
             scores=tuple(sum(sequence.target_logprobs[self.opening :]) for sequence in self.scored),

@@ -75,12 +75,12 @@ class Scheduler:
         part.sequence.computed(part.chunk.end, part.encoded)
         self.slots.computed(part.slot, part.chunk.token_ids)
 
-    def follow(self, leader: Scheduled, follower: Sequence) -> None:
-        """Let a follower go on from the prompt that its leader has computed; without a free slot it queues instead."""
+    def follow(self, leader: Scheduled, fork: Sequence) -> None:
+        """Let a fork go on from the prompt that its leader has computed; without a free slot it queues instead."""
         if self._num_free() > 0:
-            self._running[follower] = self.slots.fork(leader.slot, follower, len(follower.prompt_ids))
+            self._running[fork] = self.slots.fork(leader.slot, fork, len(fork.prompt_ids))
         else:
-            self._waiting.appendleft(follower)
+            self._waiting.appendleft(fork)
 
     def branch(self, sequence: Sequence) -> None:
         """Give the beams of a search that begins the slots that were kept for them; `regroup` fills them."""
@@ -122,9 +122,9 @@ class Scheduler:
             ids = sequence.ids[start : start + count]
             chunk = Chunk(slot.index, start, ids, sequence.wanted_logits(count), sequence.adapter)
             source = None
-            if sequence.source_ids is not None and slot.source_ids is None:
-                source = Source(slot.index, sequence.source_ids, sequence.adapter)
-                count += len(sequence.source_ids)  # an encoder sees its source whole: it is never cut into chunks
+            if sequence.encoder_input_ids is not None and slot.encoder_input_ids is None:
+                source = Source(slot.index, sequence.encoder_input_ids, sequence.adapter)
+                count += len(sequence.encoder_input_ids)  # an encoder sees its input whole: never in chunks
             scheduled.append(Scheduled(sequence, slot, chunk, source))
         return count
 
@@ -149,12 +149,12 @@ class Scheduler:
 
     def _should_wait(self, sequence: Sequence, scheduled: list[Scheduled]) -> bool:
         """Whether this very step computes much of the sequence's prompt for another one, or encodes its source."""
-        origin = (sequence.adapter, sequence.source_ids)
+        origin = (sequence.adapter, sequence.encoder_input_ids)
         coming = max(
             (
                 shared_prefix(other.sequence.ids, sequence.ids) + other.encoded
                 for other in scheduled
-                if (other.sequence.adapter, other.sequence.source_ids) == origin
+                if (other.sequence.adapter, other.sequence.encoder_input_ids) == origin
                 and (other.encoded or other.sequence.pending > 1)
             ),
             default=0,

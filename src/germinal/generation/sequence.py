@@ -25,10 +25,10 @@ class Sequence:
         target_ids: Tokens to score after the prompt in place of generating.
         adapter: Name of the adapter that the tokens go through.
         index: Which of several answers to one prompt this is; each draws its own random numbers.
-        followers: Sequences with the same prompt, source and adapter. They start when this one's prompt has been
+        forks: Sequences with the same prompt, source and adapter. They start when this one's prompt has been
             computed and share it, so that several answers to a prompt, or several scored continuations, cost it once.
             None of them searches with beams.
-        source_ids: What an encoder-decoder's encoder reads, at least one token.
+        encoder_input_ids: What an encoder-decoder's encoder reads, at least one token.
 
     Attributes:
         token_ids: The tokens generated so far, without the end-of-sequence token.
@@ -43,7 +43,7 @@ class Sequence:
         search: The beam search that it leads or is a beam of, once it has begun.
 
     Raises:
-        SettingError: the prompt, the source or the target is empty, or a follower has another prompt.
+        SettingError: the prompt, the source or the target is empty, or a fork has another prompt.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class Sequence:
         target_ids: Iterable[int] | None = None,
         adapter: str | None = None,
         index: int = 0,
-        followers: Iterable[Sequence] = (),
-        source_ids: Iterable[int] | None = None,
+        forks: Iterable[Sequence] = (),
+        encoder_input_ids: Iterable[int] | None = None,
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
         self.config = config or GenerationConfig()
         self.target_ids = None if target_ids is None else tuple(target_ids)
         self.adapter = adapter
-        self.followers = tuple(followers)
-        self.source_ids = None if source_ids is None else tuple(source_ids)
+        self.forks = tuple(forks)
+        self.encoder_input_ids = None if encoder_input_ids is None else tuple(encoder_input_ids)
         self.token_ids: list[int] = []
         self.tokens: list[SampledToken] = []
         self.target_logprobs: list[float] = []
@@ -78,17 +78,17 @@ class Sequence:
             raise SettingError("the prompt has no tokens.", where="prompt_ids", hint="Give at least one token.")
         if self.target_ids == ():
             raise SettingError("there are no tokens to score.", where="target_ids")
-        if self.source_ids == ():
-            raise SettingError("the source has no tokens.", where="source_ids", hint="Give at least one token.")
-        if any(follower.origin != self.origin for follower in self.followers):
-            raise SettingError("a follower must have the same prompt, source and adapter.", where="followers")
-        if any(follower.num_slots > 1 for follower in self.followers):
-            raise SettingError("a follower cannot search with beams.", where="followers", hint="Let it lead.")
+        if self.encoder_input_ids == ():
+            raise SettingError("the source has no tokens.", where="encoder_input_ids", hint="Give at least one token.")
+        if any(fork.origin != self.origin for fork in self.forks):
+            raise SettingError("a fork must have the same prompt, source and adapter.", where="forks")
+        if any(fork.num_slots > 1 for fork in self.forks):
+            raise SettingError("a fork cannot search with beams.", where="forks", hint="Let it lead.")
 
     @property
     def origin(self) -> tuple[tuple[int, ...], tuple[int, ...] | None, str | None]:
-        """What followers share: prompt, source and adapter."""
-        return self.prompt_ids, self.source_ids, self.adapter
+        """What forks share: prompt, source and adapter."""
+        return self.prompt_ids, self.encoder_input_ids, self.adapter
 
     @property
     def num_slots(self) -> int:
@@ -103,12 +103,12 @@ class Sequence:
     @property
     def prompt_tokens(self) -> int:
         """Length of the prompt; of an encoder-decoder of its source."""
-        return len(self.prompt_ids if self.source_ids is None else self.source_ids)
+        return len(self.prompt_ids if self.encoder_input_ids is None else self.encoder_input_ids)
 
     @property
     def cached_prompt_tokens(self) -> int:
         """Of the prompt's tokens, or the source's, those that were not computed again."""
-        return self.cached_tokens if self.source_ids is None else self.prompt_tokens - self.encoded_tokens
+        return self.cached_tokens if self.encoder_input_ids is None else self.prompt_tokens - self.encoded_tokens
 
     @property
     def finished(self) -> bool:
@@ -167,9 +167,9 @@ class Sequence:
         Raises:
             ContextWindowError: says how long the prompt (and target) is.
         """
-        if self.source_ids is not None and len(self.source_ids) > window:
+        if self.encoder_input_ids is not None and len(self.encoder_input_ids) > window:
             raise ContextWindowError(
-                f"the prompt of {len(self.source_ids)} tokens does not fit the encoder's window of {window}.",
+                f"the prompt of {len(self.encoder_input_ids)} tokens does not fit the encoder's window of {window}.",
                 hint="Shorten the prompt, or choose a policy that drops examples or cuts the input.",
             )
         needed = len(self._ids) if self.target_ids is not None else len(self._ids) + 1

@@ -23,7 +23,7 @@ class Slot:
         index: Its number in the backend.
         ids: Tokens whose keys and values lie in it.
         adapter: Adapter that they were computed with.
-        source_ids: Source of an encoder-decoder that has been encoded for it.
+        encoder_input_ids: Source of an encoder-decoder that has been encoded for it.
         sequence: Who holds it; None when free.
         last_used: Of free slots, the one with the smallest gives way first.
     """
@@ -31,7 +31,7 @@ class Slot:
     index: int
     ids: list[int] = field(default_factory=list)
     adapter: str | None = None
-    source_ids: tuple[int, ...] | None = None
+    encoder_input_ids: tuple[int, ...] | None = None
     sequence: Sequence | None = None
     last_used: int = 0
 
@@ -51,9 +51,9 @@ class SlotPool:
 
     def longest_prefix(self, sequence: Sequence) -> tuple[Slot | None, int]:
         """The slot that begins with the most tokens of a sequence, and how many; its source, if any, must be there."""
-        best, longest = None, 0 if sequence.source_ids is None else -1
+        best, longest = None, 0 if sequence.encoder_input_ids is None else -1
         for slot in self._slots:
-            same = (slot.adapter, slot.source_ids) == (sequence.adapter, sequence.source_ids)
+            same = (slot.adapter, slot.encoder_input_ids) == (sequence.adapter, sequence.encoder_input_ids)
             if same and len(slot.ids) > longest:
                 shared = shared_prefix(slot.ids, sequence.ids)
                 if shared > longest:
@@ -73,8 +73,8 @@ class SlotPool:
             self._backend.truncate(slot.index, shared)
         else:
             self._backend.free(slot.index)
-            slot.source_ids = None
-            if source is not None and (shared or source.source_ids is not None):
+            slot.encoder_input_ids = None
+            if source is not None and (shared or source.encoder_input_ids is not None):
                 self._copy(source, slot, shared)
         self._hold(slot, sequence, shared)
         sequence.cached_tokens = shared
@@ -101,7 +101,7 @@ class SlotPool:
 
     def _copy(self, source: Slot, target: Slot, length: int) -> None:
         self._backend.fork(source.index, target.index, length)
-        target.source_ids = source.source_ids
+        target.encoder_input_ids = source.encoder_input_ids
 
     def _hold(self, slot: Slot, sequence: Sequence, length: int) -> None:
         slot.sequence = sequence
@@ -112,7 +112,7 @@ class SlotPool:
     def computed(self, slot: Slot, token_ids: Iterable[int]) -> None:
         """Note that a slot's next tokens have been computed, and with the first of them its sequence's source."""
         assert slot.sequence is not None
-        slot.source_ids = slot.sequence.source_ids
+        slot.encoder_input_ids = slot.sequence.encoder_input_ids
         slot.ids.extend(token_ids)
 
     def release(self, slot: Slot) -> None:
@@ -126,7 +126,7 @@ class SlotPool:
         for slot in self._slots:
             if slot.sequence is None:
                 slot.ids = []
-                slot.source_ids = None
+                slot.encoder_input_ids = None
                 self._backend.free(slot.index)
 
 

@@ -189,7 +189,7 @@ def reading_section(subject: Subject) -> Section | None:
     if found.values:
         table = Table(("output", "value"), [(k, f"{v:.4f}") for k, v in found.values.items()], frozenset({1}))
         return Section("reading", "What comes out", f"{lead}What it says of this text:", tables=[table])
-    kind = "each on its own" if lm.readout.multi_label else "which add up to 1"
+    kind = "each on its own" if lm.head_config.multi_label else "which add up to 1"
     likely = sorted(found.probabilities.items(), key=lambda item: -item[1])
     rows = [(label, f"{probability:.1%}") for label, probability in likely]
     table = Table(("label", "probability"), rows, numbers=frozenset({1}))

@@ -11,8 +11,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from germinal import __version__, figures
+from germinal import figures
 from germinal.inspection.picture import Section
+from germinal.version import __version__
 
 
 def render(model: str, facts: Sequence[str], prompt: str, sections: Sequence[Section]) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from germinal.checkpoints import peft
 from germinal.errors import SettingError
 from germinal.inspection.spelling import spelt
 from germinal.language_model import Content, LanguageModel
+from germinal.layers.linear import adapter_routing
 from germinal.models.inspection import Trace, trace
 
 _ANSWERED = 12
@@ -76,7 +76,7 @@ def look(lm: LanguageModel, prompt: Content, target: str | None) -> Subject:
         else:
             answer = ids[:-1]  # without words to write the decoder reads the text once more
         written = (lm.decoder_start_id, *answer)
-    with peft.adapter_routing(lm.network).using(lm.adapter):
+    with adapter_routing(lm.network).using(lm.adapter):
         return Subject(lm, ids, trace(lm.network, ids, written))
 
 

@@ -131,7 +131,7 @@ class AttentionView(ABC):
     def __init__(self) -> None:
         self._kept: dict[Any, Any] = {}
 
-    def keep(self, key: Any, make: Callable[[], Value]) -> Value:
+    def cached(self, key: Any, make: Callable[[], Value]) -> Value:
         """What `make` gives, made the first time that this pass asks for `key`."""
         if key not in self._kept:
             self._kept[key] = make()
@@ -139,7 +139,7 @@ class AttentionView(ABC):
 
     def rotation(self, positions: Positions, dtype: torch.dtype) -> Rotation | None:
         """The rotation of this pass's tokens under a position strategy."""
-        return self.keep(("rotation", positions, dtype), lambda: positions.rotation(self.position_ids, dtype))
+        return self.cached(("rotation", positions, dtype), lambda: positions.rotation(self.position_ids, dtype))
 
     @abstractmethod
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
@@ -194,7 +194,7 @@ class PaddedView(AttentionView):
         self._capture = capture
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
-        mask = self.keep(
+        mask = self.cached(
             ("mask", attention.window, attention.positions), lambda: self._mask(attention.window, attention.positions)
         )
         query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))  # [B, H, T, E]
@@ -214,7 +214,7 @@ class PaddedView(AttentionView):
     def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
         """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where neither is needed."""
         length, device = self.position_ids.shape[1], self.position_ids.device
-        visible = self.keep(("visible", window), lambda: self._masking.visible(length, window, device))
+        visible = self.cached(("visible", window), lambda: self._masking.visible(length, window, device))
         bias = positions.bias(self.position_ids, self.position_ids)
         if visible is None and bias is not None and self._masking.causal:
             visible = torch.ones(length, length, dtype=torch.bool, device=device).tril()

@@ -8,8 +8,8 @@ only read it, through `Ledger.results()` and its neighbours, which return the da
     ledger.answers("majority", split="dev")      # what one trial answered, example by example
     ledger.prompts(trial_id), ledger.history(trial_id), ledger.step(key), ledger.test_looks()
 
-Steps and predictions are addressed by content (`germinal.project.keys`), never by a name or a path, and an error is
-never stored as an answer.
+Steps and predictions are addressed by content (`germinal.project.steps.keys`), never by a name or a path, and an error
+is never stored as an answer.
 """
 
 from germinal.ledger.ledger import Ledger

@@ -41,7 +41,7 @@ class ClassifierPredictor:
 
     def __init__(self, lm: LanguageModel, window: ContextWindow | None = None) -> None:
         lm.reader.require_head("classify texts", "sequence-classification")
-        if lm.readout.multi_label or len(lm.readout.labels) < 2:
+        if lm.head_config.multi_label or len(lm.head_config.labels) < 2:
             raise UnsupportedError("its classes do not exclude each other.", where=lm.card.name)
         self.lm = lm
         self.window = window or ContextWindow(lm.reader.limit)
@@ -49,7 +49,7 @@ class ClassifierPredictor:
     @property
     def labels(self) -> tuple[str, ...]:
         """In the order of the head's outputs."""
-        return self.lm.readout.labels
+        return self.lm.head_config.labels
 
     @property
     def parameters(self) -> int:
@@ -92,7 +92,7 @@ class ClassifierPredictor:
         except (KeyError, TypeError, SettingError) as error:
             raise damaged(folder, error) from error
         lm = load(folder / MODEL, reporter=reporter)
-        if lm.fingerprint != fingerprint or lm.readout.labels != labels:
+        if lm.fingerprint != fingerprint or lm.head_config.labels != labels:
             raise CheckpointError(
                 "the model in it is not the one that was saved: weights or labels differ.", where=str(folder)
             )
@@ -129,7 +129,7 @@ def describe(folder: Path, lm: LanguageModel, window: ContextWindow) -> None:
     """Make a predictor's folder of one whose `model/` is already there: `lm`."""
     content = {
         "name": lm.card.name,
-        "labels": lm.readout.labels,
+        "labels": lm.head_config.labels,
         "window": asdict(window),
         "fingerprint": lm.fingerprint,
     }

@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from germinal.checkpoints.peft import adapter_digest
+from germinal.checkpoints.lora_folder import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError
 from germinal.generation.config import GenerationConfig
 from germinal.generation.request import Request, Response

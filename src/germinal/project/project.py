@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING
 
 from germinal.ledger import Ledger
 from germinal.progress import Reporter, silent
-from germinal.project.config import ProjectConfig
-from germinal.project.project_file import find_project_file, read_project_file
+from germinal.project.file.config import ProjectConfig
+from germinal.project.file.reader import find_project_file, read_project_file
 
 if TYPE_CHECKING:
     from germinal.predictors import Predictor
-    from germinal.project.leaderboard import Leaderboard
-    from germinal.project.plan import Plan
-    from germinal.project.runner import RunSummary
-    from germinal.project.why import Why
+    from germinal.project.board.leaderboard import Leaderboard
+    from germinal.project.plan.plan import Plan
+    from germinal.project.plan.why import Why
+    from germinal.project.run.runner import RunSummary
 
 STATE_FOLDER = ".germinal"
 
@@ -75,7 +75,7 @@ class Project:
             limit: Take the first rows of dev and of test only, as many as this.
             overrides: `key.path=value`, the value in TOML.
         """
-        from germinal.project.plan import make_plan
+        from germinal.project.plan.plan import make_plan
 
         return make_plan(self._config(overrides), self.ledger, self.folder, self.artifacts, limit)
 
@@ -86,11 +86,11 @@ class Project:
             ProjectBusyError: another process is running this project.
             GerminalError: what is wrong with the file, the data, a model or the disk. What was done is kept.
         """
-        from germinal.project.runner import Runner
-        from germinal.project.wiring import Wiring
+        from germinal.project.plan.step_graph import StepGraph
+        from germinal.project.run.runner import Runner
 
-        wiring = Wiring(self._config(overrides), limit)
-        return Runner(wiring, self.ledger, self.folder, self.state, limit, tuple(overrides), reporter).run()
+        graph = StepGraph(self._config(overrides), limit)
+        return Runner(graph, self.ledger, self.folder, self.state, limit, tuple(overrides), reporter).run()
 
     def leaderboard(self, run_id: int | None = None) -> Leaderboard:
         """What the latest finished run found, or another one.
@@ -98,7 +98,7 @@ class Project:
         Raises:
             LedgerError: no run is finished.
         """
-        from germinal.project.leaderboard import leaderboard
+        from germinal.project.board.leaderboard import leaderboard
 
         return leaderboard(self.ledger, run_id)
 
@@ -108,7 +108,7 @@ class Project:
         Raises:
             LedgerError: no run is finished.
         """
-        from germinal.project.shipping import winner
+        from germinal.project.trial_predictor import winner
 
         return winner(self.ledger, self.folder, self.artifacts)
 
@@ -118,7 +118,7 @@ class Project:
         Raises:
             LedgerError: no run is finished, or it had no such trial.
         """
-        from germinal.project.shipping import predictor
+        from germinal.project.trial_predictor import predictor
 
         return predictor(self.ledger, self.folder, self.artifacts, trial_id)
 
@@ -128,7 +128,7 @@ class Project:
         Raises:
             LedgerError: there is no such trial.
         """
-        from germinal.project.why import why
+        from germinal.project.plan.why import why
 
         return why(self._config(overrides), self.ledger, self.folder, self.artifacts, trial_id)
 

@@ -168,12 +168,12 @@ def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: 
 
 def classification(reader: Reader, logits: Tensor) -> Classification:
     """What the outputs of a head for whole texts say, [num_labels]."""
-    if len(logits) == 1 and not reader.readout.multi_label:
+    if len(logits) == 1 and not reader.head_config.multi_label:
         return Classification(None, {}, float(logits[0]))
-    if reader.readout.regression:
-        return Classification(None, {}, values=dict(zip(reader.readout.labels, logits.tolist(), strict=True)))
-    likely = logits.sigmoid() if reader.readout.multi_label else logits.softmax(-1)
-    labels = reader.readout.labels
+    if reader.head_config.regression:
+        return Classification(None, {}, values=dict(zip(reader.head_config.labels, logits.tolist(), strict=True)))
+    likely = logits.sigmoid() if reader.head_config.multi_label else logits.softmax(-1)
+    labels = reader.head_config.labels
     probabilities = {label: float(each) for label, each in zip(labels, likely, strict=True)}
     return Classification(labels[int(likely.argmax())], probabilities)
 
@@ -196,7 +196,7 @@ def _token_classification(
             words[-1] = Span(text[last.start : end], last.start, end, last.label, last.probability)
             continue
         probability, best = likely[place if first is None else first].max(-1)
-        words.append(Span(text[start:end], start, end, reader.readout.labels[int(best)], float(probability)))
+        words.append(Span(text[start:end], start, end, reader.head_config.labels[int(best)], float(probability)))
         first = None
     return TokenClassification(tuple(words), tuple(_joined(text, words)))
 

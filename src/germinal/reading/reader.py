@@ -10,7 +10,7 @@ import tokenizers
 import torch
 from torch import Tensor
 
-from germinal.checkpoints.readout import Readout
+from germinal.checkpoints.head_config import HeadConfig
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
 from germinal.layers.attention import PaddedView
 from germinal.layers.linear import packed_weights
@@ -53,14 +53,14 @@ class Reader:
     Args:
         network: The Transformer.
         tokenizer: Its tokenizer.
-        readout: How its outputs are read.
+        head_config: How its outputs are read.
         name: What to call the model in errors.
     """
 
-    def __init__(self, network: Transformer, tokenizer: Tokenizer, readout: Readout, name: str) -> None:
+    def __init__(self, network: Transformer, tokenizer: Tokenizer, head_config: HeadConfig, name: str) -> None:
         self.network = network
         self.tokenizer = tokenizer
-        self.readout = readout
+        self.head_config = head_config
         self.name = name
 
     @property
@@ -163,9 +163,9 @@ class Reader:
         """
         if self.config.stacks != "encoder-decoder":
             return None
-        if self.readout.start_id is None:
+        if self.head_config.start_id is None:
             raise CheckpointError("names no decoder_start_token_id.", where=f"{self.name}: config.json")
-        return torch.cat((torch.full_like(input_ids[:, :1], self.readout.start_id), input_ids[:, :-1]), 1)
+        return torch.cat((torch.full_like(input_ids[:, :1], self.head_config.start_id), input_ids[:, :-1]), 1)
 
     def looked_at(self, batch: Batch) -> Tensor:
         """A mask [B, T] for the head: it looks at the first token, or at the last one that is not masked.
@@ -182,9 +182,9 @@ class Reader:
                     "the tokenizer does not end texts with its end token, at which the head looks.", where=self.name
                 )
             return ends
-        if self.readout.padding_id is None:
+        if self.head_config.padding_id is None:
             return batch.attention_mask
-        return batch.attention_mask * (batch.input_ids != self.readout.padding_id)
+        return batch.attention_mask * (batch.input_ids != self.head_config.padding_id)
 
 
 def _parts(lengths: Sequence[int]) -> Iterator[slice]:

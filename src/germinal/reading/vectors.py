@@ -39,7 +39,7 @@ def encode(
         UnsupportedError: the model has no pooler.
         ContextWindowError: a text has more tokens than the model was trained to embed.
     """
-    chosen = reader.readout.pooling or Pooling()
+    chosen = reader.head_config.pooling or Pooling()
     chosen = replace(
         chosen,
         mode=chosen.mode if pooling is None else pooling,

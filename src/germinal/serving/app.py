@@ -11,11 +11,11 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
-import germinal
 from germinal.serving.chat import CompletionResponse
 from germinal.serving.errors import APIError, install_error_handlers
 from germinal.serving.requests import read_chat_request
 from germinal.serving.service import Service
+from germinal.version import __version__
 
 
 def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
@@ -35,7 +35,7 @@ def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
             service.stop()
 
     # No pages of documentation: their scripts come from elsewhere, and the interface is OpenAI's own.
-    app = FastAPI(title="germinal", version=germinal.__version__, lifespan=lifespan, openapi_url=None)
+    app = FastAPI(title="germinal", version=__version__, lifespan=lifespan, openapi_url=None)
     install_error_handlers(app)
     app.include_router(_openai_routes(service, api_keys))
 

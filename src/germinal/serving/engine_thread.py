@@ -47,13 +47,13 @@ class Job:
     """The sequences that one request brings, and the way back to the event loop in which it is made.
 
     Args:
-        lead: The first sequence; the others are its followers.
+        lead: The first sequence; the others are its forks.
         streams: Those whose text is wanted, one for each answer; none when continuations are only scored.
     """
 
     def __init__(self, lead: sequence.Sequence, streams: Sequence[TextStream] = ()) -> None:
         self.lead = lead
-        self.sequences = (lead, *lead.followers)
+        self.sequences = (lead, *lead.forks)
         self.answers = max(1, len(streams))
         self._streams = tuple(streams)
         self._tokens_given = [0] * len(self._streams)

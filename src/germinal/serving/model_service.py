@@ -82,10 +82,10 @@ class ModelService:
         prompt_ids = self._lm.encode_prompt([message.for_template() for message in request.messages])
         config = self._config(request, len(prompt_ids))
         adapter = self._lm.adapter
-        followers = [self._lm.sequence(prompt_ids, config, adapter=adapter, index=i) for i in range(1, request.n)]
-        lead = self._lm.sequence(prompt_ids, config, adapter=adapter, followers=followers)
+        forks = [self._lm.sequence(prompt_ids, config, adapter=adapter, index=i) for i in range(1, request.n)]
+        lead = self._lm.sequence(prompt_ids, config, adapter=adapter, forks=forks)
         lead.check_fits(self._lm.config.max_position_embeddings)
-        return lead, [TextStream(each, self._lm.tokenizer) for each in (lead, *followers)]
+        return lead, [TextStream(each, self._lm.tokenizer) for each in (lead, *forks)]
 
     def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
         window = self._lm.config.max_position_embeddings

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
-from germinal.checkpoints.readout import Readout
 from germinal.errors import ContextWindowError, DataError, UnsupportedError
 from germinal.layers.linear import base_state_dict
 from germinal.models.config import TransformerConfig
@@ -171,7 +171,7 @@ def tune_classifier(
         tokenizer=lm.tokenizer,
         generation_config={},
         card=replace(lm.card, name=f"{lm.card.name}, tuned to classify", base_model=lm.card.source),
-        readout=Readout(labels=tuple(labels)),
+        head_config=HeadConfig(labels=tuple(labels)),
     )
     write_json(folder / "result.json", result.summary())
     run.remove_checkpoints()

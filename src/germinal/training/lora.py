@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from germinal.checkpoints.peft import save_adapter
+from germinal.checkpoints.lora_folder import save_adapter
 from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter, remove_adapter
 from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import causal_lm_loss, labelled_cross_entropy

@@ -62,7 +62,7 @@ class SharedPrefixView(AttentionView):
         """[N, H, E], [N, K, E] twice -> [N, H, E]."""
         first = self._prefix
         start = [heads[None, :first].transpose(1, 2) for heads in (query, key, value)]  # [1, H, P, E]
-        mask_of_prefix, mask_of_rows = self.keep(
+        mask_of_prefix, mask_of_rows = self.cached(
             ("masks", attention.window, attention.positions), lambda: self._masks(attention.window, attention.positions)
         )
         of_prefix = attend(*start, scale=attention.scale, mask=mask_of_prefix).transpose(1, 2)[0]  # [P, H, E]

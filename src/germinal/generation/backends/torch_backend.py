@@ -124,7 +124,7 @@ class SourceView(AttentionView):
         for length, count in self._groups:
             tokens = slice(first, first + length * count)
             heads = (each[tokens].view(count, length, *each.shape[1:]).transpose(1, 2) for each in (query, key, value))
-            mask = self.keep(
+            mask = self.cached(
                 ("mask", length, attention.window, attention.positions), partial(self._mask, length, attention)
             )
             attended.append(attend(*heads, scale=attention.scale, mask=mask).transpose(1, 2).flatten(0, 1))
@@ -235,7 +235,7 @@ class CachedView(AttentionView):
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
         """[N, H, E], [N, K, E] twice -> [N, H, E], after keeping the new keys and values."""
         self._cache.write(layer, self._places, key, value)
-        masks = self.keep(
+        masks = self.cached(
             ("masks", attention.window, attention.positions),
             lambda: [_mask(group, attention.window, attention.positions) for group in self._groups],
         )
@@ -248,7 +248,7 @@ class CachedView(AttentionView):
 
     def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
         """[N, H, E] -> [N, H, E], each token over the source of its own sequence."""
-        parts = self.keep("memory", lambda: [self._memory_part(group) for group in self._groups])
+        parts = self.cached("memory", lambda: [self._memory_part(group) for group in self._groups])
         attended = []
         for group, (longest, mask) in zip(self._groups, parts, strict=True):
             keys, values = self._memory.read(layer, group.slots, longest)

@@ -18,7 +18,7 @@ from germinal.progress import Reporter
 
 if TYPE_CHECKING:
     from germinal.ledger import Ledger
-    from germinal.project.models import ModelShelf
+    from germinal.project.steps.loaded_models import ModelCache
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class StepContext:
     folder: Path
     ledger: Ledger
     run_id: int
-    models: ModelShelf
+    models: ModelCache
     rows: RowCount
     report: Reporter
     peak_memory: Callable[[], int | None]

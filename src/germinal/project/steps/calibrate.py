@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from germinal.data import Row
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS, priors_from
-from germinal.project.config import Calibration
+from germinal.project.file.config import Calibration
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
 from germinal.project.steps.prompted import PromptedStep

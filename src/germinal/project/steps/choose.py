@@ -18,9 +18,9 @@ from germinal.evaluation.sample import Sample
 from germinal.evaluation.significance import holm
 from germinal.ledger import Ledger
 from germinal.predictors.answers import Answer
-from germinal.project.environment import versions
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import rows_of
+from germinal.project.steps.environment import versions
 from germinal.project.steps.measure import MeasureStep, sample_of
 from germinal.storage import digest
 

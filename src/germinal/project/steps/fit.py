@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from germinal.predictors.baselines import BASELINES
-from germinal.project.environment import versions
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of
+from germinal.project.steps.environment import versions
 from germinal.storage import folder_digest
 
 

@@ -20,10 +20,10 @@ from germinal.ledger.records import Figure, StepRecord
 from germinal.ledger.tables import CANDIDATE
 from germinal.predictors.answers import Answer, Labels, Output, Rule, decide
 from germinal.predictors.language_model_predictor import WANTED
-from germinal.project.environment import versions
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.calibrate import CalibrateStep
 from germinal.project.steps.data import DataStep, rows_of
+from germinal.project.steps.environment import versions
 from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.rows import outputs_of

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from germinal.project.models import check_purpose, locate, short_name, source_digest
 from germinal.project.steps.base import Step, StepContext, StepResult
+from germinal.project.steps.loaded_models import check_purpose, locate, short_name, source_digest
 from germinal.storage import digest
 
 

@@ -13,11 +13,11 @@ from germinal.language_model import LanguageModel
 from germinal.ledger.records import StepRecord
 from germinal.predictors.answers import Labels, Rule
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
-from germinal.project.config import PromptSettings
-from germinal.project.models import short_name
+from germinal.project.file.config import PromptSettings
 from germinal.project.steps.base import Dependency, Step, StepContext
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
+from germinal.project.steps.loaded_models import short_name
 from germinal.project.steps.model import ModelStep
 from germinal.project.steps.rows import Identity
 from germinal.text.context_window import ContextWindow

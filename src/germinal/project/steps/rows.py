@@ -18,8 +18,8 @@ from germinal.ledger.records import Prediction, PredictionLink, StepRecord
 from germinal.predictors.answers import Output
 from germinal.predictors.language_model_predictor import LanguageModelPredictor, Want
 from germinal.progress import Progress
-from germinal.project.keys import prediction_key
 from germinal.project.steps.base import StepContext
+from germinal.project.steps.keys import prediction_key
 from germinal.text.context_window import FittedPrompt
 
 BATCH = 32

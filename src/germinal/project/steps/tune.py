@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from germinal.checkpoints.peft import adapter_digest
+from germinal.checkpoints.lora_folder import adapter_digest
 from germinal.data import Row
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.progress import Progress
-from germinal.project.config import LoRASettings
-from germinal.project.models import short_name
+from germinal.project.file.config import LoRASettings
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
+from germinal.project.steps.loaded_models import short_name
 from germinal.project.steps.prompted import PromptedStep, check_targets
 from germinal.training.examples import TuningExample
 from germinal.training.lora import tune_lora

@@ -15,10 +15,10 @@ from germinal.data import Row
 from germinal.language_model import LanguageModel, load
 from germinal.predictors.classifier_predictor import describe, read_inputs
 from germinal.progress import Progress
-from germinal.project.config import HeadSettings
-from germinal.project.models import short_name
+from germinal.project.file.config import HeadSettings
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of
+from germinal.project.steps.loaded_models import short_name
 from germinal.project.steps.model import ModelStep
 from germinal.storage import digest
 from germinal.text.context_window import ContextWindow

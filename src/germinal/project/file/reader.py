@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from germinal.errors import ProjectFileError, nearest
-from germinal.project.config import ProjectConfig
-from germinal.project.tasks import BASELINES_OF, RULES_OF, TASKS
+from germinal.project.file.config import ProjectConfig
+from germinal.project.file.tasks import BASELINES_OF, RULES_OF, TASKS
 
 FILE_NAME = "germinal.toml"
 
@@ -257,7 +257,7 @@ def _misfits(config: ProjectConfig) -> Iterator[tuple[KeyPath, str, str]]:
 
     scope, task = config.scope, TASKS.get(config.scope.task)
     if task is None:
-        return  # the wiring refuses it
+        return  # the graph refuses it
     metrics = [name for name, metric in METRICS.items() if metric.answers == task.answers]
     listed: Sequence[tuple[KeyPath, str, Sequence[str], Sequence[str]]] = (
         (("scope", "metrics"), "metric", scope.metrics, metrics),

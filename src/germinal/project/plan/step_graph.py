@@ -1,6 +1,6 @@
 """From trials to the graph of steps: which step plays which role in a trial.
 
-The same step may be built more than once; equal recipe keys (`germinal.project.keys`) make it one.
+The same step may be built more than once; equal recipe keys (`germinal.project.steps.keys`) make it one.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.power import detectable_difference, detectable_mean_difference
 from germinal.ledger.records import StepRecord
 from germinal.predictors.language_model_predictor import WANTED, Want
-from germinal.project.config import ProjectConfig
+from germinal.project.file.config import ProjectConfig
+from germinal.project.file.tasks import task_named
+from germinal.project.plan.trials import HEAD, Candidate, Trial, candidates_of, comparisons_of, trials_of
 from germinal.project.steps.base import Step
 from germinal.project.steps.calibrate import CalibrateStep
 from germinal.project.steps.choose import BEST_BASELINE, ChooseStep, DeclaredTest
@@ -27,11 +29,9 @@ from germinal.project.steps.predict import PredictStep
 from germinal.project.steps.prompted import Reading
 from germinal.project.steps.tune import TuneStep
 from germinal.project.steps.tune_head import TuneHeadStep
-from germinal.project.tasks import task_named
-from germinal.project.trials import HEAD, Candidate, Trial, candidates_of, comparisons_of, trials_of
 
 
-class Wiring:
+class StepGraph:
     """The steps of a project."""
 
     def __init__(self, config: ProjectConfig, limit: int | None = None) -> None:

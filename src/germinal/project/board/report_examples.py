@@ -11,9 +11,9 @@ from typing import Any
 
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, PromptRecord, Results
-from germinal.project import wording
-from germinal.project.compare import reply, text_sample
-from germinal.project.leaderboard import Leaderboard
+from germinal.project.board import wording
+from germinal.project.board.comparison import reply, text_sample
+from germinal.project.board.leaderboard import Leaderboard
 
 MOST_EXAMPLES = 1000  # of one split in one page; the ledger has them all
 

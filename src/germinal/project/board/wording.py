@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import ComparisonRecord, Figure, LimitRecord, SuccessRecord
-from germinal.project.leaderboard import Leaderboard
+from germinal.project.board.leaderboard import Leaderboard
 
 _LIMITS = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("the time of one answer", "ms")}
 

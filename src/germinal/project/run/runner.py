@@ -17,18 +17,18 @@ from pathlib import Path
 from germinal.errors import GerminalError
 from germinal.ledger import EstimateRecord, Ledger, StepRecord
 from germinal.progress import Reporter, silent
-from germinal.project.config import Limits
-from germinal.project.environment import environment
-from germinal.project.estimates import estimate_trials
-from germinal.project.execution import Workshop
-from germinal.project.lock import project_lock
-from germinal.project.models import ModelShelf
-from germinal.project.outcome import outcome, trial_rows
-from germinal.project.plan import Resolver, in_order
-from germinal.project.run_progress import RunProgress
+from germinal.project.file.config import Limits
+from germinal.project.plan.estimates import estimate_trials
+from germinal.project.plan.plan import Resolver, in_order
+from germinal.project.plan.step_graph import StepGraph
+from germinal.project.plan.trials import Trial
+from germinal.project.run.executor import Executor
+from germinal.project.run.lock import project_lock
+from germinal.project.run.outcome import outcome, trial_rows
+from germinal.project.run.progress import RunProgress
 from germinal.project.steps.base import RowCount, Step
-from germinal.project.trials import Trial
-from germinal.project.wiring import Wiring
+from germinal.project.steps.environment import environment
+from germinal.project.steps.loaded_models import ModelCache
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Runner:
     """One run of a project.
 
     Args:
-        wiring: The steps.
+        graph: The steps.
         ledger: Where everything is remembered.
         folder: The folder of germinal.toml.
         state: The folder with ledger, artifacts and lock.
@@ -70,7 +70,7 @@ class Runner:
         overrides: How the project file was changed for this run; recorded.
     """
 
-    wiring: Wiring
+    graph: StepGraph
     ledger: Ledger
     folder: Path
     state: Path
@@ -92,11 +92,11 @@ class Runner:
         """
         started = time.perf_counter()
         with project_lock(self.state), self._begun():
-            self._foretell()
+            self._estimate()
             self._do_dev()
-            choice = self._record(self.wiring.choose)
-            self._do_test(self.wiring.tested_trials(choice))
-            clocked = self._do_clock(self.wiring.winner(choice))
+            choice = self._record(self.graph.choose)
+            self._do_test(self.graph.tested_trials(choice))
+            clocked = self._do_clock(self.graph.winner(choice))
             self._write_down(choice, clocked)
         seconds = time.perf_counter() - started
         return RunSummary(self._run_id, self._ran, self._cached, self._rows.predicted, self._rows.reused, seconds)
@@ -105,22 +105,22 @@ class Runner:
 
     def _do_dev(self) -> None:
         """Every trial on dev, and the choice among them."""
-        steps = in_order([self.wiring.choose], self._resolver.recipes.key)
+        steps = in_order([self.graph.choose], self._resolver.recipes.key)
         self._progress = RunProgress(self.reporter, steps)
         for step in steps:
             self._do(step)
             if step.kind == "data":
                 self._progress.began(self._record(step))
             if step.kind in ("data", "model"):
-                self._foretell()
+                self._estimate()
 
     def _do_test(self, tested: Sequence[Trial]) -> None:
         """The winner and the baselines on test; a look at it is counted when anything is new there."""
-        measures = {trial.id: self.wiring.steps(trial, "test")["measure/test"] for trial in tested}
+        measures = {trial.id: self.graph.steps(trial, "test")["measure/test"] for trial in tested}
         steps = in_order(list(measures.values()), self._resolver.recipes.key)
         new = [step for step in steps if self._resolver.recipes.key(step) not in self._records]
         self._progress = RunProgress(self.reporter, new)
-        self._progress.began(self._record(self.wiring.data))
+        self._progress.began(self._record(self.graph.data))
         measured_before = self._ran["measure"]
         for step in new:
             self._do(step)
@@ -130,9 +130,9 @@ class Runner:
 
     def _do_clock(self, winner: Trial) -> StepRecord | None:
         """How long the winner's answers take, where [scope] limits ask for it."""
-        if self.wiring.config.scope.limits == Limits():
+        if self.graph.config.scope.limits == Limits():
             return None
-        clock = self.wiring.clock(winner)
+        clock = self.graph.clock(winner)
         self._do(clock)
         return self._record(clock)
 
@@ -148,13 +148,13 @@ class Runner:
             self._progress.skipped(step)
             return
         reporter = partial(self._progress.during, step)
-        self._records[recipe] = self._workshop.execute(step, resolved.key, inputs, reporter)
+        self._records[recipe] = self._executor.execute(step, resolved.key, inputs, reporter)
         self._ran[step.kind] += 1
         self._progress.finished(step)
 
-    def _foretell(self) -> None:
+    def _estimate(self) -> None:
         """Estimate what can be estimated before it is measured; of a model that was just fetched, its trials."""
-        known = estimate_trials(self.wiring, self._resolver, self.ledger, self.folder)
+        known = estimate_trials(self.graph, self._resolver, self.ledger, self.folder)
         self._estimates = {**known, **self._estimates}
 
     def _record(self, step: Step) -> StepRecord:
@@ -166,11 +166,11 @@ class Runner:
     def _begun(self) -> Iterator[None]:
         """A run of which the ledger knows how it ended, and its trials as far as they got."""
         here = environment(self.folder)
-        config = self.wiring.config.model_dump(mode="json")
+        config = self.graph.config.model_dump(mode="json")
         self._run_id = self.ledger.begin_run(config, self.overrides, self.limit, here)
-        models, artifacts = ModelShelf(self.folder, self.reporter), self.state / "artifacts"
+        models, artifacts = ModelCache(self.folder, self.reporter), self.state / "artifacts"
         self._resolver = Resolver(self.ledger, self.folder, artifacts)
-        self._workshop = Workshop(
+        self._executor = Executor(
             self.ledger, self._run_id, self.folder, artifacts, here, models, self._resolver.recipes, self._rows
         )
         try:
@@ -184,12 +184,12 @@ class Runner:
             models.clear()
 
     def _write_down(self, choice: StepRecord, clocked: StepRecord | None) -> None:
-        self._record_trials(self.wiring.tested_trials(choice))
-        measured = self._record(self.wiring.steps(self.wiring.winner(choice), "test")["measure/test"])
-        found = outcome(self.wiring, self.ledger, self._record(self.wiring.data), choice, measured, clocked)
+        self._record_trials(self.graph.tested_trials(choice))
+        measured = self._record(self.graph.steps(self.graph.winner(choice), "test")["measure/test"])
+        found = outcome(self.graph, self.ledger, self._record(self.graph.data), choice, measured, clocked)
         self.ledger.end_run(self._run_id, "finished", found)
 
     def _record_trials(self, tested: Sequence[Trial]) -> None:
         known = {recipe: record.key for recipe, record in self._records.items()}
-        rows = trial_rows(self.wiring, tested, known, self._resolver.recipes, self._estimates)
+        rows = trial_rows(self.graph, tested, known, self._resolver.recipes, self._estimates)
         self.ledger.record_trials(self._run_id, rows)

@@ -11,10 +11,10 @@ from markupsafe import Markup
 from germinal import figures
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, Results
-from germinal.project import wording
-from germinal.project.compare import text_sample
-from germinal.project.leaderboard import Leaderboard, Row
-from germinal.project.report_examples import MOST_EXAMPLES
+from germinal.project.board import wording
+from germinal.project.board.comparison import text_sample
+from germinal.project.board.leaderboard import Leaderboard, Row
+from germinal.project.board.report_examples import MOST_EXAMPLES
 
 _WIDTH = 340  # pixels of a plotting area: two pictures stand side by side on a laptop
 MANY_LABELS = 20  # more than these make a confusion matrix unreadable

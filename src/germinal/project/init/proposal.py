@@ -22,7 +22,10 @@ from germinal.data.splits import check_labels, split
 from germinal.errors import DataError, ProjectFileError
 from germinal.evaluation.metric import Answers
 from germinal.evaluation.power import detectable_difference
-from germinal.project.init_columns import (
+from germinal.project.file.reader import FILE_NAME
+from germinal.project.file.schema import schema_text
+from germinal.project.file.tasks import TASKS, Task, task_named
+from germinal.project.init.columns import (
     MOST_LABELS,
     Column,
     Guess,
@@ -33,10 +36,7 @@ from germinal.project.init_columns import (
     guess_target,
     guess_text,
 )
-from germinal.project.init_words import Words, words_for
-from germinal.project.project_file import FILE_NAME
-from germinal.project.schema import schema_text
-from germinal.project.tasks import TASKS, Task, task_named
+from germinal.project.init.words import Words, words_for
 from germinal.storage import write_text
 
 SCHEMA_FILE = Path(".germinal") / "germinal.schema.json"

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from germinal.project.config import ProjectConfig
+from germinal.project.file.config import ProjectConfig
 
 SCHEMA_FILE = Path(__file__).with_name("germinal.schema.json")
 
@@ -21,7 +21,7 @@ def schema() -> dict[str, Any]:
 
 
 def schema_text() -> str:
-    """The schema as the published file holds it; `python -m germinal.project.schema` writes it."""
+    """The schema as the published file holds it; `python -m germinal.project.file.schema` writes it."""
     return json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
 
 

@@ -11,16 +11,16 @@ from pathlib import Path
 from germinal.errors import GerminalError
 from germinal.ledger import Environment, Ledger, StepRecord
 from germinal.progress import Progress, Reporter
-from germinal.project import memory
-from germinal.project.keys import Key, RecipeKeys
-from germinal.project.models import ModelShelf
+from germinal.project.steps import memory
 from germinal.project.steps.base import RowCount, Step, StepContext
+from germinal.project.steps.keys import Key, RecipeKeys
+from germinal.project.steps.loaded_models import ModelCache
 
 _SECONDS_BETWEEN_NOTES = 2.0
 
 
 @dataclass(frozen=True)
-class Workshop:
+class Executor:
     """What all steps of a run share.
 
     Attributes:
@@ -33,7 +33,7 @@ class Workshop:
     folder: Path
     artifacts: Path
     environment: Environment
-    models: ModelShelf
+    models: ModelCache
     recipes: RecipeKeys
     rows: RowCount
 

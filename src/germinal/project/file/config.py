@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from germinal.predictors.answers import Rule
-from germinal.project.tasks import Baseline, Task, fill_in
+from germinal.project.file.tasks import Baseline, Task, fill_in
 from germinal.text.context_window import Policy, Side
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from typing import Any
 
 from germinal.errors import LedgerError, nearest
 from germinal.ledger import Ledger, StepRecord
-from germinal.project.config import ProjectConfig
-from germinal.project.keys import changed_parts
-from germinal.project.plan import Resolver, State
+from germinal.project.file.config import ProjectConfig
+from germinal.project.plan.plan import Resolver, State
+from germinal.project.plan.step_graph import StepGraph
 from germinal.project.steps.base import Step
-from germinal.project.wiring import Wiring
+from germinal.project.steps.keys import changed_parts
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +56,13 @@ def why(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Path, tr
     Raises:
         LedgerError: the project has no such trial; names the nearest.
     """
-    wiring = Wiring(config)
-    by_id = {trial.id: trial for trial in wiring.trials}
+    graph = StepGraph(config)
+    by_id = {trial.id: trial for trial in graph.trials}
     if trial_id not in by_id:
         raise LedgerError(f"the project has no trial '{trial_id}'.", hint=nearest(trial_id, list(by_id)))
     resolver = Resolver(ledger, folder, artifacts)
     before = ledger.last_steps(trial_id)
-    steps = wiring.steps(by_id[trial_id], "dev")
+    steps = graph.steps(by_id[trial_id], "dev")
     return Why(trial_id, [_why(role, step, resolver, before.get(role)) for role, step in steps.items()])
 
 

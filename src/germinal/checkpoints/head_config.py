@@ -15,7 +15,7 @@ _MULTI_LABEL, _REGRESSION = "multi_label_classification", "regression"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readout:
+class HeadConfig:
     """How the outputs of a network are read.
 
     Attributes:
@@ -35,8 +35,8 @@ class Readout:
     pooling: Pooling | None = None
 
 
-def read_readout(folder: Path, published: Mapping[str, Any], config: TransformerConfig) -> Readout:
-    """The readout of a folder with this config.json, of which `config` was made.
+def read_head_config(folder: Path, published: Mapping[str, Any], config: TransformerConfig) -> HeadConfig:
+    """The head_config of a folder with this config.json, of which `config` was made.
 
     Raises:
         CheckpointError: the names are not as many as the head has outputs, or a file is malformed.
@@ -44,7 +44,7 @@ def read_readout(folder: Path, published: Mapping[str, Any], config: Transformer
     """
     last = config.head == "sequence-classification" and config.pooled_token == "last"
     two_stacks = config.stacks == "encoder-decoder"
-    return Readout(
+    return HeadConfig(
         labels=_labels(published, config.num_labels),
         multi_label=published.get("problem_type") == _MULTI_LABEL,
         regression=published.get("problem_type") == _REGRESSION,
@@ -54,18 +54,19 @@ def read_readout(folder: Path, published: Mapping[str, Any], config: Transformer
     )
 
 
-def readout_to_hf(readout: Readout, config: TransformerConfig) -> dict[str, Any]:
+def head_config_to_hf(head_config: HeadConfig, config: TransformerConfig) -> dict[str, Any]:
     """The fields of config.json that say how the outputs of a head are read."""
     fields: dict[str, Any] = {}
-    if config.num_labels and len(readout.labels) == config.num_labels:
-        fields["id2label"] = {str(number): label for number, label in enumerate(readout.labels)}
-        fields["label2id"] = {label: number for number, label in enumerate(readout.labels)}
-    if readout.multi_label or readout.regression:
-        fields["problem_type"] = _MULTI_LABEL if readout.multi_label else _REGRESSION
+    if config.num_labels and len(head_config.labels) == config.num_labels:
+        fields["id2label"] = {str(number): label for number, label in enumerate(head_config.labels)}
+        fields["label2id"] = {label: number for number, label in enumerate(head_config.labels)}
+    if head_config.multi_label or head_config.regression:
+        fields["problem_type"] = _MULTI_LABEL if head_config.multi_label else _REGRESSION
     if config.head == "sequence-classification" and config.pooled_token == "last":
-        two_stacks = config.stacks == "encoder-decoder"
-        key, id = ("decoder_start_token_id", readout.start_id) if two_stacks else ("pad_token_id", readout.padding_id)
-        fields[key] = id
+        if config.stacks == "encoder-decoder":
+            fields["decoder_start_token_id"] = head_config.start_id
+        else:
+            fields["pad_token_id"] = head_config.padding_id
     return fields
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from germinal.errors import ModelNotFoundError, UnsupportedError
 from germinal.progress import Reporter, silent
-from germinal.project.memory import give_back
+from germinal.project.steps.memory import give_back
 from germinal.storage import digest, file_digest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def check_purpose(reference: str, config: TransformerConfig, *, head: bool) -> N
         )
 
 
-class ModelShelf:
+class ModelCache:
     """The model that steps work with. Another one takes its place, so that each is measured alone."""
 
     def __init__(self, folder: Path, reporter: Reporter = silent) -> None:

@@ -20,11 +20,11 @@ from germinal.ledger import EstimateRecord, Ledger
 from germinal.models.config import TransformerConfig
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
 from germinal.predictors.language_model_predictor import TEXT_TOKENS
-from germinal.project.config import ProjectConfig
-from germinal.project.models import check_purpose, locate
-from germinal.project.plan import Resolver
-from germinal.project.trials import HEAD, Trial
-from germinal.project.wiring import Wiring
+from germinal.project.file.config import ProjectConfig
+from germinal.project.plan.plan import Resolver
+from germinal.project.plan.step_graph import StepGraph
+from germinal.project.plan.trials import HEAD, Trial
+from germinal.project.steps.loaded_models import check_purpose, locate
 
 _CHARACTERS_A_TOKEN = 4.5  # of English under a vocabulary of some 50,000
 _BYTES = {"float32": 4, "bfloat16": 2}
@@ -73,23 +73,23 @@ class Speed:
     basis: str
 
 
-def estimate_trials(wiring: Wiring, resolver: Resolver, ledger: Ledger, folder: Path) -> dict[str, EstimateRecord]:
+def estimate_trials(graph: StepGraph, resolver: Resolver, ledger: Ledger, folder: Path) -> dict[str, EstimateRecord]:
     """Estimates by trial. Baselines, which take next to nothing, have none; nor have models that are not here yet.
 
     Raises:
         DataError: the data file is missing or malformed.
     """
-    amounts = _amounts(wiring, resolver, folder)
-    sizes = _model_sizes(wiring, folder, amounts)
+    amounts = _amounts(graph, resolver, folder)
+    sizes = _model_sizes(graph, folder, amounts)
     if not sizes:
         return {}
     speed = _speed(ledger, {size.parameters: size.computing for size in sizes.values()})
     resting = _resident_bytes() + _LIBRARIES_BYTES
     return {
         trial.id: (_estimate_head if trial.adapter == HEAD else _estimate)(
-            trial, wiring.config, sizes[trial.model], amounts, speed, resting
+            trial, graph.config, sizes[trial.model], amounts, speed, resting
         )
-        for trial in wiring.trials
+        for trial in graph.trials
         if trial.model in sizes
     }
 
@@ -196,17 +196,17 @@ def _training_bytes(config: TransformerConfig) -> int:
     return 4 * config.num_layers * (16 * config.hidden_size + 6 * config.intermediate_size)
 
 
-def _model_sizes(wiring: Wiring, folder: Path, amounts: Amounts) -> dict[str | None, ModelSize]:
+def _model_sizes(graph: StepGraph, folder: Path, amounts: Amounts) -> dict[str | None, ModelSize]:
     """By reference, of models that are here; those with a head for the labels have it counted.
 
     Raises:
         UnsupportedError: a model cannot do what the project wants of it.
     """
     found: dict[str | None, ModelSize] = {}
-    for reference in {trial.model for trial in wiring.trials if trial.model}:
+    for reference in {trial.model for trial in graph.trials if trial.model}:
         path = locate(reference, folder, fetch=False)
         if path is not None:
-            headed = reference in wiring.config.headed
+            headed = reference in graph.config.headed
             size = size_of(path, amounts.labels if headed else None)
             check_purpose(reference, size.config, head=headed)
             found[reference] = size
@@ -240,12 +240,12 @@ def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
     return ModelSize(config, parameters, parameters - embeddings, path.stat().st_size if path.is_file() else 0)
 
 
-def _amounts(wiring: Wiring, resolver: Resolver, folder: Path) -> Amounts:
-    table, data = read_table(folder / wiring.data.path), wiring.data
+def _amounts(graph: StepGraph, resolver: Resolver, folder: Path) -> Amounts:
+    table, data = read_table(folder / graph.data.path), graph.data
     texts, targets = (
         [len(text) / _CHARACTERS_A_TOKEN for text in inputs_of(table, column)] for column in (data.input, data.target)
     )
-    resolved = resolver.look(wiring.data)
+    resolved = resolver.look(graph.data)
     if resolved and resolved.record:
         splits = resolved.record.values["splits"]
         dev, train = splits["dev"]["rows"], splits["train"]["rows"]
@@ -253,7 +253,7 @@ def _amounts(wiring: Wiring, resolver: Resolver, folder: Path) -> Amounts:
     else:
         counts = [size if isinstance(size, int) else int(size * len(texts)) for size in (data.dev, data.test)]
         dev, train = min(counts[0], data.limit or counts[0]), max(0, len(texts) - sum(counts))
-        labels = max(2, len(wiring.config.scope.labels)) if wiring.answers == "labels" else 0
+        labels = max(2, len(graph.config.scope.labels)) if graph.answers == "labels" else 0
     return Amounts(dev, train, mean(texts), max(texts), mean(targets), labels)
 
 
@@ -263,7 +263,7 @@ def _speed(ledger: Ledger, computing: Mapping[int, int]) -> Speed:
     Args:
         computing: Parameters of a model -> those of them that compute.
     """
-    from germinal.project.environment import device
+    from germinal.project.steps.environment import device
 
     here = device()
     known = [

@@ -11,18 +11,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from germinal.errors import LedgerError, SettingError
 from germinal.evaluation import evaluator
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
 from germinal.ledger import AnswerRecord, Ledger, Results
-from germinal.project import wording
-from germinal.project.leaderboard import answers_of
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from germinal.project.board import wording
+from germinal.project.board.leaderboard import answers_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,17 +97,6 @@ class TrialComparison:
     def to_json(self) -> dict[str, Any]:
         """As JSON-ready values, in a fixed order."""
         return asdict(self)
-
-    def text(self, width: int = 100) -> str:
-        """As plain text for a page of `width` columns."""
-        from germinal.project.terminal import plain
-
-        return plain(self, width)
-
-    def __rich__(self) -> RenderableType:
-        from germinal.project.compare_view import render
-
-        return render(self)
 
 
 def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id: int | None = None) -> TrialComparison:

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Literal
 
 from germinal.ledger import EstimateRecord, Ledger, StepRecord
-from germinal.project.config import Limits, ProjectConfig
-from germinal.project.keys import Key, RecipeKeys, resolved_key
+from germinal.project.file.config import Limits, ProjectConfig
+from germinal.project.plan.step_graph import StepGraph
+from germinal.project.plan.trials import Candidate, Comparison, Trial
 from germinal.project.steps.base import Step
-from germinal.project.trials import Candidate, Comparison, Trial
-from germinal.project.wiring import Wiring
+from germinal.project.steps.keys import Key, RecipeKeys, resolved_key
 
 State = Literal["cached", "run", "depends"]
 
@@ -43,7 +43,7 @@ class Plan:
     """Everything that a run will do.
 
     Attributes:
-        detectable_difference: What dev can tell, as `Wiring.detectable`, or None where the data is not yet read.
+        detectable_difference: What dev can tell, as `StepGraph.detectable`, or None where the data is not yet read.
         estimates: By trial; trials of models that are not here yet have none.
     """
 
@@ -134,22 +134,22 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
         DataError: the data file is missing.
         UnsupportedError: the task is none that germinal handles yet.
     """
-    from germinal.project.estimates import estimate_trials
+    from germinal.project.plan.estimates import estimate_trials
 
-    wiring = Wiring(config, limit)
+    graph = StepGraph(config, limit)
     resolver = Resolver(ledger, folder, artifacts)
-    steps = in_order([wiring.choose], resolver.recipes.key)
-    standing = _trials_by_step(wiring, resolver.recipes.key)
+    steps = in_order([graph.choose], resolver.recipes.key)
+    standing = _trials_by_step(graph, resolver.recipes.key)
     planned = [_planned(step, resolver, standing) for step in steps]
-    planned += _planned_test(wiring, resolver)
-    rows = _dev_rows(config, resolver.look(wiring.data), limit)
+    planned += _planned_test(graph, resolver)
+    rows = _dev_rows(config, resolver.look(graph.data), limit)
     return Plan(
-        trials=wiring.trials,
-        candidates=wiring.candidates,
+        trials=graph.trials,
+        candidates=graph.candidates,
         steps=planned,
-        comparisons=wiring.comparisons,
-        detectable_difference=wiring.detectable(rows) if rows else None,
-        estimates=estimate_trials(wiring, resolver, ledger, folder),
+        comparisons=graph.comparisons,
+        detectable_difference=graph.detectable(rows) if rows else None,
+        estimates=estimate_trials(graph, resolver, ledger, folder),
     )
 
 
@@ -173,29 +173,29 @@ def _planned(step: Step, resolver: Resolver, standing: Mapping[str, tuple[str, .
     return PlannedStep(step.name, step.kind, state, recipe, key, standing.get(recipe, ()))
 
 
-def _planned_test(wiring: Wiring, resolver: Resolver) -> Iterator[PlannedStep]:
+def _planned_test(graph: StepGraph, resolver: Resolver) -> Iterator[PlannedStep]:
     """Steps on test: of the winner, once it is known, and of the baselines."""
-    chosen = resolver.look(wiring.choose)
-    trials = wiring.tested_trials(chosen.record if chosen else None)
+    chosen = resolver.look(graph.choose)
+    trials = graph.tested_trials(chosen.record if chosen else None)
     by_step: dict[str, list[str]] = {}
     steps: list[Step] = []
     for trial in trials:
-        for step in wiring.steps(trial, "test").values():
+        for step in graph.steps(trial, "test").values():
             by_step.setdefault(resolver.recipes.key(step), []).append(trial.id)
             if getattr(step, "split", None) == "test":
                 steps.append(step)
-    if chosen is not None and chosen.record is not None and wiring.config.scope.limits != Limits():
-        steps.append(wiring.clock(wiring.winner(chosen.record)))
+    if chosen is not None and chosen.record is not None and graph.config.scope.limits != Limits():
+        steps.append(graph.clock(graph.winner(chosen.record)))
     for step in steps:
         yield _planned(step, resolver, {recipe: tuple(ids) for recipe, ids in by_step.items()})
     if chosen is None or chosen.record is None:
         yield PlannedStep("predict and measure test: the winner", "predict", "depends", "", None, ())
 
 
-def _trials_by_step(wiring: Wiring, key: Callable[[Step], str]) -> dict[str, tuple[str, ...]]:
+def _trials_by_step(graph: StepGraph, key: Callable[[Step], str]) -> dict[str, tuple[str, ...]]:
     standing: dict[str, list[str]] = {}
-    for trial in wiring.trials:
-        for step in {key(step): step for step in wiring.steps(trial, "dev").values()}.values():
+    for trial in graph.trials:
+        for step in {key(step): step for step in graph.steps(trial, "dev").values()}.values():
             standing.setdefault(key(step), []).append(trial.id)
-    standing[key(wiring.choose)] = [trial.id for trial in wiring.trials]
+    standing[key(graph.choose)] = [trial.id for trial in graph.trials]
     return {recipe: tuple(ids) for recipe, ids in standing.items()}

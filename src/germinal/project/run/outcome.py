@@ -12,14 +12,14 @@ from germinal.evaluation.success import judge
 from germinal.ledger import EstimateRecord, Ledger, StepRecord
 from germinal.ledger.records import Figure
 from germinal.ledger.tables import CANDIDATE
-from germinal.project.config import Limits
-from germinal.project.keys import RecipeKeys
-from germinal.project.trials import Trial
-from germinal.project.wiring import Wiring
+from germinal.project.file.config import Limits
+from germinal.project.plan.step_graph import StepGraph
+from germinal.project.plan.trials import Trial
+from germinal.project.steps.keys import RecipeKeys
 
 
 def trial_rows(
-    wiring: Wiring,
+    graph: StepGraph,
     tested: Sequence[Trial],
     known: Mapping[str, str],
     recipes: RecipeKeys,
@@ -31,10 +31,10 @@ def trial_rows(
         tested: Those that are measured on test too.
         known: Recipe key -> resolved key of the steps that are done.
     """
-    replicate = {trial.id: place for item in wiring.candidates for place, trial in enumerate(item.trials)}
+    replicate = {trial.id: place for item in graph.candidates for place, trial in enumerate(item.trials)}
     rows: list[dict[str, Any]] = []
-    for position, trial in enumerate(wiring.trials):
-        steps = wiring.steps(trial, "dev") | (wiring.steps(trial, "test") if trial in tested else {})
+    for position, trial in enumerate(graph.trials):
+        steps = graph.steps(trial, "dev") | (graph.steps(trial, "test") if trial in tested else {})
         by_role = {role: recipes.key(step) for role, step in steps.items()}
         estimate = estimates.get(trial.id)
         rows.append(
@@ -52,7 +52,7 @@ def trial_rows(
 
 
 def outcome(
-    wiring: Wiring,
+    graph: StepGraph,
     ledger: Ledger,
     data: StepRecord,
     choose: StepRecord,
@@ -65,13 +65,13 @@ def outcome(
         measured: The winner's measure step on test.
         clocked: How long its answers take, where that is asked for.
     """
-    scope = wiring.config.scope
+    scope = graph.config.scope
     figures = ledger.measurements(measured.key).get(CANDIDATE, {})
     rows = data.values["splits"]["dev"]["rows"]
     return {
         "choose": choose.key,
-        "candidates": [candidate.id for candidate in wiring.candidates],
-        "detectable_difference": wiring.detectable(rows),
+        "candidates": [candidate.id for candidate in graph.candidates],
+        "detectable_difference": graph.detectable(rows),
         "metrics": [{"name": name, "higher_is_better": METRICS[name].higher_is_better} for name in scope.metrics],
         "limits": _limits(scope.limits, clocked),
         "success": [_judged(name, required, figures.get(name)) for name, required in scope.success.items()],

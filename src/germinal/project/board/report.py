@@ -16,10 +16,10 @@ from germinal import figures
 from germinal.errors import LedgerError
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import Ledger, RunRecord
-from germinal.project import wording
-from germinal.project.leaderboard import Leaderboard, leaderboard
-from germinal.project.report_examples import ExampleTable, PromptGroup, example_table, prompt_groups, visible
-from germinal.project.report_figures import Drawing, drawings
+from germinal.project.board import wording
+from germinal.project.board.leaderboard import Leaderboard, leaderboard
+from germinal.project.board.report_examples import ExampleTable, PromptGroup, example_table, prompt_groups, visible
+from germinal.project.board.report_figures import Drawing, drawings
 from germinal.storage import write_text
 
 

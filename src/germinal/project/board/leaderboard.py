@@ -30,11 +30,10 @@ from germinal.ledger import (
     Spread,
     SuccessRecord,
 )
-from germinal.project.tasks import task_named
+from germinal.project.file.tasks import task_named
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
-    from rich.console import RenderableType
 
 Kind = Literal["prompted", "tuned", "baseline"]
 
@@ -94,7 +93,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Foretold:
+class CostEstimate:
     """What the plan estimated for a candidate, and measured divided by estimated (None until measured)."""
 
     seconds: float
@@ -113,7 +112,7 @@ class Timing:
     by_step: dict[str, float]
     peak_memory_bytes: int | None
     memory_note: str
-    estimate: Foretold | None
+    estimate: CostEstimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,17 +181,6 @@ class Leaderboard:
     def from_json(value: Mapping[str, Any]) -> Leaderboard:
         """The inverse of `to_json`."""
         return _adapter().validate_python(value)
-
-    def text(self, width: int = 100) -> str:
-        """As plain text for a page of `width` columns."""
-        from germinal.project.terminal import plain
-
-        return plain(self, width)
-
-    def __rich__(self) -> RenderableType:
-        from germinal.project.leaderboard_view import render
-
-        return render(self)
 
 
 @cache
@@ -304,10 +292,10 @@ def _ordered(figures: Mapping[str, Figure], results: Results) -> dict[str, Figur
 
 def _timing(candidate: CandidateRecord) -> Timing:
     cost = candidate.cost
-    return Timing(cost.seconds, dict(cost.by_step), cost.peak_memory_bytes, cost.memory_note, _foretold(candidate))
+    return Timing(cost.seconds, dict(cost.by_step), cost.peak_memory_bytes, cost.memory_note, _cost_estimate(candidate))
 
 
-def _foretold(candidate: CandidateRecord) -> Foretold | None:
+def _cost_estimate(candidate: CandidateRecord) -> CostEstimate | None:
     """The estimates of the replicates: seconds and tokens add up, memory is the highest."""
     estimates = [trial.estimate for trial in candidate.trials if trial.estimate is not None]
     if not estimates or len(estimates) < len(candidate.trials):
@@ -318,7 +306,7 @@ def _foretold(candidate: CandidateRecord) -> Foretold | None:
         estimate.seconds * estimate.seconds_factor for estimate in estimates if estimate.seconds_factor is not None
     ]
     complete = len(measured) == len(estimates) and seconds > 0
-    return Foretold(
+    return CostEstimate(
         seconds=seconds,
         memory_bytes=highest.memory_bytes,
         tokens=sum(estimate.tokens for estimate in estimates),

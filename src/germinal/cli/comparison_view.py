@@ -8,13 +8,13 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
-from germinal.project import wording
-from germinal.project.terminal import table
+from germinal.cli.terminal import table
+from germinal.project.board import wording
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from germinal.project.compare import Difference, Reply, TrialComparison
+    from germinal.project.board.comparison import Difference, Reply, TrialComparison
 
 
 _TEXTS_SHOWN = 10  # examples; a terminal shows no more long texts than that to anybody's use

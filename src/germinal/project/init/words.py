@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from germinal.project.tasks import TASKS, Task
+from germinal.project.file.tasks import TASKS, Task
 
 _EVEN = 0.65  # the largest label's share up to which accuracy says enough
 _WORDS = {

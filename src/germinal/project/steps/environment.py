@@ -9,8 +9,8 @@ from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import germinal
 from germinal.ledger.records import Environment
+from germinal.version import __version__
 
 _RECORDED = ("torch", "numpy", "tokenizers", "safetensors", "gguf", "scikit-learn", "scipy", "pydantic")
 
@@ -19,7 +19,7 @@ def environment(folder: Path) -> Environment:
     """This machine, these versions, and the git commit of the project's folder."""
     commit, dirty = _git(folder)
     return Environment(
-        germinal=germinal.__version__,
+        germinal=__version__,
         python=platform.python_version(),
         platform=platform.platform(),
         device=device(),

@@ -10,14 +10,14 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from germinal.project import wording
-from germinal.project.terminal import table
+from germinal.cli.terminal import table
+from germinal.project.board import wording
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from germinal.ledger import ComparisonRecord, Figure, MetricRecord
-    from germinal.project.leaderboard import Leaderboard, Row
+    from germinal.project.board.leaderboard import Leaderboard, Row
 
 WINNER, TIED = "★", "≈"
 _VERDICT_STYLES = {"reached": "bold green", "not shown": "bold yellow", "missed": "bold red"}

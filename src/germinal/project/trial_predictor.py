@@ -8,10 +8,10 @@ from germinal.errors import LedgerError
 from germinal.ledger import CandidateRecord, Ledger, StepRecord
 from germinal.predictors import Predictor, load_predictor
 from germinal.progress import Reporter, silent
-from germinal.project.config import ProjectConfig
-from germinal.project.models import ModelShelf
+from germinal.project.file.config import ProjectConfig
+from germinal.project.plan.trials import HEAD
+from germinal.project.steps.loaded_models import ModelCache
 from germinal.project.steps.prompted import Reading, adapter_folder, make_predictor
-from germinal.project.trials import HEAD
 
 
 def winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporter = silent) -> Predictor:
@@ -44,14 +44,14 @@ def predictor(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, repo
         assert fitted.artifact is not None
         return load_predictor(artifacts / fitted.artifact)
     config = ProjectConfig.model_validate(results.run.config)
-    return _language_model(config, candidate, steps, ModelShelf(folder, reporter), artifacts)
+    return _language_model(config, candidate, steps, ModelCache(folder, reporter), artifacts)
 
 
 def _language_model(
     config: ProjectConfig,
     candidate: CandidateRecord,
     steps: dict[str, StepRecord],
-    models: ModelShelf,
+    models: ModelCache,
     artifacts: Path,
 ) -> Predictor:
     assert candidate.model is not None

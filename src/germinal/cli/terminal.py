@@ -33,7 +33,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]], *, left: int = 1,
     return drawn
 
 
-def plain(renderable: RenderableType, width: int) -> str:
+def plain(renderable: RenderableType, width: int = 100) -> str:
     """What a terminal of `width` columns without colours would show."""
     from rich.console import Console
 

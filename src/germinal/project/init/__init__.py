@@ -1,0 +1,1 @@
+"""A first germinal.toml, made from what a data file shows."""
