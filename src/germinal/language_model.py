@@ -23,7 +23,7 @@ from germinal.checkpoints.fingerprint import fingerprint
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, nearest
-from germinal.generation.backends.torch_backend import TorchBackend
+from germinal.generation.backends.factory import make_backend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution, next_token_distribution
 from germinal.generation.engine import Engine
@@ -105,7 +105,7 @@ class LanguageModel:
             UnsupportedError: the model does not write texts.
         """
         self.reader.require_head("generate or score texts", "lm")
-        return Engine(TorchBackend(self.network))
+        return Engine(make_backend(self.network))
 
     @cached_property
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ gives equal configs and equal keys.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from germinal.errors import SettingError, UnsupportedError, nearest
@@ -361,10 +361,6 @@ class GenerationConfig:
         if settings.get("num_beams", defaults["num_beams"]) == 1:
             defaults |= _BEAMS_ONLY
         return type(self)(**{**defaults, **settings})
-
-    def one_of_n(self) -> Self:
-        """The config of a single answer out of n."""
-        return self if self.n == 1 else replace(self, n=1)
 
     @property
     def greedy(self) -> bool:

@@ -14,7 +14,7 @@ from germinal.errors import SettingError
 from germinal.generation.backends.backend import Backend
 from germinal.generation.beam_search import advance_searches
 from germinal.generation.sampler import choose_batch
-from germinal.generation.scheduler import Scheduled, Scheduler
+from germinal.generation.scheduler import MAX_STEP_TOKENS, Scheduled, Scheduler
 from germinal.generation.sequence import Sequence
 
 
@@ -26,7 +26,7 @@ class Engine:
         max_step_tokens: Tokens a step at most.
     """
 
-    def __init__(self, backend: Backend, max_step_tokens: int = 256) -> None:
+    def __init__(self, backend: Backend, max_step_tokens: int = MAX_STEP_TOKENS) -> None:
         self._backend = backend
         self._scheduler = Scheduler(backend, max_step_tokens)
 

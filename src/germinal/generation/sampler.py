@@ -69,11 +69,6 @@ class Sampler:
         self._seen: Tensor | None = None
         self._counts: Tensor | None = None
 
-    @property
-    def plain_greedy(self) -> bool:
-        """Whether the largest logit is all that counts."""
-        return self.config.greedy and not self.processors
-
     def choose(self, logits: Tensor, generated: Sequence[int] = ()) -> SampledToken:
         """Choose the token that follows `generated` from logits [V]; a sampling one draws its next number for it."""
         return choose_batch(logits.unsqueeze(0), [self], [generated])[0]

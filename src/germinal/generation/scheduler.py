@@ -10,6 +10,9 @@ from germinal.generation.backends.backend import Backend, Chunk, Source
 from germinal.generation.sequence import Sequence
 from germinal.generation.slots import Slot, SlotPool, shared_prefix
 
+MAX_STEP_TOKENS = 256
+"""Tokens that a step computes at most, unless the engine is told otherwise."""
+
 WORTH_WAITING_FOR = 16
 """A sequence waits a step when another, running now, computes so many more tokens of its prompt than the cache has."""
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 from germinal.errors import TemplateError
-from germinal.generation.backends.torch_backend import TorchBackend
+from germinal.generation.backends.factory import make_backend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.engine import Engine
 from germinal.generation.request import TextStream
@@ -131,4 +131,4 @@ class ModelReply:
 
 def engine_maker(lm: LanguageModel, num_slots: int) -> Callable[[], Engine]:
     """What makes an engine of a server's own for a model."""
-    return lambda: Engine(TorchBackend(lm.network, num_slots))
+    return lambda: Engine(make_backend(lm.network, num_slots))

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from torch import Tensor
 
+NUM_SLOTS = 32
+"""Sequences that a backend holds at once, unless it is told otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Chunk:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from germinal.errors import UnsupportedError
-from germinal.generation.backends.backend import Chunk, StepBatch
+from germinal.generation.backends.backend import NUM_SLOTS, Chunk, StepBatch
 from germinal.models.rnn import RNNLanguageModel, State
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ class RNNBackend:
         num_slots: Sequences held at once.
     """
 
-    def __init__(self, network: RNNLanguageModel, num_slots: int = 32) -> None:
+    def __init__(self, network: RNNLanguageModel, num_slots: int = NUM_SLOTS) -> None:
         self.network = network
         self.num_slots = num_slots
         self.context_window = network.config.max_position_embeddings

@@ -16,7 +16,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from germinal.generation.backends.backend import Chunk, Source, StepBatch
+from germinal.generation.backends.backend import NUM_SLOTS, Chunk, Source, StepBatch
 from germinal.layers.attention import Attention, AttentionView, CrossAttention, attend
 from germinal.layers.cache import KVCache
 from germinal.layers.linear import Route, adapter_routing
@@ -33,7 +33,7 @@ class TorchBackend:
         num_slots: Sequences held at once.
     """
 
-    def __init__(self, network: Transformer, num_slots: int = 32) -> None:
+    def __init__(self, network: Transformer, num_slots: int = NUM_SLOTS) -> None:
         config = network.config
         self.network = network
         self.num_slots = num_slots

@@ -16,6 +16,8 @@ from statistics import mean, median
 
 from germinal.data import read_table
 from germinal.data.dataset import inputs_of
+from germinal.generation.backends.backend import NUM_SLOTS
+from germinal.generation.scheduler import MAX_STEP_TOKENS
 from germinal.ledger import EstimateRecord, Ledger
 from germinal.models.config import TransformerConfig
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
@@ -28,8 +30,6 @@ from germinal.project.steps.loaded_models import check_purpose, locate
 
 _CHARACTERS_A_TOKEN = 4.5  # of English under a vocabulary of some 50,000
 _BYTES = {"float32": 4, "bfloat16": 2}
-_TOKENS_A_STEP = 256  # what the engine computes at once, at most
-_SLOTS = 32  # sequences that its cache holds
 _EFFICIENCY = 0.7  # of a matrix product's speed, with attention, norms and small batches between
 _TRAINING_PASSES = 2.3  # forward, backward to the adapters, and what checkpoints and validation take
 _WHOLE_TRAINING_PASSES = 3.5  # forward, backward to all weights, and what the optimiser and checkpoints take
@@ -118,8 +118,8 @@ def _estimate(
             _TRAINING_PASSES * lora.epochs * min(amounts.train, lora.max_examples or amounts.train) * (own + learned)
         )
     weight_bytes = size.parameters * _BYTES[trial.precision or "float32"]
-    cache_bytes = int(_cache_bytes(size.config, trial) * _SLOTS * longest * _CACHE_GROWTH)
-    activation_bytes = int(_activation_bytes(size.config) * min(_TOKENS_A_STEP, _SLOTS * longest))
+    cache_bytes = int(_cache_bytes(size.config, trial) * NUM_SLOTS * longest * _CACHE_GROWTH)
+    activation_bytes = int(_activation_bytes(size.config) * min(MAX_STEP_TOKENS, NUM_SLOTS * longest))
     if lora:
         activation_bytes = max(activation_bytes, int(_training_bytes(size.config) * lora.micro_batch_size * longest))
     own_rule = asked["generated" if trial.rule == "generate" else "scored"]
@@ -187,7 +187,8 @@ def _cache_bytes(config: TransformerConfig, trial: Trial) -> int:
 def _activation_bytes(config: TransformerConfig) -> int:
     """What one token holds while it goes through a block, and its share of the logits."""
     return (
-        4 * (6 * config.hidden_size + 3 * config.intermediate_size) + 4 * config.vocab_size * _SLOTS // _TOKENS_A_STEP
+        4 * (6 * config.hidden_size + 3 * config.intermediate_size)
+        + 4 * config.vocab_size * NUM_SLOTS // MAX_STEP_TOKENS
     )
 
 
