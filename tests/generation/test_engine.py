@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
 import pytest
 import torch
+from generative_models import network_of, our_sequence, random_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_models import ours_from, random_llama
@@ -17,7 +19,6 @@ from germinal.generation.backends.torch_backend import TorchBackend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.engine import Engine
 from germinal.generation.sequence import Sequence
-from germinal.generation.slots import shared_prefix
 from germinal.layers.linear import LoRAConfig, add_adapter
 from germinal.models.transformer import Transformer
 
@@ -152,6 +153,52 @@ def test_a_chat_goes_on_where_it_was(network: Transformer) -> None:
     assert anew.cached_tokens == 0
 
 
+@pytest.mark.parametrize("family", ["llama", "t5"])
+def test_what_old_weights_computed_serves_nobody_after_a_change(family: str) -> None:
+    """A policy is updated while an answer is on its way: neither that answer nor its fork hands old states on."""
+    network = network_of(random_model(family))
+    prompt = [5 + place % 20 for place in range(21)]
+    long = GenerationConfig(max_new_tokens=20, temperature=1.0, seed=1)
+    engine = Engine(TorchBackend(network, num_slots=3))
+    fork = our_sequence(family, prompt, long, index=1)
+    running = our_sequence(family, prompt, long, forks=[fork])
+    engine.add(running)
+    for _ in range(3):
+        engine.step()
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(1.5)
+    engine.weights_changed()
+    beside = our_sequence(family, prompt, GREEDY)
+    run(engine, [beside])
+    assert running.finished
+    assert fork.finished
+    after = our_sequence(family, prompt, GREEDY)
+    run(engine, [after])
+    (expected,) = run(Engine(TorchBackend(network)), [our_sequence(family, prompt, GREEDY)])
+    assert (beside.cached_prompt_tokens, beside.token_ids) == (0, expected)
+    assert after.token_ids == expected
+    assert after.cached_prompt_tokens > 0, "what the new weights computed may be used again"
+
+
+def test_a_search_on_its_way_hands_no_old_states_on(network: Transformer) -> None:
+    changing = copy.deepcopy(network)
+    (prompt,) = prompts(1, shared=20)
+    search = GenerationConfig(max_new_tokens=12, num_beams=3)
+    engine = Engine(TorchBackend(changing, num_slots=4))
+    engine.add(Sequence(prompt, search))
+    for _ in range(4):
+        engine.step()
+    with torch.no_grad():
+        changing.embed_tokens.weight.mul_(2)
+    engine.weights_changed()
+    while engine.has_work:
+        engine.step()
+    after = Sequence(prompt, GREEDY)
+    (expected,) = run(Engine(TorchBackend(changing)), [Sequence(prompt, GREEDY)])
+    assert (run(engine, [after]), after.cached_tokens) == ([expected], 0)
+
+
 def test_cancelling_frees_the_place(network: Transformer) -> None:
     engine = Engine(TorchBackend(network, num_slots=1))
     long = Sequence([5, 6, 7], GenerationConfig(max_new_tokens=200))
@@ -191,11 +238,3 @@ def test_impossible_sequences_are_refused() -> None:
         Sequence([1], target_ids=[])
     with pytest.raises(SettingError, match="same prompt"):
         Sequence([1], GREEDY, forks=[Sequence([2], GREEDY)])
-
-
-@given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
-def test_shared_prefix(left: list[int], right: list[int]) -> None:
-    expected = 0
-    while expected < min(len(left), len(right)) and left[expected] == right[expected]:
-        expected += 1
-    assert shared_prefix(left, right) == expected

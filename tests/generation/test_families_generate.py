@@ -135,7 +135,7 @@ def test_windows_and_empty_sources() -> None:
     engine = Engine(TorchBackend(network))
     with pytest.raises(ContextWindowError, match="129 tokens does not fit the encoder's window of 128"):
         engine.add(Sequence([START], GREEDY, encoder_input_ids=[5] * 129))
-    with pytest.raises(SettingError, match="source has no tokens"):
+    with pytest.raises(SettingError, match="encoder input has no tokens"):
         Sequence([START], GREEDY, encoder_input_ids=[])
     with pytest.raises(SettingError, match="same prompt, source"):
         Sequence([START], GREEDY, encoder_input_ids=[3], forks=[Sequence([START], GREEDY, encoder_input_ids=[4])])

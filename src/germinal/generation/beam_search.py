@@ -7,23 +7,21 @@ kept as hypotheses if they are among the best `num_beams`, the others go on. A h
 
 Log-probabilities are those after bias, penalties and forced tokens, which `renormalize_logits` makes add up to 1 again.
 
-The sequence that leads a search is its first beam, the others are sequences of their own in the scheduler, each in a
-slot of the cache. Beams that go on from another one get its slot or a copy of it (`Scheduler.regroup`).
+A search is a group of sequences that run side by side, one a beam, each with what it has computed. The first of them
+computes the prompt; all go on from there, and after every step each from the beam that its new tokens follow.
 
 Shapes: B beams, V vocabulary, C candidates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from germinal.generation.config import GenerationConfig
-from germinal.generation.sampler import Sampler, check_finite, processed
-from germinal.generation.scheduler import Scheduler
+from germinal.generation.sampler import SampledToken, Sampler, check_finite, processed
 from germinal.generation.sequence import Sequence
 
 IMPOSSIBLE = -1.0e9
@@ -39,49 +37,41 @@ class Hypothesis:
 
 
 class BeamSearch:
-    """One search, in the middle of its way.
+    """One search, from its prompt to the best answer.
 
     Args:
-        lead: The sequence whose answer is looked for; its prompt has been computed.
+        lead: The sequence whose answer is looked for. It does not run itself: it is given the answer when there is one.
         window: The context window.
 
     Attributes:
-        beams: The sequences that run for it, `lead` first.
+        beams: The sequences that run for it, all at the same time. The forks of the lead are forks of the first.
         hypotheses: Finished answers, best first, at most `num_beams`.
-        finished: Whether the best answer is known.
     """
 
     def __init__(self, lead: Sequence, window: int) -> None:
         config = lead.config
         self.lead = lead
         self.config = config
+        self.window = window
         self.most_tokens = min(config.max_new_tokens, window - len(lead.prompt_ids))
-        alone = GenerationConfig(max_new_tokens=config.max_new_tokens)
-        others = (
-            Sequence(lead.prompt_ids, alone, adapter=lead.adapter, encoder_input_ids=lead.encoder_input_ids)
-            for _ in range(1, config.num_beams)
-        )
-        self.beams = (lead, *others)
-        for each in self.beams:
-            each.search = self
+        self.beams = tuple(_beam(lead, first=number == 0) for number in range(config.num_beams))
         self.hypotheses: list[Hypothesis] = []
-        self.finished = False
         self._answers: list[list[int]] = [[] for _ in self.beams]
         self._scores = torch.full((config.num_beams,), IMPOSSIBLE)
         self._scores[0] = 0.0
         self._rows: dict[Sequence, Tensor] = {}
 
-    def give(self, beam: Sequence, logits: Tensor) -> None:
-        """Hand a beam's logits [V] over; before the first token those of the lead stand for all beams."""
+    def take(self, beam: Sequence, logits: Tensor) -> bool:
+        """Take a beam's logits [V]; those of the prompt stand for all beams. True: all are there."""
         self._rows |= dict.fromkeys(self.beams if not self._answers[0] else (beam,), logits)
-
-    @property
-    def ready(self) -> bool:
-        """Whether the logits of every beam are there."""
         return len(self._rows) == len(self.beams)
 
-    def advance(self) -> list[int]:
-        """Bring all beams one token further; the number of the beam that each goes on from."""
+    def advance(self) -> list[int] | None:
+        """Bring all beams one token further.
+
+        Returns:
+            The number of the beam whose past each goes on from; None when the lead has been given the answer.
+        """
         first = not self._answers[0]
         logprobs = self._logprobs(torch.stack([self._rows[beam] for beam in self.beams]))  # [B, V]
         self._rows.clear()
@@ -94,17 +84,22 @@ class BeamSearch:
         chosen = going_on.indices.tolist()
         self._scores = going_on.values
         self._answers = [answers[number] for number in chosen]
-        self.finished = all(ends) or not self._may_improve()
+        if all(ends) or not self._may_improve():
+            self._conclude()
+            return None
+        for beam, answer in zip(self.beams, self._answers, strict=True):
+            beam.ids = [*beam.prompt_ids, *answer]
+            beam.num_computed = len(beam.ids) - 1
         return [0 if first else parents[number] for number in chosen]
 
-    @property
-    def best(self) -> tuple[int, ...]:
-        """Tokens of the best answer."""
-        return self.hypotheses[0].token_ids
-
-    def answer(self, beam: int) -> list[int]:
-        """Tokens of a beam after the prompt."""
-        return self._answers[beam]
+    def _conclude(self) -> None:
+        """Give the lead the best answer, and what it took."""
+        for token in self.hypotheses[0].token_ids:
+            self.lead.append(SampledToken(token), self.window)
+        assert self.lead.finished
+        first = self.beams[0]
+        self.lead.cached_tokens, self.lead.encoded_tokens = first.cached_tokens, first.encoded_tokens
+        self.lead.computed_tokens = sum(beam.computed_tokens for beam in self.beams)
 
     def _logprobs(self, logits: Tensor) -> Tensor:
         """What the processors leave of the beams' logits [B, V], as log-probabilities."""
@@ -155,35 +150,12 @@ class BeamSearch:
         return bool(self._scores[0].item() / length**self.config.length_penalty > self.hypotheses[-1].score)
 
 
-def advance_searches(rows: Iterable[tuple[Sequence, Tensor]], scheduler: Scheduler, window: int) -> list[Sequence]:
-    """Bring the searches of a step further.
-
-    Args:
-        rows: Beams, or sequences whose search begins, each with its logits [V].
-        scheduler: Where the beams run.
-        window: The context window.
-
-    Returns:
-        The sequences whose answer has been found.
-    """
-    searches: dict[BeamSearch, None] = {}
-    for sequence, logits in rows:
-        if sequence.search is None:
-            BeamSearch(sequence, window)
-            scheduler.branch(sequence)
-        assert sequence.search is not None
-        sequence.search.give(sequence, logits)
-        searches[sequence.search] = None
-    ended = []
-    for search in searches:
-        if not search.ready:
-            continue
-        parents = search.advance()
-        if search.finished:
-            search.lead.conclude(search.best, window)
-            ended.append(search.lead)
-            continue
-        scheduler.regroup(search.beams, parents)
-        for number, beam in enumerate(search.beams):
-            beam.go_on_from(search.answer(number))
-    return ended
+def _beam(lead: Sequence, *, first: bool) -> Sequence:
+    """A sequence that runs for a lead. All but the first wait until the prompt has been computed."""
+    config = GenerationConfig(max_new_tokens=lead.config.max_new_tokens)
+    forks = lead.forks if first else ()
+    beam = Sequence(
+        lead.prompt_ids, config, adapter=lead.adapter, forks=forks, encoder_input_ids=lead.encoder_input_ids
+    )
+    beam.num_computed = 0 if first else len(beam.prompt_ids)
+    return beam

@@ -15,10 +15,14 @@ from typing import Any, Self
 from germinal.errors import SettingError, UnsupportedError, nearest
 from germinal.generation.settings import (
     Rule,
+    Values,
+    When,
     biases,
     integer,
+    integers,
     is_number,
     number,
+    numbers,
     setting,
     texts,
     token_ids,
@@ -29,9 +33,7 @@ from germinal.generation.settings import (
 MIN_TEMPERATURE = 1e-3
 """The lowest temperature that samples: 0 says greedy, and float32 logits divided by less lose their meaning."""
 
-_SAMPLING_ONLY = ("top_k", "top_p", "min_p", "seed")
-_BEAMS_ONLY: dict[str, Any] = {"length_penalty": 1.0, "early_stopping": False, "renormalize_logits": False}
-"""Settings that only beam search looks at, with their defaults."""
+_TOKEN_ID = Values(int, "a token id", integer, lambda v: v >= 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,223 +66,115 @@ class GenerationConfig:
         UnsupportedError: beam search that samples, or reports log-probabilities.
     """
 
-    max_new_tokens: int = setting(
-        256, Rule(int, "Most tokens to generate.", "an integer from 1 up", integer, lambda v: v >= 1, optional=False)
-    )
+    max_new_tokens: int = setting(256, integers(1), "always", "Most tokens to generate.")
     temperature: float = setting(
         0.0,
-        Rule(
-            float,
-            "0 takes the likeliest token; above 0 samples, the higher the wilder.",
-            "0 (greedy) or a number from 0.001 up",
-            number,
-            lambda v: v == 0 or v >= MIN_TEMPERATURE,
-            optional=False,
-        ),
+        numbers("0 (greedy) or a number from 0.001 up", lambda v: v == 0 or v >= MIN_TEMPERATURE),
+        "always",
+        "0 takes the likeliest token; above 0 samples, and higher values give less likely tokens more often.",
     )
-    top_k: int | None = setting(
-        None,
-        Rule(
-            int,
-            "Sample from the k likeliest tokens.",
-            "an integer from 1 up (0 is off)",
-            integer,
-            lambda v: v >= 0,
-            off=0,
-        ),
-    )
+    top_k: int | None = setting(None, integers(1, off=0), "sampling", "Sample from the k likeliest tokens.")
     top_p: float | None = setting(
         None,
-        Rule(
-            float,
-            "Sample from the fewest likeliest tokens whose probabilities add up to p.",
-            "a number above 0 and at most 1 (1 is off)",
-            number,
-            lambda v: 0 < v <= 1,
-            off=1.0,
-        ),
+        numbers("a number above 0 and at most 1 (1 is off)", lambda v: 0 < v <= 1, off=1.0),
+        "sampling",
+        "Sample from the fewest likeliest tokens whose probabilities add up to p.",
     )
     min_p: float | None = setting(
         None,
-        Rule(
-            float,
-            "Drop tokens less likely than this fraction of the likeliest one.",
-            "a number from 0 to 1 (0 is off)",
-            number,
-            lambda v: 0 <= v <= 1,
-            off=0.0,
-        ),
+        numbers("a number from 0 to 1 (0 is off)", lambda v: 0 <= v <= 1, off=0.0),
+        "sampling",
+        "Drop tokens less likely than this fraction of the likeliest one.",
     )
     repetition_penalty: float | None = setting(
         None,
-        Rule(
-            float,
-            "Make tokens of the prompt and of the answer so far less likely (below 1: likelier).",
-            "a number above 0 (1 is off)",
-            number,
-            lambda v: v > 0,
-            off=1.0,
-        ),
+        numbers("a number above 0 (1 is off)", lambda v: v > 0, off=1.0),
+        "always",
+        "Make tokens of the prompt and of the answer so far less likely (below 1: likelier).",
     )
     presence_penalty: float | None = setting(
         None,
-        Rule(
-            float,
-            "Subtract this from the logits of tokens that stand in the answer so far.",
-            "a number from -2 to 2 (0 is off)",
-            number,
-            lambda v: -2 <= v <= 2,
-            off=0.0,
-        ),
+        numbers("a number from -2 to 2 (0 is off)", lambda v: -2 <= v <= 2, off=0.0),
+        "always",
+        "Subtract this from the logits of tokens that stand in the answer so far.",
     )
     frequency_penalty: float | None = setting(
         None,
-        Rule(
-            float,
-            "Subtract this from a token's logit once for each time it stands in the answer so far.",
-            "a number from -2 to 2 (0 is off)",
-            number,
-            lambda v: -2 <= v <= 2,
-            off=0.0,
-        ),
+        numbers("a number from -2 to 2 (0 is off)", lambda v: -2 <= v <= 2, off=0.0),
+        "always",
+        "Subtract this from a token's logit once for each time it stands in the answer so far.",
     )
     no_repeat_ngram_size: int | None = setting(
-        None,
-        Rule(
-            int,
-            "Never write so many tokens in a row a second time.",
-            "an integer from 1 up (0 is off)",
-            integer,
-            lambda v: v >= 0,
-            off=0,
-        ),
+        None, integers(1, off=0), "always", "Never write so many tokens in a row a second time."
     )
-    min_new_tokens: int | None = setting(
-        None,
-        Rule(
-            int,
-            "Fewest tokens to generate.",
-            "an integer from 1 up (0 is off)",
-            integer,
-            lambda v: v >= 0,
-            off=0,
-        ),
-    )
-    forced_bos_id: int | None = setting(
-        None, Rule(int, "Token id that the answer begins with.", "a token id", integer, lambda v: v >= 0)
-    )
+    min_new_tokens: int | None = setting(None, integers(1, off=0), "always", "Fewest tokens to generate.")
+    forced_bos_id: int | None = setting(None, _TOKEN_ID, "always", "Token id that the answer begins with.")
     forced_eos_id: int | None = setting(
-        None,
-        Rule(
-            int,
-            "Token id that an answer of max_new_tokens ends with.",
-            "a token id",
-            integer,
-            lambda v: v >= 0,
-        ),
+        None, _TOKEN_ID, "always", "Token id that an answer of max_new_tokens ends with."
     )
     logit_bias: tuple[tuple[int, float], ...] | None = setting(
         None,
-        Rule(
+        Values(
             str,
-            "Add a number to a token's logit; -100 bans it.",
             "token ids, each with a number from -100 to 100",
             biases,
             lambda pairs: all(token >= 0 and -100 <= bias <= 100 for token, bias in pairs),
             off=(),
             many=True,
         ),
+        "always",
+        "Add a number to a token's logit; -100 bans it.",
     )
     stop: tuple[str, ...] = setting(
-        (),
-        Rule(str, "End before this text appears.", "texts, none of them empty", texts, all, optional=False, many=True),
+        (), Values(str, "texts, none of them empty", texts, all, many=True), "always", "End before this text appears."
     )
     eos_ids: tuple[int, ...] | None = setting(
         None,
-        Rule(
-            int,
-            "Token ids that end the answer, in place of the model's own.",
-            "token ids",
-            token_ids,
-            lambda ids: all(token >= 0 for token in ids),
-            many=True,
-        ),
+        Values(int, "token ids", token_ids, lambda ids: all(token >= 0 for token in ids), many=True),
+        "always",
+        "Token ids that end the answer, in place of the model's own.",
     )
     seed: int | None = setting(
         None,
-        Rule(
-            int,
-            "The same seed gives the same tokens.",
-            "an integer of 64 bits",
-            integer,
-            lambda v: -(2**63) <= v < 2**63,
-        ),
+        Values(int, "an integer of 64 bits", integer, lambda v: -(2**63) <= v < 2**63),
+        "sampling",
+        "The same seed gives the same tokens.",
     )
-    n: int = setting(
-        1, Rule(int, "How many answers to sample.", "an integer from 1 up", integer, lambda v: v >= 1, optional=False)
-    )
-    num_beams: int = setting(
-        1,
-        Rule(
-            int,
-            "Beams to search the likeliest answer with; 1 is no search.",
-            "an integer from 1 up",
-            integer,
-            lambda v: v >= 1,
-            optional=False,
-        ),
-    )
+    n: int = setting(1, integers(1), "sampling", "How many answers to sample.")
+    num_beams: int = setting(1, integers(1), "always", "Beams to search the likeliest answer with; 1 is no search.")
     length_penalty: float = setting(
         1.0,
-        Rule(
-            float,
-            "Beam search divides an answer's log-probability by its length to this power: the higher, the longer.",
-            "a number",
-            number,
-            lambda v: True,
-            optional=False,
-        ),
+        Values(float, "a number", number),
+        "beam search",
+        "Beam search divides an answer's log-probability by its length to this power: higher values favour longer "
+        "answers.",
     )
     early_stopping: bool | str = setting(
         False,
-        Rule(
-            str,
-            "When beam search ends: true, with num_beams answers; false, when longer ones seem no better; never, when "
-            "none can be better.",
-            "true, false or never",
-            true_false_or_never,
-            lambda v: True,
-            optional=False,
-        ),
+        Values(str, "true, false or never", true_false_or_never),
+        "beam search",
+        "When beam search ends: true, with num_beams answers; false, when longer ones seem no better; never, when "
+        "none can be better.",
     )
     renormalize_logits: bool = setting(
         False,
-        Rule(
-            str,
-            "Beam search makes probabilities again of what bias, penalties and forced tokens have left: true or false.",
-            "true or false",
-            true_or_false,
-            lambda v: True,
-            optional=False,
-        ),
+        Values(str, "true or false", true_or_false),
+        "beam search",
+        "Beam search makes probabilities again of what bias, penalties and forced tokens have left: true or false.",
     )
     logprobs: int | None = setting(
         None,
-        Rule(
-            int,
-            "Report each token's log-probability and those of this many likeliest tokens.",
-            "an integer from 0 up",
-            integer,
-            lambda v: v >= 0,
-        ),
+        integers(0),
+        "always",
+        "Report each token's log-probability and those of this many likeliest tokens.",
     )
 
     def __post_init__(self) -> None:
         for spec in fields(self):
             value = spec.metadata["rule"].apply(spec.name, getattr(self, spec.name))
             object.__setattr__(self, spec.name, value)
-        _refuse_useless(self)
-        _refuse_useless_or_unsupported_beams(self)
+        _refuse_without_effect(self)
+        _refuse_unsupported_search(self)
 
     @classmethod
     def lenient(cls, **settings: Any) -> Self:
@@ -291,14 +185,10 @@ class GenerationConfig:
         """
         temperature = settings.get("temperature", 0.0)
         if is_number(temperature) and 0 <= temperature < MIN_TEMPERATURE:
-            for name in (*_SAMPLING_ONLY, "n"):
-                if name in settings:
-                    _rule(name).apply(name, settings.pop(name))
             settings["temperature"] = 0.0
-        if settings.get("num_beams", 1) == 1:
-            for name in _BEAMS_ONLY:
-                if name in settings:
-                    _rule(name).apply(name, settings.pop(name))
+        for name in _without_effect(settings):
+            if name in settings:
+                _rule(name).apply(name, settings.pop(name))
         if "stop" in settings:
             settings["stop"] = _useful_stops(_rule("stop").apply("stop", settings["stop"]))
         return cls.from_settings(settings)
@@ -337,7 +227,7 @@ class GenerationConfig:
         sampling |= {"num_return_sequences": "n"}
         given = _translated(given, encoder_decoder)
         if given.get("num_beams", 1) > 1:
-            names |= {name: name for name in ("num_beams", *_BEAMS_ONLY)}
+            names |= {name: name for name in ("num_beams", *_names_that_apply("beam search"))}
         if encoder_decoder:
             names |= {name: name for name in ("forced_bos_id", "forced_eos_id")}
         if given.get("do_sample"):
@@ -354,12 +244,9 @@ class GenerationConfig:
         for name in settings:
             _rule(name)
         defaults = self.to_dict()
-        if settings.get("temperature", self.temperature) == 0:
-            defaults |= dict.fromkeys(_SAMPLING_ONLY) | {"n": 1}
         if settings.get("temperature") or settings.get("logprobs") is not None:
             defaults["num_beams"] = 1
-        if settings.get("num_beams", defaults["num_beams"]) == 1:
-            defaults |= _BEAMS_ONLY
+        defaults |= {name: _rule(name).default for name in _without_effect({**defaults, **settings})}
         return type(self)(**{**defaults, **settings})
 
     @property
@@ -393,8 +280,10 @@ class GenerationConfig:
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
         """Every setting with type, default and help, in order: what the command line makes its options from."""
-        rules = [(spec, spec.metadata["rule"]) for spec in fields(cls)]
-        return tuple(Setting(spec.name, r.type, r.many, spec.default, r.help, r.allowed) for spec, r in rules)
+        return tuple(
+            Setting(name, rule.values.type, rule.values.many, rule.default, rule.help, rule.values.allowed)
+            for name, rule in generation_rules().items()
+        )
 
 
 def parse_logit_bias(items: Iterable[str]) -> dict[int, float]:
@@ -413,29 +302,44 @@ def parse_logit_bias(items: Iterable[str]) -> dict[int, float]:
     return parsed
 
 
+def generation_rules() -> dict[str, Rule]:
+    """The rule of each setting, by name and in order."""
+    return {spec.name: spec.metadata["rule"] for spec in fields(GenerationConfig)}
+
+
 def _rule(name: str) -> Rule:
-    rules: dict[str, Rule] = {spec.name: spec.metadata["rule"] for spec in fields(GenerationConfig)}
+    rules = generation_rules()
     if name not in rules:
         raise SettingError(f"there is no generation setting '{name}'.", where=name, hint=nearest(name, list(rules)))
     return rules[name]
 
 
-def _refuse_useless(config: GenerationConfig) -> None:
-    if config.temperature == 0:
-        for name in _SAMPLING_ONLY:
-            value = getattr(config, name)
-            if value is not None:
-                raise SettingError(
-                    f"{name}={value} has no effect at temperature 0, which always takes the likeliest token.",
-                    where=name,
-                    hint=f"Set temperature above 0 to sample, or leave {name} out.",
-                )
-        if config.n > 1:
-            raise SettingError(
-                f"n={config.n} answers at temperature 0 would all be the same.",
-                where="n",
-                hint="Set temperature above 0 to sample, or leave n out.",
-            )
+def _names_that_apply(when: When) -> tuple[str, ...]:
+    return tuple(name for name, rule in generation_rules().items() if rule.applies == when)
+
+
+def _without_effect(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of the settings that have no effect beside the others."""
+    greedy, searches = settings.get("temperature", 0) == 0, settings.get("num_beams", 1) != 1
+    sampling = _names_that_apply("sampling") if greedy else ()
+    return (*sampling, *(() if searches else _names_that_apply("beam search")))
+
+
+_NEEDED = {
+    "sampling": (
+        "at temperature 0, which always takes the likeliest token",
+        "Set temperature above 0 to sample, or leave {name} out.",
+    ),
+    "beam search": ("without beam search", "Set num_beams above 1 to search, or leave {name} out."),
+}
+
+
+def _refuse_without_effect(config: GenerationConfig) -> None:
+    for name in _without_effect(config.to_dict()):
+        value, rule = getattr(config, name), _rule(name)
+        if value != rule.default:
+            why, hint = _NEEDED[rule.applies]
+            raise SettingError(f"{name}={value} has no effect {why}.", where=name, hint=hint.format(name=name))
     for text in config.stop:
         if config.stop.count(text) > 1:
             raise SettingError(f"{text!r} is given twice.", where="stop")
@@ -446,16 +350,8 @@ def _refuse_useless(config: GenerationConfig) -> None:
                 )
 
 
-def _refuse_useless_or_unsupported_beams(config: GenerationConfig) -> None:
+def _refuse_unsupported_search(config: GenerationConfig) -> None:
     if config.num_beams == 1:
-        for name, default in _BEAMS_ONLY.items():
-            value = getattr(config, name)
-            if value != default:
-                raise SettingError(
-                    f"{name}={value} has no effect without beam search.",
-                    where=name,
-                    hint=f"Set num_beams above 1 to search, or leave {name} out.",
-                )
         return
     for name, off in (("temperature", 0), ("logprobs", None)):
         value = getattr(config, name)

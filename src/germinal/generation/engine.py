@@ -1,8 +1,10 @@
 """The engine: sequences go in, and each step brings every running one further. Generating, scoring, evaluation and the
 server all go through it.
 
-One step: the scheduler picks who runs, the backend turns their tokens into logits, the sampler (or a beam search)
-chooses, and what was chosen is appended. The engine sees token ids only, and belongs to one thread.
+One step: the scheduler picks who runs, the backend turns their tokens into logits, and by these given tokens are scored
+and others chosen, by a sampler or a beam search. The engine sees token ids only, and belongs to one thread.
+
+Shapes: N wanted logits of a step, V vocabulary.
 """
 
 from __future__ import annotations
@@ -12,10 +14,14 @@ from torch import Tensor
 
 from germinal.errors import SettingError
 from germinal.generation.backends.backend import Backend
-from germinal.generation.beam_search import advance_searches
+from germinal.generation.beam_search import BeamSearch
 from germinal.generation.sampler import choose_batch
 from germinal.generation.scheduler import MAX_STEP_TOKENS, Scheduled, Scheduler
-from germinal.generation.sequence import Sequence
+from germinal.generation.sequence import FinishReason, Sequence
+from germinal.generation.slots import SlotManager
+
+Rows = list[tuple[Sequence, range]]
+"""Sequences, each with its rows of a step's logits."""
 
 
 class Engine:
@@ -28,7 +34,9 @@ class Engine:
 
     def __init__(self, backend: Backend, max_step_tokens: int = MAX_STEP_TOKENS) -> None:
         self._backend = backend
-        self._scheduler = Scheduler(backend, max_step_tokens)
+        self._slots = SlotManager(backend.num_slots)
+        self._scheduler = Scheduler(self._slots, max_step_tokens)
+        self._searches: dict[Sequence, BeamSearch] = {}  # by lead and by beam
 
     @property
     def has_work(self) -> bool:
@@ -42,14 +50,21 @@ class Engine:
             ContextWindowError: it does not fit the model's context window.
             SettingError: it wants more beams than the backend has slots.
         """
+        window, num_slots = self._backend.context_window, self._backend.num_slots
         for each in (sequence, *sequence.forks):
-            each.check_fits(self._backend.context_window)
-            if each.num_slots > self._backend.num_slots:
-                raise SettingError(
-                    f"{each.num_slots} beams are more than the {self._backend.num_slots} sequences that run at once.",
-                    where="num_beams",
-                )
-        self._scheduler.add(sequence)
+            each.check_fits(window)
+        if sequence.num_beams > num_slots:
+            raise SettingError(
+                f"{sequence.num_beams} beams are more than the {num_slots} sequences that run at once.",
+                where="num_beams",
+            )
+        self._backend.reserve(min(window, max(each.most_tokens for each in (sequence, *sequence.forks))))
+        if sequence.num_beams == 1:
+            self._scheduler.add((sequence,))
+            return
+        search = BeamSearch(sequence, window)
+        self._searches |= dict.fromkeys((sequence, *search.beams), search)
+        self._scheduler.add(search.beams)
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence and its forks now; their places are free in the next step."""
@@ -57,15 +72,17 @@ class Engine:
             if not each.finished:
                 self.finish(each, "cancelled")
 
-    def finish(self, sequence: Sequence, reason: str) -> None:
+    def finish(self, sequence: Sequence, reason: FinishReason) -> None:
         """End one sequence for a reason that the engine cannot see, as a stop string in its text."""
-        assert reason in ("stop", "length", "cancelled")
-        sequence.finish_reason = reason  # type: ignore[assignment]  # narrowed by the assert
-        self._scheduler.retire(sequence)
+        sequence.finish_reason = reason
+        self._remove(sequence)
 
     def weights_changed(self) -> None:
-        """The network or one of its adapters was changed: what was computed with it is not used again."""
-        self._scheduler.slots.forget()
+        """The network or one of its adapters was changed: what was computed with it serves no other sequence.
+
+        Sequences that are running go on from what they have computed.
+        """
+        self._slots.weights_changed()
         self._backend.weights_changed()
 
     @torch.inference_mode()
@@ -78,74 +95,78 @@ class Engine:
         scheduled = self._scheduler.schedule()
         if not scheduled:
             return []
-        sources = [part.source for part in scheduled if part.source is not None]
-        if sources:
-            self._backend.encode(sources)
-        logits = self._backend.forward([part.chunk for part in scheduled])
-        changed = self._advance(scheduled, logits)
+        for copy in self._slots.take_copies():
+            self._backend.fork(*copy)
+        if inputs := [part.encoder_input for part in scheduled if part.encoder_input is not None]:
+            self._backend.encode(inputs)
+        logits = self._backend.forward([part.chunk for part in scheduled])  # [N, V]
+        for part in scheduled:
+            self._scheduler.computed(part)
+        scoring, choosing = _rows(scheduled)
+        changed = [*self._score(scoring, logits), *self._choose(choosing, logits)]
+        for part in scheduled:
+            for fork in part.starting_forks:
+                self._scheduler.fork(part.sequence, fork)
         for sequence in changed:
             if sequence.finished:
-                self._scheduler.retire(sequence)
+                self._remove(sequence)
         return changed
 
-    def _advance(self, scheduled: list[Scheduled], logits: Tensor) -> list[Sequence]:
-        """Hand each sequence its rows of the logits [sum, V]: targets are scored, the others draw a token together."""
-        changed: list[Sequence] = []
-        drawing: list[tuple[Sequence, int]] = []
-        searching: list[tuple[Sequence, Tensor]] = []
-        following: list[tuple[Scheduled, Sequence]] = []
-        row = 0
-        for part in scheduled:
-            rows = slice(row, row + part.chunk.num_logits)
-            row = rows.stop
-            self._scheduler.computed(part)
-            beginning = followers_beginning(part)
-            following += [(part, fork) for fork in beginning]
-            # After the prompt's last token all that follows it is decided by the same logits.
-            for sequence, own in (
-                (part.sequence, rows),
-                *((each, slice(rows.start, rows.start + 1)) for each in beginning),
-            ):
-                if own.start == own.stop:
-                    continue
-                if sequence.target_ids is not None:
-                    sequence.append_scores(target_logprobs(sequence, logits[own]))
-                    changed.append(sequence)
-                elif sequence.num_slots > 1 or sequence.search is not None:
-                    searching.append((sequence, logits[own.stop - 1]))
-                else:
-                    drawing.append((sequence, own.stop - 1))
-        self._draw(drawing, logits)
-        changed += advance_searches(searching, self._scheduler, self._backend.context_window)
-        for part, fork in following:
-            if not fork.finished:
-                self._scheduler.follow(part, fork)
-        return [*changed, *(sequence for sequence, _ in drawing)]
+    def _score(self, rows: Rows, logits: Tensor) -> list[Sequence]:
+        """Score the next targets of each sequence."""
+        for sequence, own in rows:
+            assert sequence.target_ids is not None
+            first = len(sequence.target_logprobs)
+            targets = torch.tensor(sequence.target_ids[first : first + len(own)], device=logits.device)
+            logprobs = logits[own.start : own.stop].log_softmax(-1).gather(-1, targets[:, None])
+            sequence.append_scores(logprobs.squeeze(-1).tolist())
+        return [sequence for sequence, _ in rows]
 
-    def _draw(self, drawing: list[tuple[Sequence, int]], logits: Tensor) -> None:
-        """Choose a token for each sequence from its row of the logits."""
-        if not drawing:
-            return
-        rows = [row for _, row in drawing]
-        wanted = logits if rows == list(range(len(logits))) else logits[rows]
-        tokens = choose_batch(
-            wanted, [sequence.sampler for sequence, _ in drawing], [sequence.token_ids for sequence, _ in drawing]
-        )
-        for (sequence, _), token in zip(drawing, tokens, strict=True):
-            sequence.append(token, self._backend.context_window)
+    def _choose(self, rows: Rows, logits: Tensor) -> list[Sequence]:
+        """Choose the next token of each sequence: the beams of a search together, when all of them are there."""
+        drawing = [(sequence, own.start) for sequence, own in rows if sequence not in self._searches]
+        if drawing:
+            numbers = [number for _, number in drawing]
+            wanted = logits if numbers == list(range(len(logits))) else logits[numbers]
+            samplers = [sequence.sampler for sequence, _ in drawing]
+            tokens = choose_batch(wanted, samplers, [sequence.token_ids for sequence, _ in drawing])
+            for (sequence, _), token in zip(drawing, tokens, strict=True):
+                sequence.append(token, self._backend.context_window)
+        changed = [sequence for sequence, _ in drawing]
+        for beam, own in rows:
+            search = self._searches.get(beam)
+            if search is None or not search.take(beam, logits[own.start]):
+                continue
+            parents = search.advance()
+            if parents is None:
+                changed.append(search.lead)
+            else:
+                self._slots.regroup(search.beams, parents)
+        return changed
+
+    def _remove(self, sequence: Sequence) -> None:
+        """Free the places of a sequence, or of the beams of its search."""
+        search = self._searches.get(sequence)
+        for each in (sequence,) if search is None else search.beams:
+            self._scheduler.remove(each)
+        if search is not None:
+            for each in (sequence, *search.beams):
+                del self._searches[each]
 
 
-def followers_beginning(part: Scheduled) -> list[Sequence]:
-    """The forks of a sequence whose prompt is complete with this step."""
-    sequence, chunk = part.sequence, part.chunk
-    if not chunk.start < len(sequence.prompt_ids) <= chunk.end:
-        return []
-    return [fork for fork in sequence.forks if not fork.finished]
+def _rows(scheduled: list[Scheduled]) -> tuple[Rows, Rows]:
+    """Which rows of a step's logits score given tokens, and which choose a token.
 
-
-def target_logprobs(sequence: Sequence, logits: Tensor) -> list[float]:
-    """Log-probabilities of the next targets of a sequence, one for each row of logits [T, V]."""
-    assert sequence.target_ids is not None
-    first = len(sequence.target_logprobs)
-    targets = torch.tensor(sequence.target_ids[first : first + len(logits)], device=logits.device)
-    return logits.log_softmax(-1).gather(-1, targets[:, None]).squeeze(-1).tolist()
+    After a prompt's last token the same logits serve the sequence and all its forks.
+    """
+    scoring: Rows = []
+    choosing: Rows = []
+    end = 0
+    for part in scheduled:
+        own = range(end, end + part.chunk.num_logits)
+        end = own.stop
+        if own:
+            following = [(fork, own[:1]) for fork in part.starting_forks]
+            for sequence, rows in ((part.sequence, own), *following):
+                (choosing if sequence.target_ids is None else scoring).append((sequence, rows))
+    return scoring, choosing

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
-from germinal.generation.backends.backend import Backend, Chunk, Source
+from germinal.generation.backends.backend import Chunk, EncoderInput
 from germinal.generation.sequence import Sequence
-from germinal.generation.slots import Slot, SlotPool, shared_prefix
+from germinal.generation.slots import SlotManager, shared_prefix
 
 MAX_STEP_TOKENS = 256
 """Tokens that a step computes at most, unless the engine is told otherwise."""
@@ -25,143 +25,124 @@ class Scheduled:
     """A sequence's part in a step.
 
     Attributes:
-        sequence, slot: Who runs, and where.
+        sequence: Who runs.
         chunk: Its tokens.
-        source: What has to be encoded for it first.
+        encoder_input: What has to be encoded for it first.
     """
 
     sequence: Sequence
-    slot: Slot
     chunk: Chunk
-    source: Source | None = None
+    encoder_input: EncoderInput | None = None
 
     @property
-    def encoded(self) -> int:
-        """Tokens of the source to encode."""
-        return 0 if self.source is None else len(self.source.token_ids)
+    def num_encoded(self) -> int:
+        """Tokens of the encoder input to encode."""
+        return 0 if self.encoder_input is None else len(self.encoder_input.token_ids)
+
+    @property
+    def starting_forks(self) -> list[Sequence]:
+        """The forks of a sequence whose prompt is complete with this step."""
+        if not self.chunk.start < len(self.sequence.prompt_ids) <= self.chunk.end:
+            return []
+        return [fork for fork in self.sequence.forks if not fork.finished]
 
 
 class Scheduler:
     """Keeps the queue and the running sequences, and fills each step up to a number of tokens.
 
     Args:
-        backend: Whose slots are given out.
+        slots: Where sequences run.
         max_step_tokens: Tokens a step at most, so that a long prompt does not stall the answers that are streaming:
             it is computed in chunks between their tokens.
     """
 
-    def __init__(self, backend: Backend, max_step_tokens: int) -> None:
-        self.slots = SlotPool(backend)
+    def __init__(self, slots: SlotManager, max_step_tokens: int) -> None:
+        self._slots = slots
         self._max_step_tokens = max_step_tokens
-        self._waiting: deque[Sequence] = deque()
-        self._running: dict[Sequence, Slot] = {}
+        self._waiting: OrderedDict[Sequence, SequenceOf[Sequence]] = OrderedDict()  # groups by their first
+        self._running: dict[Sequence, None] = {}
 
     @property
     def has_work(self) -> bool:
         return bool(self._waiting or self._running)
 
-    def add(self, sequence: Sequence) -> None:
-        """Put a sequence at the end of the queue."""
-        self._waiting.append(sequence)
+    def add(self, sequences: SequenceOf[Sequence]) -> None:
+        """Put sequences that have to run at the same time at the end of the queue."""
+        self._waiting[sequences[0]] = sequences
 
-    def retire(self, sequence: Sequence) -> None:
-        """Take a sequence out, wherever it is, with the beams of its search, and free its slots."""
-        for each in sequence.beams:
-            slot = self._running.pop(each, None)
-            if slot is not None:
-                self.slots.release(slot)
-            elif each in self._waiting:
-                self._waiting.remove(each)
-
-    def computed(self, part: Scheduled) -> None:
-        """Note that a scheduled chunk has run."""
-        part.sequence.computed(part.chunk.end, part.encoded)
-        self.slots.computed(part.slot, part.chunk.token_ids)
-
-    def follow(self, leader: Scheduled, fork: Sequence) -> None:
-        """Let a fork go on from the prompt that its leader has computed; without a free slot it queues instead."""
-        if self._num_free() > 0:
-            self._running[fork] = self.slots.fork(leader.slot, fork, len(fork.prompt_ids))
+    def fork(self, parent: Sequence, child: Sequence) -> None:
+        """Let a sequence go on from its parent's prompt; without a free slot it queues instead."""
+        if self._slots.can_allocate(1):
+            self._slots.fork(parent, child)
+            self._running[child] = None
         else:
-            self._waiting.appendleft(fork)
+            self._queue_first((child,))
 
-    def branch(self, sequence: Sequence) -> None:
-        """Give the beams of a search that begins the slots that were kept for them; `regroup` fills them."""
-        for each in sequence.beams:
-            if each is not sequence:
-                self._running[each] = self.slots.fork(self._running[sequence], each, 0)
-
-    def regroup(self, beams: SequenceOf[Sequence], parents: SequenceOf[int]) -> None:
-        """Let each beam go on from what the beam numbered `parents[beam]` has computed.
-
-        A parent's slot goes to the first of its children as it is; the slots of beams that have none take the copies.
-        """
-        slots = [self._running[beam] for beam in beams]
-        spare = [slot for number, slot in enumerate(slots) if number not in parents]
-        moved: set[int] = set()
-        for beam, parent in zip(beams, parents, strict=True):
-            slot = slots[parent]
-            if parent in moved:
-                slot = spare.pop()
-                self.slots.copy(slots[parent], slot)
-            moved.add(parent)
-            slot.sequence = beam
-            self._running[beam] = slot
+    def remove(self, sequence: Sequence) -> None:
+        """Take a sequence out, wherever it is, and free its slot."""
+        if sequence in self._running:
+            del self._running[sequence]
+            self._slots.free(sequence)
+        self._waiting.pop(sequence, None)
 
     def schedule(self) -> list[Scheduled]:
         """The next step: first those that need one token each, then prompts under way, then new ones."""
         scheduled: list[Scheduled] = []
         budget = self._max_step_tokens
-        for sequence, slot in sorted(self._running.items(), key=lambda item: item[0].pending > 1):
-            budget -= self._take(sequence, slot, budget, scheduled)
-        self._admit(budget, scheduled)
+        for sequence in sorted(self._running, key=lambda each: each.pending > 1):
+            budget -= self._take(sequence, budget, scheduled)
+        passed_over: list[SequenceOf[Sequence]] = []
+        while self._waiting and budget > 0 and len(passed_over) < LOOK_AHEAD and self._slots.can_allocate(1):
+            _, group = self._waiting.popitem(last=False)
+            if self._should_wait(group[0], scheduled):
+                passed_over.append(group)
+                continue
+            if not self._slots.can_allocate(len(group)):
+                passed_over.append(group)  # and nobody overtakes it, or a wide search would never find room
+                break
+            self._slots.allocate(group)
+            self._running |= dict.fromkeys(group)
+            budget -= self._take(group[0], budget, scheduled)
+        for group in reversed(passed_over):
+            self._queue_first(group)
         return scheduled
 
-    def _take(self, sequence: Sequence, slot: Slot, budget: int, scheduled: list[Scheduled]) -> int:
-        """Schedule what a sequence has pending, within the budget; the number of tokens taken, its source included."""
+    def computed(self, part: Scheduled) -> None:
+        """Note that a part of a step has run."""
+        sequence = part.sequence
+        sequence.num_computed = part.chunk.end
+        sequence.computed_tokens += len(part.chunk.token_ids) + part.num_encoded
+        sequence.encoded_tokens += part.num_encoded
+        self._slots.computed(sequence, part.chunk.token_ids)
+
+    def _queue_first(self, group: SequenceOf[Sequence]) -> None:
+        self._waiting[group[0]] = group
+        self._waiting.move_to_end(group[0], last=False)
+
+    def _take(self, sequence: Sequence, budget: int, scheduled: list[Scheduled]) -> int:
+        """Schedule what a sequence has pending, within the budget; how many tokens that is, encoder input included."""
         count = min(sequence.pending, budget)
-        if count > 0:
-            start = sequence.num_computed
-            ids = sequence.ids[start : start + count]
-            chunk = Chunk(slot.index, start, ids, sequence.wanted_logits(count), sequence.adapter)
-            source = None
-            if sequence.encoder_input_ids is not None and slot.encoder_input_ids is None:
-                source = Source(slot.index, sequence.encoder_input_ids, sequence.adapter)
-                count += len(sequence.encoder_input_ids)  # an encoder sees its input whole: never in chunks
-            scheduled.append(Scheduled(sequence, slot, chunk, source))
-        return count
-
-    def _admit(self, budget: int, scheduled: list[Scheduled]) -> None:
-        passed_over: list[Sequence] = []
-        while self._waiting and budget > 0 and len(passed_over) < LOOK_AHEAD and self._num_free() > 0:
-            sequence = self._waiting.popleft()
-            if self._should_wait(sequence, scheduled):
-                passed_over.append(sequence)
-                continue
-            if sequence.num_slots > self._num_free():
-                passed_over.append(sequence)  # and nobody overtakes it, or a wide search would never find room
-                break
-            slot = self._running[sequence] = self.slots.acquire(sequence)
-            budget -= self._take(sequence, slot, budget, scheduled)
-        self._waiting.extendleft(reversed(passed_over))
-
-    def _num_free(self) -> int:
-        """Free slots, without those that searches which have not yet begun will need."""
-        kept = sum(sequence.num_slots - 1 for sequence in self._running if sequence.search is None)
-        return self.slots.num_free - kept
+        if count <= 0:
+            return 0
+        slot, start, adapter = self._slots.slot(sequence), sequence.num_computed, sequence.adapter
+        chunk = Chunk(slot, start, sequence.ids[start : start + count], sequence.wanted_logits(count), adapter)
+        encoder_input = None
+        if sequence.encoder_input_ids is not None and not self._slots.is_encoded(sequence):
+            encoder_input = EncoderInput(slot, sequence.encoder_input_ids, adapter)
+        part = Scheduled(sequence, chunk, encoder_input)
+        scheduled.append(part)
+        return count + part.num_encoded  # an encoder sees its input whole: it is never cut into chunks
 
     def _should_wait(self, sequence: Sequence, scheduled: list[Scheduled]) -> bool:
-        """Whether this very step computes much of the sequence's prompt for another one, or encodes its source."""
-        origin = (sequence.adapter, sequence.encoder_input_ids)
+        """Whether this very step computes much of the sequence's prompt for another one, or its encoder input."""
         coming = max(
             (
-                shared_prefix(other.sequence.ids, sequence.ids) + other.encoded
-                for other in scheduled
-                if (other.sequence.adapter, other.sequence.encoder_input_ids) == origin
-                and (other.encoded or other.sequence.pending > 1)
+                shared_prefix(part.sequence.ids, sequence.ids) + part.num_encoded
+                for part in scheduled
+                if (part.num_encoded or part.sequence.pending > 1) and self._slots.will_share(part.sequence, sequence)
             ),
             default=0,
         )
         if coming < WORTH_WAITING_FOR:
             return False
-        return coming - self.slots.longest_prefix(sequence)[1] >= WORTH_WAITING_FOR
+        return coming - self._slots.prefix_length(sequence) >= WORTH_WAITING_FOR

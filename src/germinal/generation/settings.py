@@ -9,9 +9,33 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from germinal.errors import SettingError
+
+When = Literal["always", "sampling", "beam search"]
+"""When a setting has an effect: under every setting of the others, at a temperature above 0, with two beams or more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The values that a setting takes.
+
+    Attributes:
+        type: int, float or str, of one item when `many`.
+        allowed: The values in words.
+        convert: Brings a value into its stored form, or raises a TypeError, ValueError, KeyError or OverflowError.
+        holds: Whether a converted value is in range.
+        off: A value that switches the setting off; it is stored as None.
+        many: A command line may repeat the option.
+    """
+
+    type: type
+    allowed: str
+    convert: Callable[[Any], Any]
+    holds: Callable[[Any], bool] = lambda _: True
+    off: Any = None
+    many: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,25 +43,16 @@ class Rule:
     """The rule of one setting.
 
     Attributes:
-        type: int, float or str, of one item when `many`.
+        default: What it is when nobody sets it; where that is None, None switches it off.
+        values: What it takes.
+        applies: When it has an effect; set at any other time it is refused.
         help: One line for a user.
-        allowed: The values it takes, in words.
-        convert: Brings a value into its stored form, or raises a TypeError, ValueError, KeyError or
-            OverflowError.
-        holds: Whether a converted value is in range.
-        optional: None means that the setting is off.
-        off: A value that switches the setting off too; it is stored as None.
-        many: A command line may repeat the option.
     """
 
-    type: type
+    default: Any
+    values: Values
+    applies: When
     help: str
-    allowed: str
-    convert: Callable[[Any], Any]
-    holds: Callable[[Any], bool]
-    optional: bool = True
-    off: Any = None
-    many: bool = False
 
     def apply(self, name: str, value: Any) -> Any:
         """The value in its stored form.
@@ -45,20 +60,31 @@ class Rule:
         Raises:
             SettingError: names the setting, the value and what it takes.
         """
-        if value is None and self.optional:
+        if value is None and self.default is None:
             return None
         try:
-            converted = self.convert(value)
+            converted = self.values.convert(value)
         except (TypeError, ValueError, KeyError, OverflowError):
             converted = None
-        if converted is None or not self.holds(converted):
-            raise SettingError(f"{value!r} is not {self.allowed}.", where=name)
-        return None if self.off is not None and converted == self.off else converted
+        if converted is None or not self.values.holds(converted):
+            raise SettingError(f"{value!r} is not {self.values.allowed}.", where=name)
+        return None if self.values.off is not None and converted == self.values.off else converted
 
 
-def setting(default: Any, rule: Rule) -> Any:
+def setting(default: Any, values: Values, applies: When, help: str) -> Any:
     """A dataclass field that carries its rule."""
-    return field(default=default, metadata={"rule": rule})
+    return field(default=default, metadata={"rule": Rule(default, values, applies, help)})
+
+
+def integers(low: int, *, off: int | None = None) -> Values:
+    """The integers from `low` up, and one that switches the setting off."""
+    allowed = f"an integer from {low} up" + ("" if off is None else f" ({off} is off)")
+    return Values(int, allowed, integer, lambda value: value >= low or value == off, off=off)
+
+
+def numbers(allowed: str, holds: Callable[[Any], bool], *, off: float | None = None) -> Values:
+    """The finite numbers in a range, which is given in words and as a test."""
+    return Values(float, allowed, number, holds, off=off)
 
 
 def is_number(value: Any) -> bool:

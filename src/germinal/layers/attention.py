@@ -1,14 +1,14 @@
 """Attention (Vaswani et al. 2017, arXiv 1706.03762, section 3.2), with grouped key-value heads (Ainslie et al. 2023,
 arXiv 2305.13245).
 
-The module projects and rotates; which tokens see which, and where keys and values are kept, is the business of the
-`AttentionView` it is given. A view of a padded batch and a view of a cache are the two that exist.
+The module projects, rotates and attends; which tokens see which, and where keys and values are kept, is the business of
+the `AttentionView` it is given: it lays a batch out as spans, each attended in one call.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
@@ -117,6 +117,25 @@ def _is_slow_backward(query: Tensor) -> bool:
     return short and query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Tokens of a batch that are attended in one call: B rows of T queries, each over S keys of its own.
+
+    Attributes:
+        key, value: [B, K, S, E].
+        mask: As of `attend`.
+        tokens: Where the B T queries stand among the batch's tokens, row after row; None: they are all of them.
+        causal, capture: As of `attend`.
+    """
+
+    key: Tensor
+    value: Tensor
+    mask: Tensor | None = None
+    tokens: slice | None = None
+    causal: bool = False
+    capture: list[Tensor] | None = None
+
+
 class AttentionView(ABC):
     """What one forward pass knows of its tokens: their positions, who sees whom, and where keys and values live.
 
@@ -142,12 +161,12 @@ class AttentionView(ABC):
         return self.cached(("rotation", positions, dtype), lambda: positions.rotation(self.position_ids, dtype))
 
     @abstractmethod
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
-        """Self-attention: [..., H, E], [..., K, E] twice -> [..., H, E]."""
+    def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
+        """Self-attention over the new keys and values [..., K, E], and those that are kept of earlier passes."""
 
     @abstractmethod
-    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
-        """Cross-attention over an encoder's output: [..., H, E] -> [..., H, E]."""
+    def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
+        """Cross-attention over what an encoder has read."""
 
 
 class PaddedView(AttentionView):
@@ -193,23 +212,19 @@ class PaddedView(AttentionView):
         self._memory_mask = cross_mask(real_tokens(memory_mask), document_ids, memory_document_ids)
         self._capture = capture
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
+    def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
         mask = self.cached(
             ("mask", attention.window, attention.positions), lambda: self._mask(attention.window, attention.positions)
         )
-        query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))  # [B, H, T, E]
         causal = self._masking.causal and mask is None
         capture = None if self._capture is None else self._capture.self_attention
-        heads = attend(query, key, value, scale=attention.scale, mask=mask, causal=causal, capture=capture)
-        return heads.transpose(1, 2)
+        return [Span(key.transpose(1, 2), value.transpose(1, 2), mask, causal=causal, capture=capture)]
 
-    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
+    def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
         assert self._memory is not None, "a cross-attention layer needs an encoder's output"
         key, value = attention.project(self._memory)
-        query, key, value = (heads.transpose(1, 2) for heads in (query, key, value))
         capture = None if self._capture is None else self._capture.cross_attention
-        heads = attend(query, key, value, scale=attention.scale, mask=self._memory_mask, capture=capture)
-        return heads.transpose(1, 2)
+        return [Span(key.transpose(1, 2), value.transpose(1, 2), self._memory_mask, capture=capture)]
 
     def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
         """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where neither is needed."""
@@ -251,6 +266,26 @@ class Projections(nn.Module):
         self.k_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
         self.v_proj = Linear(hidden_size, num_kv_heads * head_dim, bias=bias, device=device)
         self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
+
+    def attend(self, query: Tensor, spans: Sequence[Span]) -> Tensor:
+        """Queries [..., H, E] over the keys and values of their spans -> [..., D]."""
+        tokens = query.flatten(0, -3)  # [N, H, E]
+        attended = []
+        for span in spans:
+            own = tokens if span.tokens is None else tokens[span.tokens]
+            queries = own.view(len(span.key), -1, *own.shape[1:]).transpose(1, 2)  # [B, H, T, E]
+            heads = attend(
+                queries,
+                span.key,
+                span.value,
+                scale=self.scale,
+                mask=span.mask,
+                causal=span.causal,
+                capture=span.capture,
+            )
+            attended.append(heads.transpose(1, 2).flatten(0, 1))
+        together = attended[0] if len(attended) == 1 else torch.cat(attended)  # [N, H, E]
+        return cast("Tensor", self.o_proj(together.reshape(*query.shape[:-2], -1)))
 
 
 class Attention(Projections):
@@ -296,8 +331,7 @@ class Attention(Projections):
         value = self.v_proj(hidden_states).unflatten(-1, (-1, self.head_dim))  # [..., K, E]
         rotation = view.rotation(self.positions, query.dtype)
         query, key = self.positions.rotate(query, rotation), self.positions.rotate(key, rotation)
-        heads = view.attend(layer, query, key, value, self)  # [..., H, E]
-        return self.o_proj(heads.flatten(-2))
+        return self.attend(query, view.spans(layer, key, value, self))
 
 
 class CrossAttention(Projections):
@@ -311,4 +345,4 @@ class CrossAttention(Projections):
     def forward(self, hidden_states: Tensor, view: AttentionView, layer: int) -> Tensor:
         """[..., D] -> [..., D]."""
         query = self.q_proj(hidden_states).unflatten(-1, (-1, self.head_dim))  # [..., H, E]
-        return self.o_proj(view.attend_memory(layer, query, self).flatten(-2))
+        return self.attend(query, view.memory_spans(layer, self))

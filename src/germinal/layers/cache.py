@@ -21,6 +21,9 @@ class KVCache:
         num_layers, num_kv_heads, head_dim: L, K, E of the network.
         num_slots: Sequences held at once.
         dtype, device: Of the keys and values.
+
+    Attributes:
+        lengths: By slot, how many positions are kept when the cache grows; whoever writes into a slot says so.
     """
 
     def __init__(
@@ -34,6 +37,7 @@ class KVCache:
     ) -> None:
         self.num_slots = num_slots
         self.capacity = 0
+        self.lengths = [0] * num_slots
         self._heads = (num_kv_heads, head_dim)
         self._dtype = dtype
         self._device = device
@@ -51,15 +55,15 @@ class KVCache:
             torch.from_numpy(np.zeros(math.prod(shape) * self._dtype.itemsize, np.uint8)).view(self._dtype).view(shape)
         )
 
-    def reserve(self, capacity: int, lengths: dict[int, int]) -> None:
-        """Make room for `capacity` positions a slot, keeping the first `lengths[slot]` positions of each slot named."""
+    def reserve(self, capacity: int) -> None:
+        """Make room for `capacity` positions a slot."""
         if capacity <= self.capacity:
             return
         capacity = max(capacity, 2 * self.capacity)
         for name in ("keys", "values"):
             old: Tensor = getattr(self, name)
             new = self._empty(old.shape[0], capacity)
-            for slot, length in lengths.items():
+            for slot, length in enumerate(self.lengths):
                 new[:, slot, :, :length] = old[:, slot, :, :length]
             setattr(self, name, new)
         self.capacity = capacity
@@ -68,6 +72,7 @@ class KVCache:
         """Give slot `target` the first `length` positions of slot `source`."""
         for tensor in (self.keys, self.values):
             tensor[:, target, :, :length] = tensor[:, source, :, :length]
+        self.lengths[target] = length
 
     def places(self, slots: Tensor, positions: Tensor) -> Tensor:
         """Where the heads of tokens [N] lie in every layer, [N K], for `write`; good until the cache grows."""

@@ -8,11 +8,13 @@ Shapes as in `germinal.layers`; P tokens of the prefix, R = T - P of the rest of
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from germinal.errors import UnsupportedError
-from germinal.layers.attention import Attention, AttentionView, CrossAttention, attend
+from germinal.layers.attention import Attention, AttentionView, CrossAttention, Span
 from germinal.layers.masks import add_bias
 from germinal.layers.positions import Positions
 from germinal.models.transformer import Transformer
@@ -58,27 +60,24 @@ class SharedPrefixView(AttentionView):
         self.position_ids = torch.cat((places[:prefix], places[prefix:].repeat(rows)))  # [N]
         self._places = places
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
-        """[N, H, E], [N, K, E] twice -> [N, H, E]."""
+    def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
+        """The prefix over itself, then the rest of each row over prefix and row."""
         first = self._prefix
-        start = [heads[None, :first].transpose(1, 2) for heads in (query, key, value)]  # [1, H, P, E]
         mask_of_prefix, mask_of_rows = self.cached(
             ("masks", attention.window, attention.positions), lambda: self._masks(attention.window, attention.positions)
         )
-        of_prefix = attend(*start, scale=attention.scale, mask=mask_of_prefix).transpose(1, 2)[0]  # [P, H, E]
-        rows = [
-            heads[first:].reshape(self._rows, -1, *heads.shape[1:]).transpose(1, 2)  # [B, H, R, E]
-            for heads in (query, key, value)
+        keys, values = ((heads[:first], heads[first:].view(self._rows, -1, *heads.shape[1:])) for heads in (key, value))
+        return [
+            Span(keys[0][None].transpose(1, 2), values[0][None].transpose(1, 2), mask_of_prefix, slice(first)),
+            Span(self._behind(*keys), self._behind(*values), mask_of_rows, slice(first, None)),
         ]
-        keys, values = (
-            torch.cat((shared.expand(self._rows, -1, -1, -1), own), 2)  # [B, K, P + R, E]
-            for shared, own in zip(start[1:], rows[1:], strict=True)
-        )
-        of_rows = attend(rows[0], keys, values, scale=attention.scale, mask=mask_of_rows).transpose(1, 2)
-        return torch.cat((of_prefix, of_rows.flatten(0, 1)))
 
-    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
-        """See `AttentionView.attend_memory`: an encoder-decoder's prompts are the encoder's, and shared by nothing."""
+    def _behind(self, prefix: Tensor, rows: Tensor) -> Tensor:
+        """What each row attends over: [P, K, E], [B, R, K, E] -> [B, K, P + R, E]."""
+        return torch.cat((prefix.transpose(0, 1).expand(self._rows, -1, -1, -1), rows.transpose(1, 2)), 2)
+
+    def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
+        """See `AttentionView.memory_spans`: an encoder-decoder's prompts are the encoder's, and shared by nothing."""
         raise UnsupportedError("the prompts of an encoder-decoder cannot be shared.")
 
     def _masks(self, window: int | None, positions: Positions) -> tuple[Tensor | None, Tensor | None]:

@@ -40,7 +40,7 @@ StepBatch = Sequence[Chunk]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class EncoderInput:
     """What the encoder of an encoder-decoder reads for one sequence.
 
     Attributes:
@@ -60,15 +60,17 @@ class Backend(Protocol):
     num_slots: int
     context_window: int
 
-    def encode(self, sources: Sequence[Source]) -> None:
-        """Run the encoder over the sources of some slots and keep the keys and values of cross-attention, which serve
+    def encode(self, inputs: Sequence[EncoderInput]) -> None:
+        """Run the encoder over the inputs of some slots and keep the keys and values of cross-attention, which serve
         every token of the slot's sequence.
         """
         ...
 
     def forward(self, batch: StepBatch) -> Tensor:
-        """Run the tokens of a step, keep their keys and values, and return the wanted logits, float32 [sum, V], chunk
-        after chunk.
+        """Run the tokens of a step, and keep their keys and values in the place of those that a slot had there.
+
+        Returns:
+            The wanted logits, float32 [sum of num_logits, V], chunk after chunk.
         """
         ...
 
@@ -77,17 +79,9 @@ class Backend(Protocol):
         ...
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Let slot `target` begin with the first `length` positions of slot `source`, and have its encoded source."""
-        ...
-
-    def truncate(self, slot: int, length: int) -> None:
-        """Forget the positions of a slot from `length` on; what has been encoded stays."""
-        ...
-
-    def free(self, slot: int) -> None:
-        """Forget a slot."""
+        """Let slot `target` begin with the first `length` positions of slot `source`, and have its encoded input."""
         ...
 
     def weights_changed(self) -> None:
-        """Read the weights anew, where the backend holds any in a form of its own. The engine frees the slots."""
+        """Read the weights anew, where the backend holds any in a form of its own."""
         ...

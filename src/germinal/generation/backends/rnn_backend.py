@@ -10,18 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from germinal.errors import UnsupportedError
-from germinal.generation.backends.backend import NUM_SLOTS, Chunk, StepBatch
+from germinal.generation.backends.backend import NUM_SLOTS, Chunk, EncoderInput, StepBatch
 from germinal.models.rnn import RNNLanguageModel, State
-
-if TYPE_CHECKING:
-    from germinal.generation.backends.backend import Source
 
 
 @dataclass(slots=True)
@@ -68,7 +64,7 @@ class RNNBackend:
         self.context_window = network.config.max_position_embeddings
         self._slots = [_Slot() for _ in range(num_slots)]
 
-    def encode(self, sources: Sequence[Source]) -> None:
+    def encode(self, inputs: Sequence[EncoderInput]) -> None:
         """See `Backend.encode`.
 
         Raises:
@@ -127,14 +123,6 @@ class RNNBackend:
     def fork(self, source: int, target: int, length: int) -> None:
         """See `Backend.fork`. States are never written over, so that both slots may hold the same."""
         self._slots[target] = self._slots[source].cut(length)
-
-    def truncate(self, slot: int, length: int) -> None:
-        """See `Backend.truncate`."""
-        self._slots[slot] = self._slots[slot].cut(length)
-
-    def free(self, slot: int) -> None:
-        """See `Backend.free`."""
-        self._slots[slot] = _Slot()
 
     def weights_changed(self) -> None:
         """See `Backend.weights_changed`. A sequence that is running has its tokens run anew."""

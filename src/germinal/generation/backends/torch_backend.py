@@ -1,28 +1,30 @@
 """The backend that runs anywhere: the network's own modules, eagerly, on a flat batch of tokens.
 
 All chunks of a step stand one after the other in one batch [N], so that no padding is computed; only attention, which
-needs the tokens of a sequence together, runs group by group of chunks of equal length. The sources of an
-encoder-decoder run through its encoder in the same way. Shapes as in `germinal.layers`.
+needs the tokens of a sequence together, runs span by span of chunks of equal length. The inputs of an encoder-decoder's
+encoder run in the same way. Shapes as in `germinal.layers`.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from itertools import groupby
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor
 
-from germinal.generation.backends.backend import NUM_SLOTS, Chunk, Source, StepBatch
-from germinal.layers.attention import Attention, AttentionView, CrossAttention, attend
+from germinal.generation.backends.backend import NUM_SLOTS, Chunk, EncoderInput, StepBatch
+from germinal.layers.attention import Attention, AttentionView, CrossAttention, Span
 from germinal.layers.cache import KVCache
 from germinal.layers.linear import Route, adapter_routing
 from germinal.layers.masks import add_bias
 from germinal.layers.positions import Positions
 from germinal.models.transformer import Transformer
+
+Part = TypeVar("Part", Chunk, EncoderInput)
 
 
 class TorchBackend:
@@ -41,102 +43,85 @@ class TorchBackend:
         sizes = (config.num_layers, config.num_kv_heads, config.head_dim, num_slots, network.dtype, network.device)
         self._cache = KVCache(*sizes)
         self._memory = KVCache(*sizes)
-        self._lengths: dict[int, int] = {}
-        self._sources: dict[int, Source] = {}
+        self._encoded: dict[int, EncoderInput] = {}
 
     @torch.inference_mode()
-    def encode(self, sources: Sequence[Source]) -> None:
+    def encode(self, inputs: Sequence[EncoderInput]) -> None:
         """See `Backend.encode`."""
         assert self.network.decoder is not None
-        self._memory.reserve(max(len(source.token_ids) for source in sources), self._memory_lengths())
-        view = SourceView(self._memory, sources, self.network.device)
-        with adapter_routing(self.network).using(_route(view.sources, self.network.device)):
+        self._memory.reserve(max(len(each.token_ids) for each in inputs))
+        view = EncoderView(self._memory, inputs, self.network.device)
+        with adapter_routing(self.network).using(_route(view.parts, self.network.device)):
             encoded = self.network.encode(view.input_ids, view)  # [N, D]
             for layer, block in enumerate(self.network.decoder.layers):
                 key, value = cast("CrossAttention", block.cross_attention).project(encoded)  # [N, K, E] each
                 self._memory.write(layer, view.places, key, value)
-        self._sources |= {source.slot: source for source in sources}
+        for each in inputs:
+            self._encoded[each.slot] = each
+            self._memory.lengths[each.slot] = len(each.token_ids)
 
     @torch.inference_mode()
     def forward(self, batch: StepBatch) -> Tensor:
         """See `Backend.forward`."""
-        view = CachedView(self._cache, batch, self.network.device, self._memory, self._memory_lengths())
-        with adapter_routing(self.network).using(_route(view.chunks, self.network.device)):
+        view = DecoderView(self._cache, self._memory, batch, self.network.device)
+        with adapter_routing(self.network).using(_route(view.parts, self.network.device)):
             hidden_states = self.network.hidden_states(view.input_ids, view)  # [N, D]
         for chunk in batch:
-            self._lengths[chunk.slot] = chunk.end
+            self._cache.lengths[chunk.slot] = chunk.end
         return self.network.logits(hidden_states[view.wanted(batch)]).float()
 
     def reserve(self, capacity: int) -> None:
         """See `Backend.reserve`."""
-        self._cache.reserve(capacity, self._lengths)
+        self._cache.reserve(capacity)
 
     def fork(self, source: int, target: int, length: int) -> None:
         """See `Backend.fork`."""
         self._cache.copy(source, target, length)
-        self._lengths[target] = length
-        encoded = self._sources.get(source)
-        if encoded is not None and self._sources.get(target) is not encoded:  # beams of one search have it already
+        encoded = self._encoded.get(source)
+        if encoded is not None and self._encoded.get(target) is not encoded:  # beams of one search have it already
             self._memory.copy(source, target, len(encoded.token_ids))
-            self._sources[target] = encoded
-
-    def truncate(self, slot: int, length: int) -> None:
-        """See `Backend.truncate`."""
-        self._lengths[slot] = min(length, self._lengths.get(slot, 0))
-
-    def free(self, slot: int) -> None:
-        """See `Backend.free`."""
-        self._lengths.pop(slot, None)
-        self._sources.pop(slot, None)
+            self._encoded[target] = encoded
 
     def weights_changed(self) -> None:
         """See `Backend.weights_changed`. The weights are the network's own: there is nothing to read anew."""
 
-    def _memory_lengths(self) -> dict[int, int]:
-        return {slot: len(source.token_ids) for slot, source in self._sources.items()}
 
-
-class SourceView(AttentionView):
-    """The attention view of an encoder that reads the sources of several sequences, each token all of its own source.
+class EncoderView(AttentionView):
+    """The attention of an encoder that reads the inputs of several sequences, each token all of its own input.
 
     Attributes:
-        sources: The sources in the order of the flat batch: by length, then slot.
+        parts: The inputs in the order of the flat batch: by length, then slot.
         input_ids, position_ids: [N].
-        places: Those of the tokens in the cache.
+        places: Those of the tokens in the cache, [N K].
     """
 
-    def __init__(self, cache: KVCache, sources: Sequence[Source], device: torch.device) -> None:
+    def __init__(self, cache: KVCache, inputs: Sequence[EncoderInput], device: torch.device) -> None:
         super().__init__()
-        self.sources = sorted(sources, key=lambda source: (len(source.token_ids), source.slot))
-        ids = [token for source in self.sources for token in source.token_ids]
-        positions = [position for source in self.sources for position in range(len(source.token_ids))]
-        slots = [source.slot for source in self.sources for _ in source.token_ids]
+        self.parts = _in_order(inputs)
+        ids = [token for part in self.parts for token in part.token_ids]
+        positions = [position for part in self.parts for position in range(len(part.token_ids))]
+        slots = [part.slot for part in self.parts for _ in part.token_ids]
         self.input_ids, self.position_ids, slot_ids = torch.tensor([ids, positions, slots], device=device)
         self.places = cache.places(slot_ids, self.position_ids)
-        by_length: dict[int, int] = defaultdict(int)
-        for source in self.sources:
-            by_length[len(source.token_ids)] += 1
-        self._groups = list(by_length.items())
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
-        """[N, H, E], [N, K, E] twice -> [N, H, E]."""
-        attended, first = [], 0
-        for length, count in self._groups:
-            tokens = slice(first, first + length * count)
-            heads = (each[tokens].view(count, length, *each.shape[1:]).transpose(1, 2) for each in (query, key, value))
+    def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
+        """Each input over itself."""
+        spans = []
+        for tokens, parts in _by_length(self.parts):
+            length = len(parts[0].token_ids)
+            keys, values = (each[tokens].view(len(parts), length, *each.shape[1:]) for each in (key, value))
             mask = self.cached(
                 ("mask", length, attention.window, attention.positions), partial(self._mask, length, attention)
             )
-            attended.append(attend(*heads, scale=attention.scale, mask=mask).transpose(1, 2).flatten(0, 1))
-            first = tokens.stop
-        return attended[0] if len(attended) == 1 else torch.cat(attended)
+            spans.append(Span(keys.transpose(1, 2), values.transpose(1, 2), mask, tokens))
+        return spans
 
-    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
+    def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
         """An encoder has no cross-attention."""
         raise AssertionError("an encoder has no cross-attention")
 
     def _mask(self, length: int, attention: Attention) -> Tensor | None:
-        """Who sees whom in a source of `length` tokens, [1, 1 or H, S, S], with the positions' bias; None when all."""
+        """Who sees whom in an input of `length` tokens, [1, 1 or H, S, S], with the positions' bias; None when all."""
         places = torch.arange(length, device=self.position_ids.device)[None]
         visible = None
         if attention.window is not None and length > attention.window:
@@ -152,15 +137,13 @@ class _Group:
         tokens: Where they stand in the flat batch.
         slots: Their slots.
         start: The first position of any query.
-        length: Positions that are kept of each slot, up to the last query's.
-        query_positions, key_positions: [B, T], [B, S].
+        query_positions, key_positions: [B, T], and [B, S] up to the last query's.
         plain: Every query sees every key.
     """
 
     tokens: slice
     slots: list[int]
     start: int
-    length: int
     query_positions: Tensor
     key_positions: Tensor
     plain: bool
@@ -169,95 +152,91 @@ class _Group:
         """The first position that any query sees."""
         return 0 if window is None else max(0, self.start - window + 1)
 
+    def mask(self, window: int | None, positions: Positions) -> Tensor | None:
+        """Which of the keys from the first on a query sees, [B, 1, T, S], with the positions' bias; None when all."""
+        visible = None
+        keys = self.key_positions[:, self.first_key(window) :]  # [B, S]
+        distances = self.query_positions[..., None] - keys[:, None]  # [B, T, S]
+        if window is not None and keys.shape[1] > window:
+            visible = ((distances >= 0) & (distances < window))[:, None]
+        elif not self.plain:
+            visible = (distances >= 0)[:, None]
+        return add_bias(visible, positions.bias(self.query_positions, keys))
 
-class CachedView(AttentionView):
-    """The attention view of one step: which tokens of the flat batch belong together, and where their past lies.
+
+class DecoderView(AttentionView):
+    """The attention of one step: which tokens of the flat batch belong together, and where their past lies.
 
     Args:
         cache: Keys and values of self-attention, by slot.
+        memory: Keys and values of cross-attention, by slot; empty where there is no encoder.
         batch: The step's chunks.
         device: Of the network.
-        memory: Keys and values of cross-attention, by slot; empty where there is no encoder.
-        memory_lengths: Tokens of each slot's source.
 
     Attributes:
-        chunks: The chunks in the order of the flat batch: by length, then slot.
+        parts: The chunks in the order of the flat batch: by length, then slot.
         input_ids, position_ids: [N].
     """
 
-    def __init__(
-        self,
-        cache: KVCache,
-        batch: StepBatch,
-        device: torch.device,
-        memory: KVCache,
-        memory_lengths: Mapping[int, int],
-    ) -> None:
+    def __init__(self, cache: KVCache, memory: KVCache, batch: StepBatch, device: torch.device) -> None:
         super().__init__()
         self._cache = cache
-        self._device = device
         self._memory = memory
-        self._memory_lengths = memory_lengths
-        self.chunks = sorted(batch, key=lambda chunk: (len(chunk.token_ids), chunk.slot))
-        ids = [token for chunk in self.chunks for token in chunk.token_ids]
-        positions = [position for chunk in self.chunks for position in range(chunk.start, chunk.end)]
-        slots = [chunk.slot for chunk in self.chunks for _ in chunk.token_ids]
+        self._device = device
+        self.parts = _in_order(batch)
+        ids = [token for chunk in self.parts for token in chunk.token_ids]
+        positions = [position for chunk in self.parts for position in range(chunk.start, chunk.end)]
+        slots = [chunk.slot for chunk in self.parts for _ in chunk.token_ids]
         self.input_ids, self.position_ids, slot_ids = torch.tensor([ids, positions, slots], device=device)
         self._places = cache.places(slot_ids, self.position_ids)
-        self._groups = self._group()
+        self._groups = [self._group(tokens, chunks) for tokens, chunks in _by_length(self.parts)]
 
-    def _group(self) -> list[_Group]:
-        by_length: dict[int, list[Chunk]] = defaultdict(list)
-        for chunk in self.chunks:
-            by_length[len(chunk.token_ids)].append(chunk)
-        groups, first = [], 0
-        for length, chunks in by_length.items():
-            tokens = slice(first, first + length * len(chunks))
-            queries = self.position_ids[tokens].view(len(chunks), length)
-            keys = torch.arange(max(chunk.end for chunk in chunks), device=self._device)
+    def _group(self, tokens: slice, chunks: Sequence[Chunk]) -> _Group:
+        length, ends = len(chunks[0].token_ids), {chunk.end for chunk in chunks}
+        return _Group(
+            tokens,
+            slots=[chunk.slot for chunk in chunks],
+            start=min(chunk.start for chunk in chunks),
+            query_positions=self.position_ids[tokens].view(len(chunks), length),
+            key_positions=torch.arange(max(ends), device=self._device).expand(len(chunks), -1),
             # A single token sees all of its past: with one past length for all, there is nothing to mask.
-            plain = length == 1 and len({chunk.end for chunk in chunks}) == 1
-            slots = [chunk.slot for chunk in chunks]
-            start = min(chunk.start for chunk in chunks)
-            groups.append(_Group(tokens, slots, start, len(keys), queries, keys.expand(len(chunks), -1), plain))
-            first = tokens.stop
-        return groups
+            plain=length == 1 and len(ends) == 1,
+        )
 
     def wanted(self, batch: StepBatch) -> Tensor:
         """Indices in the flat batch of the tokens whose logits are wanted, in the order of `batch`."""
         ends, end = {}, 0
-        for chunk in self.chunks:
+        for chunk in self.parts:
             end += len(chunk.token_ids)
             ends[chunk.slot] = end
         rows = [row for chunk in batch for row in range(ends[chunk.slot] - chunk.num_logits, ends[chunk.slot])]
         return torch.tensor(rows, dtype=torch.long, device=self._device)
 
-    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, attention: Attention) -> Tensor:
-        """[N, H, E], [N, K, E] twice -> [N, H, E], after keeping the new keys and values."""
+    def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
+        """Each chunk over its past and itself, after its keys and values have been kept."""
         self._cache.write(layer, self._places, key, value)
+        window, positions = attention.window, attention.positions
         masks = self.cached(
-            ("masks", attention.window, attention.positions),
-            lambda: [_mask(group, attention.window, attention.positions) for group in self._groups],
+            ("masks", window, positions), lambda: [group.mask(window, positions) for group in self._groups]
         )
-        attended = []
+        spans = []
         for group, mask in zip(self._groups, masks, strict=True):
-            first = group.first_key(attention.window)
-            keys, values = self._cache.read(layer, group.slots, group.length, first)
-            attended.append(_attend_group(group, query, keys, values, attention.scale, mask))
-        return attended[0] if len(attended) == 1 else torch.cat(attended)
+            length = group.key_positions.shape[1]
+            keys, values = self._cache.read(layer, group.slots, length, group.first_key(window))
+            spans.append(Span(keys, values, mask, group.tokens))
+        return spans
 
-    def attend_memory(self, layer: int, query: Tensor, attention: CrossAttention) -> Tensor:
-        """[N, H, E] -> [N, H, E], each token over the source of its own sequence."""
+    def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
+        """Each chunk over the encoder input of its own sequence."""
         parts = self.cached("memory", lambda: [self._memory_part(group) for group in self._groups])
-        attended = []
-        for group, (longest, mask) in zip(self._groups, parts, strict=True):
-            keys, values = self._memory.read(layer, group.slots, longest)
-            attended.append(_attend_group(group, query, keys, values, attention.scale, mask))
-        return attended[0] if len(attended) == 1 else torch.cat(attended)
+        return [
+            Span(*self._memory.read(layer, group.slots, longest), mask, group.tokens)
+            for group, (longest, mask) in zip(self._groups, parts, strict=True)
+        ]
 
     def _memory_part(self, group: _Group) -> tuple[int, Tensor | None]:
-        """Length S of a group's longest source, and which tokens of its sources are real, [B, 1, 1, S]; None: all."""
-        lengths = [self._memory_lengths[slot] for slot in group.slots]
+        """Length S of a group's longest encoder input, and which of its tokens are real, [B, 1, 1, S]; None: all."""
+        lengths = [self._memory.lengths[slot] for slot in group.slots]
         longest = max(lengths)
         if min(lengths) == longest:
             return longest, None
@@ -265,38 +244,28 @@ class CachedView(AttentionView):
         return longest, (torch.arange(longest, device=self._device) < ends[:, None])[:, None, None]
 
 
-def _attend_group(
-    group: _Group, query: Tensor, keys: Tensor, values: Tensor, scale: float, mask: Tensor | None
-) -> Tensor:
-    """A group's tokens out of a flat query [N, H, E], over keys and values [B, K, S, E] -> [B T, H, E]."""
-    queries = query[group.tokens].view(*group.query_positions.shape, *query.shape[1:]).transpose(1, 2)
-    heads = attend(queries, keys, values, scale=scale, mask=mask)  # [B, H, T, E]
-    return heads.transpose(1, 2).flatten(0, 1)
+def _in_order(parts: Sequence[Part]) -> list[Part]:
+    """Parts of a step in the order of its flat batch."""
+    return sorted(parts, key=lambda part: (len(part.token_ids), part.slot))
 
 
-def _mask(group: _Group, window: int | None, positions: Positions) -> Tensor | None:
-    """Which of the keys that are read each query of a group sees, [B, 1, T, S], with the positions' bias in it; None
-    when all.
-    """
-    visible = None
-    keys = group.key_positions[:, group.first_key(window) :]  # [B, S]
-    distances = group.query_positions[..., None] - keys[:, None]  # [B, T, S]
-    if window is not None and keys.shape[1] > window:
-        visible = ((distances >= 0) & (distances < window))[:, None]
-    elif not group.plain:
-        visible = (distances >= 0)[:, None]
-    return add_bias(visible, positions.bias(group.query_positions, keys))
+def _by_length(parts: Sequence[Part]) -> Iterator[tuple[slice, list[Part]]]:
+    """Parts of equal length, and where their tokens stand in the flat batch."""
+    start = 0
+    for length, alike in groupby(parts, key=lambda part: len(part.token_ids)):
+        together = list(alike)
+        yield slice(start, start := start + length * len(together)), together
 
 
-def _route(chunks: Sequence[Chunk] | Sequence[Source], device: torch.device) -> Route:
+def _route(parts: Sequence[Part], device: torch.device) -> Route:
     """The adapters of a flat batch: None, one name for all tokens, or the token indices of each name."""
-    names = {chunk.adapter for chunk in chunks}
+    names = {part.adapter for part in parts}
     if len(names) == 1:
         return names.pop()
-    tokens: dict[str, list[int]] = defaultdict(list)
+    tokens: dict[str, list[int]] = {}
     index = 0
-    for chunk in chunks:
-        if chunk.adapter is not None:
-            tokens[chunk.adapter].extend(range(index, index + len(chunk.token_ids)))
-        index += len(chunk.token_ids)
+    for part in parts:
+        if part.adapter is not None:
+            tokens.setdefault(part.adapter, []).extend(range(index, index + len(part.token_ids)))
+        index += len(part.token_ids)
     return [(name, torch.tensor(indices, device=device)) for name, indices in tokens.items()]
