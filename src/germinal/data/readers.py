@@ -57,7 +57,7 @@ def read_table(path: str | Path) -> Table:
             "folders cannot be read as data.", where=str(path), hint=f"Name one file of these formats: {_known()}."
         )
     if not path.is_file():
-        raise DataError("no such data file.", where=str(path), hint=_beside(path))
+        raise DataError("no such data file.", where=str(path), hint=_nearest_file(path))
     if reader is None:
         raise UnsupportedError(
             f"'{path.suffix or path.name}' is not a supported data format.",
@@ -74,7 +74,7 @@ def _known() -> str:
     return ", ".join(sorted(_READERS))
 
 
-def _beside(path: Path) -> str | None:
+def _nearest_file(path: Path) -> str | None:
     """A hint that names the nearest data file of the same folder, if there is one."""
     if not path.parent.is_dir():
         return None

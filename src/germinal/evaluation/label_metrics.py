@@ -57,33 +57,33 @@ def _confusion(sums: FloatArray) -> FloatArray:
 
 
 def _margins(sums: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """For each label the true positives, the rows with it, and the answers with it: [..., L] each."""
+    """True positives, support and predicted count of each label: [..., L] each."""
     confusion = _confusion(sums)
-    right = np.diagonal(confusion[..., :-1], axis1=-2, axis2=-1)
-    return right, confusion.sum(-1), confusion.sum(-2)[..., :-1]
+    true_positives = np.diagonal(confusion[..., :-1], axis1=-2, axis2=-1)
+    return true_positives, confusion.sum(-1), confusion.sum(-2)[..., :-1]
 
 
 def _f1_macro(sums: FloatArray) -> FloatArray:
-    right, have, say = _margins(sums)
-    return _mean_where(2 * right, have + say)
+    true_positives, support, predicted = _margins(sums)
+    return _mean_where(2 * true_positives, support + predicted)
 
 
 def _f1_micro(sums: FloatArray) -> FloatArray:
-    right, have, say = (part.sum(-1) for part in _margins(sums))
-    return divided(2 * right, have + say)
+    true_positives, support, predicted = (part.sum(-1) for part in _margins(sums))
+    return divided(2 * true_positives, support + predicted)
 
 
 def _balanced_accuracy(sums: FloatArray) -> FloatArray:
-    right, have, _ = _margins(sums)
-    return _mean_where(right, have)
+    true_positives, support, _ = _margins(sums)
+    return _mean_where(true_positives, support)
 
 
 def _matthews(sums: FloatArray) -> FloatArray:
-    right, have, say = _margins(sums)
-    rows = have.sum(-1)
-    failed = rows - say.sum(-1)
-    covariance = right.sum(-1) * rows - (have * say).sum(-1)
-    spread = (rows**2 - (say**2).sum(-1) - failed**2) * (rows**2 - (have**2).sum(-1))
+    true_positives, support, predicted = _margins(sums)
+    rows = support.sum(-1)
+    failed = rows - predicted.sum(-1)
+    covariance = true_positives.sum(-1) * rows - (support * predicted).sum(-1)
+    spread = (rows**2 - (predicted**2).sum(-1) - failed**2) * (rows**2 - (support**2).sum(-1))
     return np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
 
 

@@ -23,20 +23,20 @@ def cautions(metrics: Sequence[str], references: Iterable[str]) -> list[str]:
     total = letters.total()
     unseen = sum(count for letter, count in letters.items() if not "a" <= letter <= "z")
     unspaced = sum(count for letter, count in letters.items() if _name(letter).startswith(_WITHOUT_SPACES))
-    said = []
+    found = []
     rouge = [name for name in metrics if METRICS[name].library == "rouge-score"]
     if rouge and unseen > _SHARE * total:
-        said.append(
+        found.append(
             f"{_listed(rouge)} counts only words of a-z and 0-9, but {unseen / total:.0%} of the references' letters "
             "are outside a-z; chrf counts them all."
         )
     words = [name for name in metrics if name in _BY_WORDS]
     if words and unspaced > _SHARE * total:
-        said.append(
+        found.append(
             f"{_listed(words)} counts words separated by spaces, but {unspaced / total:.0%} of the references' letters "
             "belong to scripts without spaces; chrf does not depend on words."
         )
-    return said
+    return found
 
 
 def _name(letter: str) -> str:

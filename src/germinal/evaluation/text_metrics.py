@@ -41,7 +41,7 @@ _BETA = 2  # weight of recall relative to precision in chrF
 _PAIRS_KEPT = 16_384
 
 
-def _said(sample: Sample) -> list[str]:
+def _answer_texts(sample: Sample) -> list[str]:
     return ["" if prediction is None else prediction for prediction in sample.predictions]
 
 
@@ -49,7 +49,7 @@ def _of_pairs(of_pair: Callable[[str, str], tuple[float, ...]]) -> Callable[[Sam
     """A function that gives the features of a sample, [N, F], from those of each pair of target and answer."""
 
     def features(sample: Sample) -> FloatArray:
-        pairs = zip(sample.targets, _said(sample), strict=True)
+        pairs = zip(sample.targets, _answer_texts(sample), strict=True)
         return np.array([of_pair(target, said) for target, said in pairs], dtype=np.float64)
 
     return features
@@ -103,7 +103,8 @@ def _bleu_counts(target: str, said: str) -> tuple[float, ...]:
 
 
 def _bleu_point(sample: Sample) -> float:
-    return min(100.0, float(_bleu().corpus_score(_said(sample), [list(sample.targets)]).score))  # 100.00000000000004
+    score = _bleu().corpus_score(_answer_texts(sample), [list(sample.targets)]).score
+    return min(100.0, float(score))  # rounding may give 100.00000000000004
 
 
 def _bleu_of_sums(sums: FloatArray) -> FloatArray:
@@ -155,7 +156,7 @@ def _character_ngrams(text: str, order: int) -> Counter[str]:
 
 
 def _chrf_point(sample: Sample) -> float:
-    return min(100.0, float(_chrf().corpus_score(_said(sample), [list(sample.targets)]).score))
+    return min(100.0, float(_chrf().corpus_score(_answer_texts(sample), [list(sample.targets)]).score))
 
 
 def _chrf_of_sums(sums: FloatArray) -> FloatArray:

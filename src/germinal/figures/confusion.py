@@ -27,7 +27,7 @@ def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str],
             "right": target == column,
             "count": f"{count:,}",
             "percent": f"{share:.0%}",
-            "text": f"{count} of {totals[target]} {target} {_said(column)} ({share:.0%})",
+            "text": f"{count} of {totals[target]} {target} {_answer_phrase(column)} ({share:.0%})",
         }
         for (target, column), count in counts.items()
     ]
@@ -50,5 +50,5 @@ def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str],
     return styled(alt.layer(square, count, percent).properties(**side))
 
 
-def _said(column: str) -> str:
+def _answer_phrase(column: str) -> str:
     return "have no answer" if column == NO_ANSWER else f"answered {column}"

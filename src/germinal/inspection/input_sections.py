@@ -117,18 +117,18 @@ def positions_section(subject: Subject) -> Section:
 
 def _position_map(table: PositionTable, number: int) -> Picture:
     values, full = table.values, None
-    whose = _whose(table)
+    part = _stack_and_layers(table)
     if table.kind == "bias":
         columns = list(range(table.first, table.first + values.shape[1]))
         titles = ("distance to the key, in tokens", "head", "bias")
-        title = f"Bias by distance, {whose}"
+        title = f"Bias by distance, {part}"
         caption = "What is added to the scores, relative to distance 0. Left of 0 are earlier tokens."
         height = max(6, min(22, _HIGH // values.shape[0]))
     elif table.kind == "rotation":
         columns = list(range(values.shape[1]))
         values = values.cos()
         titles = ("pair of dimensions", "position", "cosine of the angle")
-        title = f"Rotary angles, {whose}"
+        title = f"Rotary angles, {part}"
         caption = (
             "The cosine of the angle by which each pair is rotated. The first pairs rotate fast and distinguish "
             "neighbouring positions, the last ones rotate slowly and distinguish distant positions."
@@ -166,7 +166,7 @@ def _some_dimensions(count: int) -> list[int]:
     return [dimension for first in firsts for dimension in (first, first + 1)]
 
 
-def _whose(table: PositionTable) -> str:
+def _stack_and_layers(table: PositionTable) -> str:
     """The stack and its layers that a table belongs to."""
     layers = table.layers
     if layers == tuple(range(len(layers))):

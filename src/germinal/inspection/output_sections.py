@@ -85,7 +85,7 @@ def layers_section(subject: Subject) -> Section | None:
     expected = "belongs here" if subject.fills_masks else "comes next"
     at = subject.place - places.start
     rivals = layers[-1][at].topk(min(_RIVALS, layers[-1].shape[-1])).indices.tolist()
-    named = _unlike(subject.spelt(rivals), rivals)
+    named = _distinct_names(subject.spelt(rivals), rivals)
     series = [
         figures.Growth(name, tuple(float(probabilities[at, id]) for probabilities in layers))
         for name, id in zip(named, rivals, strict=True)
@@ -114,7 +114,7 @@ def layers_section(subject: Subject) -> Section | None:
     return Section("layers", "Layer by layer", lead, pictures)
 
 
-def _unlike(names: list[str], ids: list[int]) -> list[str]:
+def _distinct_names(names: list[str], ids: list[int]) -> list[str]:
     """Unambiguous names of tokens: those that are spelt the same get their ids."""
     return [f"{name} ({id})" if names.count(name) > 1 else name for name, id in zip(names, ids, strict=True)]
 

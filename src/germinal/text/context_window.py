@@ -62,7 +62,7 @@ class ContextWindow:
             if (value := getattr(self, key)) not in allowed:
                 raise SettingError(f"{value!r} is not known.", where=key, hint=nearest(str(value), list(allowed)))
         if self.size < 1:
-            raise SettingError(f"a context window of {self.size} tokens holds nothing.", where="size")
+            raise SettingError(f"a context window needs at least 1 token, not {self.size}.", where="size")
 
     def fit(
         self,
