@@ -1,19 +1,18 @@
-"""How summaries/summaries.csv and translation/translation.csv were made; run by hand, it makes them again:
+"""Makes summaries/summaries.csv and translation/translation.csv:
 
-    python examples/make_help_excerpts.py                        # fetches two packages with apt-get (Debian 12)
-    python examples/make_help_excerpts.py ENGLISH.deb FRENCH.deb  # or takes them where they are
+    python examples/make_help_excerpts.py                        # downloads two packages with apt-get (Debian 12)
+    python examples/make_help_excerpts.py ENGLISH.deb FRENCH.deb  # reads packages that are already here
 
 Both are excerpts of LibreOffice's help 7.4, English and French (MPL-2.0, see the NOTICE.txt beside each). Its pages are
 HTML, and a paragraph has the same id in both languages.
 
-summaries.csv: what a page's first paragraphs say, and the page's title, which is to be found from them. Pages whose
-title is one word or longer than twelve, whose text is shorter than 25 words, or that share title or text with another
-are left out; a text is cut after the sentence in which its 50th word stands. Of what is left, the 1,400 that rank first
-by a hash.
+summaries.csv: the first paragraphs of a page and its title, which is the target. Pages are left out if their title has
+one word or more than twelve, if their text has fewer than 25 words, or if they share title or text with another page. A
+text is cut after the sentence that contains its 50th word. Of the rest, the 1,400 that rank first by a hash are kept.
 
-translation.csv: French paragraphs of 4 to 25 words and the English ones of the same id, one of each text, left out
-where the two are equal or one is more than twice as long as the other. Of these the 2,000 that rank first by a hash.
-`page` is where they stand: paragraphs of one page belong together.
+translation.csv: French paragraphs of 4 to 25 words and the English paragraphs of the same ids, each text once. Pairs
+are left out if both texts are equal, or if one is more than twice as long as the other. Of the rest, the 2,000 that
+rank first by a hash are kept. `page` names the page of a paragraph, so that a split can keep its paragraphs together.
 """
 
 from __future__ import annotations
@@ -38,12 +37,12 @@ PACKAGES = {
 HERE = Path(__file__).parent
 SUMMARIES, PAIRS = 1400, 2000
 SHORTEST_TEXT, LONGEST_TEXT = 25, 50
-"""Words of a text to be summarised."""
+"""In words. A longer text is cut after the sentence that reaches LONGEST_TEXT."""
 
 
 @dataclass
 class Page(HTMLParser):
-    """One page of the help: its title, and the paragraphs of its text by their ids, in their order."""
+    """One page of the help: its title, and its paragraphs by id, in order."""
 
     title: str = ""
     paragraphs: dict[str, str] = field(default_factory=dict)
@@ -61,7 +60,7 @@ class Page(HTMLParser):
             self._text = []
         elif tag == "br":
             self._text.append(" ")
-        elif tag == "span":  # what a menu or key is called on a Mac stands beside what it is called elsewhere
+        elif tag == "span":  # names of menus and keys on a Mac, in addition to those on other systems
             self._spans.append(given.get("class") == "MAC")
 
     def handle_data(self, data: str) -> None:
@@ -90,13 +89,13 @@ def main() -> None:
 
 
 def fetch(folder: Path) -> list[Path]:
-    """The two packages, downloaded and not installed."""
+    """Download the two packages without installing them."""
     subprocess.run(["apt-get", "download", *PACKAGES], check=True, cwd=folder)
     return [next(folder.glob(f"{package}_*.deb")) for package in PACKAGES]
 
 
 def pages(package: Path, sha256: str) -> dict[str, Page]:
-    """The pages of a package by their paths under the language's folder."""
+    """The pages of a package, by their paths under the language's folder."""
     content = package.read_bytes()
     if hashlib.sha256(content).hexdigest() != sha256:
         raise SystemExit(f"{package} is not the file that the excerpts were made from")
@@ -113,7 +112,7 @@ def pages(package: Path, sha256: str) -> dict[str, Page]:
 
 
 def data_of(package: bytes) -> bytes:
-    """The archive of files in a Debian package, which is an `ar` archive of three members."""
+    """The data archive of a Debian package, which is an `ar` archive of three members."""
     place = 8
     while place < len(package):
         name, size = package[place : place + 16].split(b"/")[0].strip(), int(package[place + 48 : place + 58])
@@ -124,7 +123,7 @@ def data_of(package: bytes) -> bytes:
 
 
 def summaries(found: Iterable[Page]) -> Iterator[tuple[str, str]]:
-    """Text and title of the pages that are fit for the task, one of each."""
+    """Text and title of the suitable pages."""
     texts: dict[str, list[tuple[str, str]]] = {}
     for page in found:
         text = beginning(page.paragraphs.values())
@@ -137,7 +136,7 @@ def summaries(found: Iterable[Page]) -> Iterator[tuple[str, str]]:
 
 
 def beginning(paragraphs: Iterable[str]) -> str:
-    """The first paragraphs, to the end of the sentence in which the last word that is wanted stands."""
+    """The first paragraphs, up to the end of the sentence that contains word LONGEST_TEXT."""
     text = ""
     for paragraph in paragraphs:
         for sentence in re.split(r"(?<=[.!?:]) ", paragraph):
@@ -148,7 +147,7 @@ def beginning(paragraphs: Iterable[str]) -> str:
 
 
 def pairs(english: dict[str, Page], french: dict[str, Page]) -> Iterator[tuple[str, str, str]]:
-    """French text, English text and page of the paragraphs that are fit for the task, one of each."""
+    """French text, English text and page of the suitable paragraphs, each text once."""
     seen: set[str] = set()
     for place, page in french.items():
         other = english[place].paragraphs if place in english else {}
@@ -162,12 +161,12 @@ def pairs(english: dict[str, Page], french: dict[str, Page]) -> Iterator[tuple[s
 
 
 def first(rows: Iterable[Sequence[str]], count: int) -> list[Sequence[str]]:
-    """Those that rank first by a hash of their first text, in that order: as good as drawn, and always the same."""
+    """The rows that rank first by a hash of their first text, in that order: effectively random, but reproducible."""
     return sorted(set(rows), key=lambda row: hashlib.sha256(row[0].encode()).digest())[:count]
 
 
 def same(text: str) -> str:
-    """What two copies of a text have in common."""
+    """A text without case, spacing and punctuation, to recognise copies of it."""
     return " ".join(re.findall(r"\w+", text.casefold()))
 
 

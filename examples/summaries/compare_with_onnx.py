@@ -1,8 +1,9 @@
-"""How near the folder that make_model.py writes is to the ONNX graphs that it was made from, on texts of summaries.csv.
+"""Compare the folder that make_model.py writes with the ONNX graphs it was made from, on texts of summaries.csv.
 
-The encoders are compared apart; the decoders apart, both given the ONNX encoder's output; and greedy answers together.
-Once with the graphs as they are, which round what goes into every product to 8 bits (DynamicQuantizeLinear of the ONNX
-standard), and once with that rounding taken out of them, so that both sides multiply the same weights in float.
+The encoders are compared with each other; the decoders too, both given the ONNX encoder's output; and the greedy
+answers of encoder and decoder together. This is done twice: with the published graphs, which quantize the input of
+every product to 8 bits (ONNX's DynamicQuantizeLinear), and with that quantization removed, so that both sides multiply
+the same weights in float.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ PREFIX = "summarize agent step: "
 TEXTS = Path(__file__).with_name("summaries.csv")
 COUNT = 50
 LONGEST_INPUT, LONGEST_ANSWER = 48, 24
-"""Tokens; the package's tokenizer cuts what it reads to so many."""
+"""In tokens. The package's tokenizer truncates inputs to the first."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the graphs made of one input: the encoder's output [1, S, D], the logits [T, V] of its answer's places."""
+    """The graphs' results for one input: the encoder's output [1, S, D] and the logits at each answer token [T, V]."""
 
     ids: list[int]
     state: Tensor
@@ -40,8 +41,8 @@ class OnnxRun:
     """The two graphs of the package under onnxruntime.
 
     Args:
-        folder: Where they are.
-        rounding: Whether they round what goes into their products, as they were published to.
+        folder: The folder of the graphs.
+        rounding: Whether they quantize the inputs of products, as the published graphs do.
     """
 
     def __init__(self, folder: Path, *, rounding: bool) -> None:
@@ -63,13 +64,13 @@ class OnnxRun:
         return torch.from_numpy(state)
 
     def logits(self, state: Tensor, ids: list[int]) -> Tensor:
-        """The encoder's output [1, S, D] and what the decoder has read [T] -> [T, V]."""
+        """The encoder's output [1, S, D] and the decoder's input ids [T] -> [T, V]."""
         given = {"encoder_hidden_states": state.numpy(), "encoder_attention_mask": _row([1] * state.shape[1])}
         (logits,) = self._decoder.run(None, {"input_ids": _row(ids), **given})
         return torch.from_numpy(logits)[0]
 
     def run(self, ids: list[int], start: int, end: int) -> Run:
-        """A greedy answer and all on the way; the graph has no cache, so that each token reads all before it again."""
+        """A greedy answer with its states and logits. The graph has no cache, so each step reads all tokens again."""
         state, written = self.encode(ids), [start]
         while True:
             logits = self.logits(state, written)
@@ -81,7 +82,7 @@ class OnnxRun:
 
 @torch.inference_mode()
 def compare(source: Path, folder: Path) -> None:
-    """Print how far the two are apart."""
+    """Print the differences between the two."""
     try:
         theirs = {rounding: OnnxRun(source, rounding=rounding) for rounding in (False, True)}
     except ImportError:
@@ -124,7 +125,7 @@ def _report(name: str, ours: Any, runs: list[Run]) -> None:
 
 
 def _decoded(ours: Any, run: Run) -> Tensor:
-    """Our logits [T, V] of what the ONNX decoder read, given the ONNX encoder's output."""
+    """Our logits [T, V] for the ONNX decoder's input, given the ONNX encoder's output."""
     read = torch.tensor([[ours.decoder_start_id, *run.answer]])
     return ours.network.logits(ours.network.hidden_states(read, PaddedView(read, causal=True, memory=run.state))[0])
 
@@ -133,7 +134,8 @@ def _greedy(ours: Any, ids: list[int]) -> list[int]:
     written = [ours.decoder_start_id]
     while len(written) <= LONGEST_ANSWER:
         states = ours.network(torch.tensor([ids]), decoder_input_ids=torch.tensor([written]))
-        token = int(ours.network.logits(states[0])[-1].argmax())  # all at once: what is rounded, is rounded together
+        # All tokens at once and without a cache, as the graphs compute them.
+        token = int(ours.network.logits(states[0])[-1].argmax())
         if token == ours.tokenizer.eos_id:
             break
         written.append(token)
@@ -141,9 +143,9 @@ def _greedy(ours: Any, ids: list[int]) -> list[int]:
 
 
 def without_rounding(model: Any) -> Any:
-    """An ONNX model whose products of rounded numbers are products of floats, the weight (q - zero_point) x scale.
+    """An ONNX model with its quantized products replaced by products of floats, the weight (q - zero_point) x scale.
 
-    Each was DynamicQuantizeLinear, MatMulInteger, Cast and Mul by both scales; a MatMul takes the last one's place.
+    Each product was DynamicQuantizeLinear, MatMulInteger, Cast and Mul by both scales; a MatMul replaces the last.
     """
     from onnx import helper, numpy_helper
 

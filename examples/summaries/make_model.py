@@ -1,23 +1,22 @@
-"""Makes the folder t5-titles/, which germinal and transformers load, and measures how near it is to its source:
+"""Makes the folder t5-titles/, which germinal and transformers load, and compares it with its source:
 
-    python examples/summaries/make_model.py            # fetches 68 MB once, writes 310 MB, compares (two minutes)
+    python examples/summaries/make_model.py            # downloads 68 MB once, writes 310 MB, compares (two minutes)
     python examples/summaries/make_model.py --no-compare
 
 The source is the Python package traceforge-title-model 0.2.0 (MIT): a FLAN-T5-small (arXiv 2210.11416) that was tuned
-to write titles for the steps of an agent, each asked for with the words "summarize agent step: ". The package holds it
-as two ONNX graphs for onnxruntime, its matrices in 8 bits. Their nodes name the layers, and a weight is
+to write titles for the steps of an agent, prompted by the words "summarize agent step: ". The package contains it as
+two ONNX graphs for onnxruntime, with matrices in 8 bits. Their nodes name the layers, and a weight is
 (q - zero_point) x scale, stored as [in, out].
 
-onnxruntime also rounds to 8 bits what goes into each product, on the fly, so that its logits are not those of the
-weights alone. On 50 texts (compare_with_onnx.py), when this was written:
+onnxruntime also quantizes the input of each product to 8 bits on the fly, which changes the logits. On 50 texts
+(compare_with_onnx.py), when this was written:
 
-    that rounding taken out    logits, of standard deviation 8, differ by 6e-06 in the mean and by 1e-04 at most; the
-    of the graphs              likeliest token is the same at all 312 places, the greedy answer in all 50 texts
-    the graphs as published    logits differ by 1.1 in the mean; the likeliest token is the same at 78% of 337 places,
+    graphs without that        logits, of standard deviation 8, differ by 6e-06 on average and by 1e-04 at most; the
+    quantization               most likely token is the same at all 312 places, the greedy answer in all 50 texts
+    graphs as published        logits differ by 1.1 on average; the most likely token is the same at 78% of 337 places,
                                the greedy answer in 5 texts
 
-So weights and network are the package's, and it is the rounding of what the weights are multiplied with that moves its
-answers.
+So the weights and the network equal the package's, and its answers differ because of the quantized inputs of products.
 """
 
 from __future__ import annotations
@@ -63,7 +62,7 @@ CONFIG = {
     "feed_forward_proj": "gated-gelu",
     "tie_word_embeddings": False,
 }
-"""FLAN-T5-small's own config; the graphs contradict none of its sizes, and `assemble` would refuse if they did."""
+"""FLAN-T5-small's published config. `assemble` checks its sizes against the weights of the graphs."""
 
 GENERATION = {"decoder_start_token_id": 0, "eos_token_id": 1, "pad_token_id": 0}
 SPECIAL = {"eos_token": "</s>", "pad_token": "<pad>", "unk_token": "<unk>"}
@@ -74,7 +73,7 @@ _TYPES = {_FLOAT: np.dtype("<f4"), _UINT8: np.dtype("u1"), _INT8: np.dtype("i1")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--no-compare", action="store_true", help="do not compare it with its own ONNX run")
+    parser.add_argument("--no-compare", action="store_true", help="do not compare it with the ONNX graphs")
     compares = not parser.parse_args().no_compare
     source = fetch_package(SOURCE, SHA256, silent, offline=False)
     make(source, OUTPUT)
@@ -124,7 +123,7 @@ def weights(graph_file: Path) -> Iterator[tuple[str, Tensor]]:
     for name, value in values.items():
         if name.endswith("norm.weight"):
             yield _published(name), torch.from_numpy(value.copy())
-        elif name.endswith(".weight_quantized"):  # embeddings and tables of positions: already [rows, width]
+        elif name.endswith(".weight_quantized"):  # token and position embeddings: already [rows, width]
             yield _published(name.removesuffix("_quantized")), _dequantized(values, name)
     for number, value in graph:
         if number != 1:
@@ -163,7 +162,7 @@ def _dequantized(values: Mapping[str, np.ndarray], name: str) -> Tensor:
 
 
 def _published(name: str) -> str:
-    """transformers' name of a weight: the graphs call the encoder "enc" and put "m." before all of the decoder's."""
+    """transformers' name of a weight: the graphs prefix the encoder's names with "enc." and the decoder's with "m."."""
     name = re.sub(r"^enc\.", "encoder.", name).removeprefix("m.")
     return "shared.weight" if name == "encoder.embed_tokens.weight" else name
 

@@ -1,7 +1,7 @@
-"""Every error that a user can cause, each with its own class, exit code and three parts: what, where, what to do.
+"""Every error that a user can cause. Each has its own class and exit code, and says what was wrong, where, what to do.
 
 Code that meets bad input raises one of these; the command line prints it without a traceback and exits with its code;
-the server turns it into an HTTP error object. A bug of ours stays an ordinary exception.
+the server turns it into an HTTP error object. A bug in germinal stays an ordinary exception.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ class GerminalError(Exception):
 
     Args:
         what: What was wrong, in one sentence.
-        where: File, line, key, tensor or argument at which it was found.
+        where: The file, line, key, tensor or argument it was found in.
         hint: What to do about it.
     """
 
@@ -39,7 +39,7 @@ class ProjectFileError(GerminalError):
 
 
 class DataError(GerminalError):
-    """A data file is missing, empty, duplicated, or lacks a column or label that the project names."""
+    """A data file is missing, empty or malformed, repeats rows, or lacks a column or label that the project names."""
 
     exit_code = 4
 
@@ -51,13 +51,13 @@ class ModelNotFoundError(GerminalError):
 
 
 class CheckpointError(GerminalError):
-    """A weights file is truncated, malformed, or contradicts its config (missing, extra or misshapen tensors)."""
+    """A weights file is truncated, malformed, or contradicts its config (missing, extra or wrongly shaped tensors)."""
 
     exit_code = 6
 
 
 class HashMismatchError(GerminalError):
-    """A fetched file's SHA-256 is not the expected one."""
+    """The SHA-256 of a downloaded file is not the expected one."""
 
     exit_code = 7
 
@@ -75,7 +75,7 @@ class TemplateError(GerminalError):
 
 
 class VocabularyMismatchError(GerminalError):
-    """A tokenizer does not belong to the model it was given to."""
+    """A tokenizer does not match the model it is used with."""
 
     exit_code = 10
 
@@ -93,7 +93,7 @@ class SettingError(GerminalError):
 
 
 class UnsupportedError(GerminalError):
-    """A feature, family or file format that germinal does not handle, refused by name."""
+    """A feature, family or file format that germinal does not support; the message names it."""
 
     exit_code = 13
 
@@ -111,19 +111,19 @@ class ProjectBusyError(GerminalError):
 
 
 class LedgerError(GerminalError):
-    """The ledger lacks what was asked for, or was written by a newer version."""
+    """The ledger lacks what was asked for, or was written by a newer version of germinal."""
 
     exit_code = 16
 
 
 class TrainingError(GerminalError):
-    """Training cannot go on: the loss is not finite, or nothing is left to learn from."""
+    """Training cannot continue: the loss is not finite, or there are no tokens to learn from."""
 
     exit_code = 17
 
 
 class AddressError(GerminalError):
-    """The server cannot listen where it was told to."""
+    """The server cannot listen on the given host and port."""
 
     exit_code = 18
 

@@ -1,4 +1,4 @@
-"""What long work says of itself while it runs. Work reports; who called decides how to show it."""
+"""Progress events of long work. The work reports them; its caller decides how to show them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """One report of one task.
+    """A progress event of one task.
 
     Attributes:
         task: What is being done, in words a user knows ("tune smollm2", "download weights").
         done: Units finished.
-        total: Units in all, or None when it cannot be known.
+        total: Units in all, or None if unknown.
         unit: What is counted ("examples", "steps", "bytes", "trials").
         note: A figure worth showing beside the bar ("loss 0.41").
     """

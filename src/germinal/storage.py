@@ -1,4 +1,4 @@
-"""Atomic writes and content digests: nothing half-written has its final name, and equal content has equal keys."""
+"""Atomic writes and content digests: a half-written file never has its final name; equal content has equal digests."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _storage_error(error: OSError, path: Path) -> StorageError:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`: flushed to disk and renamed over `path` on success, removed on failure.
+    """Yield a temporary path beside `path`. It is flushed to disk and renamed to `path` on success, removed on failure.
 
     Raises:
         StorageError: the disk is full or the folder cannot be written.
@@ -54,7 +54,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `path` that takes its place, whole, on success and vanishes on failure.
+    """Yield a temporary folder beside `path`. It replaces `path` as a whole on success and is removed on failure.
 
     Raises:
         StorageError: the disk is full or the parent folder cannot be written.
@@ -100,7 +100,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file atomically, indented, keys in the order given."""
+    """Write a JSON file atomically, indented, with its keys in the order given."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
@@ -120,7 +120,7 @@ def folder_digest(folder: Path) -> str:
 
 
 def canonical(value: Any) -> str:
-    """Canonical, type-tagged JSON: equal values give equal text, and 1, 1.0, True and "1" give four different ones."""
+    """Canonical, type-tagged JSON: equal values give equal text; 1, 1.0, True and "1" give four different texts."""
     return json.dumps(_tagged(value), separators=(",", ":"), ensure_ascii=True, allow_nan=False)
 
 

@@ -84,9 +84,9 @@ def test_long_lists_are_cut_and_counted() -> None:
 
 @pytest.mark.parametrize("nothing", [None, "", " \n", float("nan")])
 def test_missing_values_are_counted_and_named(nothing: object) -> None:
-    with pytest.raises(DataError, match=r"2 of 3 rows have nothing in column 'text': rows\.csv:3; rows\.csv:4"):
+    with pytest.raises(DataError, match=r"2 of 3 rows have no value in column 'text': rows\.csv:3; rows\.csv:4"):
         dataset(("good", "pos"), (nothing, "neg"), (nothing, "neg"))
-    with pytest.raises(DataError, match="1 of 2 rows have nothing in column 'label'"):
+    with pytest.raises(DataError, match="1 of 2 rows have no value in column 'label'"):
         dataset(("good", "pos"), ("bad", nothing))
 
 
@@ -109,7 +109,7 @@ def test_groups_are_read_and_the_kept_duplicate_does_not_depend_on_order() -> No
             table(*order, columns=columns), input="text", target="label", group="film", duplicates="drop"
         )
         assert {(row.input, row.group) for row in found.rows} == {("good", "a"), ("bad", "b")}
-    with pytest.raises(DataError, match="nothing in column 'film'"):
+    with pytest.raises(DataError, match="no value in column 'film'"):
         make_dataset(table(("good", "pos", ""), columns=columns), input="text", target="label", group="film")
 
 

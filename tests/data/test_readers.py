@@ -116,7 +116,7 @@ def test_a_missing_file_hints_at_its_neighbour(tmp_path: Path) -> None:
 def test_other_kinds_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedError, match=r"'\.xlsx'.*\.csv, \.jsonl"):
         read_table(written(tmp_path, "rows.xlsx", "x"))
-    with pytest.raises(UnsupportedError, match="a folder"):
+    with pytest.raises(UnsupportedError, match="folders cannot be read"):
         read_table(tmp_path)
 
 

@@ -151,7 +151,7 @@ def test_impossible_sizes_are_refused(dev: object, test: object) -> None:
 
 def test_too_few_rows_are_refused() -> None:
     for size in (10, 0.5):
-        with pytest.raises(DataError, match=r"20 rows in 20 units do not give 10 to test and 10 to dev"):
+        with pytest.raises(DataError, match=r"20 rows in 20 units are too few to give 10 to test and 10 to dev"):
             split(rows_of([f"text {number}" for number in range(20)]), dev=size, test=size)
     with pytest.raises(DataError, match="3 rows in 1 units"):
         split(rows_of(["a", "b", "c"], ["one", "one", "one"]), dev=1, test=1)

@@ -142,7 +142,7 @@ def test_samples_are_made_of_answers_and_checked() -> None:
     assert sample.predictions == ("pos", None)
     assert sample.probabilities == ({"pos": 0.9, "neg": 0.1}, None)
     assert Sample.from_answers(["pos"], [Answer("pos", "pos")], LABELS).probabilities is None
-    with pytest.raises(ValueError, match="as many"):
+    with pytest.raises(ValueError, match="for each"):
         Sample(LABELS, ("pos",), ())
     with pytest.raises(ValueError, match="not among the labels"):
         Sample(LABELS, ("pos",), ("positive",))

@@ -116,14 +116,14 @@ def test_confusion_counts_and_keeps_missing_answers() -> None:
     pairs = [("pos", "pos")] * 3 + [("pos", "neg")] + [("neg", "neg")] * 2 + [("neg", None)] * 2
     said = titles(figures.to_svg(figures.confusion(pairs, labels=["neg", "pos"]), title="t"))
     assert "3 of 4 pos answered pos (75%)" in said
-    assert "2 of 4 neg answered no answer (50%)" in said
+    assert "2 of 4 neg have no answer (50%)" in said
     without = titles(figures.to_svg(figures.confusion(pairs[:6], labels=["neg", "pos"]), title="t"))
     assert not any("no answer" in text for text in without)
 
 
 def test_a_head_is_drawn_at_full_size_with_its_weights() -> None:
     said = titles(figures.to_svg(figures.attention(WEIGHTS, ["a", "b"], ["a", "b"], head=1), title="t"))
-    assert "“b” looks at “a”: 50.0% (layer 0, head 1)" in said
+    assert "“b” attends to “a”: 50.0% (layer 0, head 1)" in said
     assert not any("25.0%" in text for text in said), "head 0 is not picked"
 
 

@@ -79,13 +79,13 @@ def test_a_newer_ledger_is_refused(ledger: Ledger, tmp_path: Path) -> None:
     with ledger.engine.begin() as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     ledger.close()
-    with pytest.raises(LedgerError, match="newer germinal"):
+    with pytest.raises(LedgerError, match="newer version of germinal"):
         Ledger.open(tmp_path / "deep" / "ledger.sqlite")
 
 
 def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ledger.sqlite").write_text("once upon a time " * 100)
-    with pytest.raises(LedgerError, match="is no ledger"):
+    with pytest.raises(LedgerError, match="is not a ledger"):
         Ledger.open(tmp_path / "ledger.sqlite")
 
 

@@ -163,8 +163,8 @@ def test_added_tokens_get_their_ids(byte_level: Path, tmp_path: Path) -> None:
     ("source", "model_type", "spoil", "error", "message"),
     [
         ("bytes", "gpt2", lambda f: (f / "vocab.json").write_text("["), CheckpointError, r"vocab\.json: is not valid"),
-        ("bytes", "gpt2", lambda f: (f / "vocab.json").write_text('{"a": "b"}'), CheckpointError, "its number"),
-        ("bytes", "gpt2", lambda f: (f / "merges.txt").write_text("a b c\n"), CheckpointError, "no pair"),
+        ("bytes", "gpt2", lambda f: (f / "vocab.json").write_text('{"a": "b"}'), CheckpointError, "its id"),
+        ("bytes", "gpt2", lambda f: (f / "merges.txt").write_text("a b c\n"), CheckpointError, "not a pair"),
         ("bytes", "gpt2", lambda f: (f / "merges.txt").write_text("zz yy\n"), CheckpointError, "contradict"),
         ("bytes", "gpt2", lambda f: (f / "merges.txt").unlink(), CheckpointError, r"no tokenizer\.json"),
         ("words", "bert", lambda f: (f / "vocab.txt").write_text("a\nb\n"), CheckpointError, r"has no \[UNK\]"),
@@ -173,10 +173,16 @@ def test_added_tokens_get_their_ids(byte_level: Path, tmp_path: Path) -> None:
             "bert",
             lambda f: (f / "vocab.txt").write_text("[UNK]\nb\n"),
             CheckpointError,
-            "lacks the cls_token that goes around",
+            "lacks the cls_token that the family puts around",
         ),
-        ("words", "bloom", lambda f: None, UnsupportedError, r"vocab\.txt, and nothing says"),
-        ("words", "bert", lambda f: (f / "config.json").unlink(), UnsupportedError, r"vocab\.txt, and nothing says"),
+        ("words", "bloom", lambda f: None, UnsupportedError, r"vocab\.txt, and the model"),
+        (
+            "words",
+            "bert",
+            lambda f: (f / "config.json").unlink(),
+            UnsupportedError,
+            r"vocab\.txt, and the model",
+        ),
     ],
 )
 def test_spoilt_files_are_named(
@@ -261,12 +267,12 @@ def test_source_and_vocabulary_of_two_files(tmp_path: Path) -> None:
         assert ours.encode(text) == [*expected, ours.eos_id], text
     assert ours.decode([ordered.index("▁Bonjour")]) == "Bonjour"
     (folder / "vocab.json").write_text(json.dumps({"<unk>": 5}))
-    with pytest.raises(CheckpointError, match="from 0 on"):
+    with pytest.raises(CheckpointError, match="from 0 without gaps"):
         read_tokenizer(str(folder))
 
 
 @pytest.mark.parametrize("content", [b"", b"\x0a\xff", b"\x0a\x05ab", b"hello world, this is no model", b"\xff" * 40])
 def test_a_file_that_is_no_model(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "spiece.model").write_bytes(content)
-    with pytest.raises(CheckpointError, match=r"spiece\.model: is no SentencePiece model"):
+    with pytest.raises(CheckpointError, match=r"spiece\.model: is not a SentencePiece model"):
         folder_tokenizer(folder_of(tmp_path, "t5"), "tiny")

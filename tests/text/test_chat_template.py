@@ -145,7 +145,7 @@ def test_what_a_template_refuses_is_said(source: str, message: str) -> None:
 
 
 def test_no_template_is_an_error_and_none_is_guessed() -> None:
-    with pytest.raises(TemplateError, match="no chat template, and none is guessed"):
+    with pytest.raises(TemplateError, match="no chat template, and germinal does not guess"):
         ChatTemplate(None).render([{"role": "user", "content": "x"}])
 
 

@@ -60,6 +60,6 @@ def test_the_last_question_alone_may_be_left(tokenizer: Tokenizer) -> None:
 def test_a_question_that_fits_in_no_way_is_refused_with_the_counts(tokenizer: Tokenizer) -> None:
     messages = conversation(2, system=True)
     shortest = length(tokenizer, [messages[0], messages[-1]])
-    with pytest.raises(ContextWindowError, match=f"{shortest} tokens, the answer up to 7"):
+    with pytest.raises(ContextWindowError, match=f"{shortest} tokens and the answer may take 7"):
         fit_conversation(messages, tokenizer, context_window=shortest + 6, reserve=7)
     assert len(messages) == 6  # untouched

@@ -47,7 +47,7 @@ def test_chat_turns_hold_the_blocks_and_the_bare_targets() -> None:
 
 
 def test_an_answer_cue_that_ends_in_a_space_is_refused() -> None:
-    with pytest.raises(SettingError, match="white space"):
+    with pytest.raises(SettingError, match="whitespace"):
         Prompt(answer="Sentiment: ")
 
 

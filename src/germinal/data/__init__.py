@@ -1,9 +1,9 @@
-"""Data files become rows with content ids, and rows become a training, a dev and a test split.
+"""Read data files into rows with content ids, and split the rows into train, dev and test.
 
 table = read_table(path)                                        # readers: csv, tsv, jsonl, parquet
 dataset = read_dataset(path, input="text", target="label")      # dataset: checked, deduplicated rows
-splits = split(dataset.rows, dev=300, test=300)                 # splits: by rank of a hash, groups kept whole
-check_labels(splits)                                            # every label of dev and test can be learned
+splits = split(dataset.rows, dev=300, test=300)                 # splits: by the rank of a hash, groups kept whole
+check_labels(splits)                                            # every label of dev and test occurs in train
 """
 
 from germinal.data.dataset import Dataset, Duplicate, Row, inputs_of, make_dataset, read_dataset

@@ -1,15 +1,15 @@
-"""Rows that can be trusted: complete, each with an id made of its content, none of them twice.
+"""Checked rows: complete, each with an id derived from its content, and no input twice.
 
-Two rows with the same input would stand in two splits, or count twice in one, so they are never let through in silence:
+Two rows with the same input could land in two splits, or count twice in one, so they never pass silently:
 
 - the same input with *different* labels is always an error: no model can be right on both, and only the owner of the
-  data knows which label is meant;
-- the same input with the same target, or with different texts, of which each may be right (`closed=False`), is an error
-  by default (`duplicates="error"`), and with `duplicates="drop"` one of them is kept and the others are listed in
-  `Dataset.dropped`.
+  data knows which label is correct;
+- the same input with the same target, or with different target texts, each of which may be right (`closed=False`), is
+  an error by default (`duplicates="error"`). With `duplicates="drop"` one of the rows is kept and the others are listed
+  in `Dataset.dropped`.
 
-Inputs are compared without outer spaces, in one Unicode form (NFC) and with one kind of line break, and are otherwise
-left as they are. Ids depend on content alone: not on the file's name, its format, or the order of its rows.
+Inputs are compared after stripping outer whitespace, NFC normalization and unifying line breaks; the rows keep them
+unchanged. Ids depend on content alone, not on the file's name, its format, or the order of its rows.
 """
 
 from __future__ import annotations
@@ -36,13 +36,14 @@ class Row:
     """One example of the use case.
 
     Attributes:
-        id: Hash of input, target and group; changes when any of them does.
-        key: Hash of the input alone; unlike the id it survives the correction of a label.
-        unit: What a split keeps together: the group or, without groups, the input regardless of case and spacing.
-        input: The text, as the file has it.
-        target: The right answer, without outer spaces.
+        id: Hash of input, target and group.
+        key: Hash of the input alone; unlike the id, it stays the same when a label is corrected.
+        unit: Hash of what a split keeps together: the group or, without groups, the input regardless of case and
+            spacing.
+        input: The text, exactly as in the file.
+        target: The right answer, without outer whitespace.
         group: The source that rows share, if the project names such a column.
-        position: Place in the file, from 0, among all its rows.
+        position: Index of the row in the file, from 0.
     """
 
     id: str
@@ -64,14 +65,14 @@ class Duplicate:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """The rows of a data file, in the file's order, and the duplicates that were dropped on the way."""
+    """The rows of a data file, in the file's order, and the duplicates that were dropped."""
 
     rows: tuple[Row, ...]
     dropped: tuple[Duplicate, ...] = field(default=())
 
     @property
     def digest(self) -> str:
-        """Hash of the content, whatever the order of the rows."""
+        """Hash of the content, independent of the order of the rows."""
         return digest(sorted(row.id for row in self.rows))
 
 
@@ -97,14 +98,14 @@ def make_dataset(
     duplicates: DuplicatePolicy = "error",
     closed: bool = True,
 ) -> Dataset:
-    """Rows of the named columns.
+    """Make rows of the named columns and check them.
 
     Args:
-        closed: Targets are labels, of which one alone is right; otherwise they are texts.
+        closed: Whether targets are labels, exactly one of which is right; otherwise they are texts.
 
     Raises:
         DataError: a column is missing, a value is missing, the same input has two labels, or, unless `duplicates` is
-            "drop", a row stands there twice.
+            "drop", an input occurs twice.
     """
     inputs = _texts(table, input, strip=False)
     targets = _texts(table, target, strip=True)
@@ -117,13 +118,13 @@ def make_dataset(
         lines = _listed(f"{pair.dropped} repeats {pair.kept}" for pair in dropped)
         what = f"{len(dropped)} of {len(rows)} rows repeat another row: {lines}."
         raise DataError(
-            what, where=str(table.path), hint='Remove them, or say duplicates = "drop" to keep one of each.'
+            what, where=str(table.path), hint='Remove them, or set duplicates = "drop" to keep one of each.'
         )
     return Dataset(tuple(kept), tuple(dropped))
 
 
 def inputs_of(table: Table, column: str) -> list[str]:
-    """The texts of one column, in the file's order, duplicates and all."""
+    """The texts of one column, in the file's order, duplicates included."""
     return _texts(table, column, strip=False)
 
 
@@ -150,7 +151,7 @@ def _comparable(text: str) -> str:
 
 
 def _texts(table: Table, column: str, *, strip: bool) -> list[str]:
-    """One column as text; values that are missing, or only spaces, are an error."""
+    """One column as text; a value that is missing or only whitespace is an error."""
     table.require_column(column)
     texts = []
     missing: list[Record] = []
@@ -161,7 +162,7 @@ def _texts(table: Table, column: str, *, strip: bool) -> list[str]:
         texts.append(text.strip() if strip else text)
     if missing:
         where = _listed(record.where for record in missing)
-        what = f"{len(missing)} of {len(texts)} rows have nothing in column '{column}': {where}."
+        what = f"{len(missing)} of {len(texts)} rows have no value in column '{column}': {where}."
         raise DataError(what, where=str(table.path), hint="Fill them in or remove the rows.")
     return texts
 
@@ -178,7 +179,7 @@ def _as_text(value: Any, where: str, column: str) -> str:
             return str(value)
         case float():
             return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
-    what = f"column '{column}' holds a {type(value).__name__} where text or a number was expected."
+    what = f"column '{column}' holds a {type(value).__name__}, not text or a number."
     raise DataError(what, where=where)
 
 
@@ -189,9 +190,9 @@ def _refuse_conflicts(rows: Sequence[Row], table: Table, closed: bool) -> None:
     conflicts = [same for same in by_key.values() if len({row.target for row in same}) > 1]
     if conflicts:
         described = _listed(_conflict(same, table.records) for same in conflicts)
-        what = f"{len(conflicts)} inputs stand there with different targets: {described}."
+        what = f"{len(conflicts)} inputs have different targets in different rows: {described}."
         hint = "Decide which target is right and remove the other rows"
-        hint += "." if closed else ', or say duplicates = "drop" to keep one of each.'
+        hint += "." if closed else ', or set duplicates = "drop" to keep one of each.'
         raise DataError(what, where=str(table.path), hint=hint)
 
 
@@ -202,7 +203,7 @@ def _conflict(rows: Sequence[Row], records: Sequence[Record]) -> str:
 
 
 def _without_duplicates(rows: Sequence[Row], records: Sequence[Record]) -> tuple[list[Row], list[Duplicate]]:
-    """One row of each input. Of several the one of the least group and target stays, so that order decides nothing."""
+    """Keep one row of each input: the first by group and target, so that the file's order does not matter."""
     kept: dict[str, Row] = {}
     for row in sorted(rows, key=lambda row: (row.group or "", row.target, row.position)):
         kept.setdefault(row.key, row)
@@ -216,7 +217,7 @@ def _without_duplicates(rows: Sequence[Row], records: Sequence[Record]) -> tuple
 
 
 def _listed(items: Iterable[str]) -> str:
-    """The first few, and how many more."""
+    """The first few items, and the number of the others."""
     listed = list(items)
     more = f", and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
     return "; ".join(listed[:_SHOWN]) + more

@@ -1,7 +1,7 @@
-"""Readers of data files: csv, tsv, jsonl and parquet become one `Table`; what is malformed is named by file and line.
+"""Readers of data files: csv, tsv, jsonl and parquet all give a `Table`; errors name the file and the line.
 
 Text files are UTF-8, with or without a byte-order mark. Values keep the type the file gives them (text in csv, JSON's
-types in jsonl, Arrow's in parquet); what they mean is for `germinal.data.dataset` to say.
+types in jsonl, Arrow's in parquet); `germinal.data.dataset` interprets them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _LONGEST_FIELD = 1 << 30
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One row of a file, and where it stands ("reviews.csv:12", the first line of the row)."""
+    """One row of a file, and its location ("reviews.csv:12", the first line of the row)."""
 
     values: Mapping[str, Any]
     where: str
@@ -29,14 +29,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A data file, read whole."""
+    """The contents of a data file."""
 
     path: Path
     columns: tuple[str, ...]
     records: tuple[Record, ...]
 
     def require_column(self, name: str) -> None:
-        """Raise a DataError that hints at the nearest column, unless the table has this one."""
+        """Raise a DataError that suggests the nearest column, unless the table has this one."""
         if name not in self.columns:
             raise DataError(
                 f"there is no column '{name}'.", where=str(self.path), hint=nearest(name, list(self.columns))
@@ -48,19 +48,21 @@ def read_table(path: str | Path) -> Table:
 
     Raises:
         DataError: the file is missing, empty, not UTF-8 or malformed; the error names the line.
-        UnsupportedError: the file is of another kind.
+        UnsupportedError: the path is a folder, or the file has another format.
     """
     path = Path(path)
     reader = _READERS.get(path.suffix.lower())
     if path.is_dir():
         raise UnsupportedError(
-            "a folder cannot be read as data yet.", where=str(path), hint=f"Name one file: {_known()}."
+            "folders cannot be read as data.", where=str(path), hint=f"Name one file of these formats: {_known()}."
         )
     if not path.is_file():
-        raise DataError("no such data file.", where=str(path), hint=_beside(path))
+        raise DataError("no such data file.", where=str(path), hint=_nearest_file(path))
     if reader is None:
         raise UnsupportedError(
-            f"'{path.suffix or path.name}' is not a kind of data file.", where=str(path), hint=f"Known: {_known()}."
+            f"'{path.suffix or path.name}' is not a supported data format.",
+            where=str(path),
+            hint=f"Supported: {_known()}.",
         )
     table = reader(path)
     if not table.records:
@@ -72,8 +74,8 @@ def _known() -> str:
     return ", ".join(sorted(_READERS))
 
 
-def _beside(path: Path) -> str | None:
-    """The nearest name among the readable files of the same folder, if there are any."""
+def _nearest_file(path: Path) -> str | None:
+    """A hint that names the nearest data file of the same folder, if there is one."""
     if not path.parent.is_dir():
         return None
     names = [file.name for file in path.parent.iterdir() if file.suffix.lower() in _READERS]
@@ -95,14 +97,14 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
     _, header = next(lines, (1, []))
     columns = [name.strip() for name in header]
     if not any(columns):
-        raise DataError("the data file is empty.", where=str(path), hint="Its first line names the columns.")
+        raise DataError("the data file is empty.", where=str(path), hint="Its first line must name the columns.")
     _check_columns(columns, f"{path}:1")
     records = []
     for line, row in lines:
         where = f"{path}:{line}"
         if len(row) != len(columns):
-            hint = "Put fields that hold a delimiter, a quote or a line break between double quotes."
-            raise DataError(f"{len(row)} fields where the header has {len(columns)}.", where=where, hint=hint)
+            hint = "Enclose fields that contain a delimiter, a quote or a line break in double quotes."
+            raise DataError(f"{len(row)} fields, but the header has {len(columns)}.", where=where, hint=hint)
         records.append(Record(dict(zip(columns, row, strict=True)), where))
     return Table(path, tuple(columns), tuple(records))
 

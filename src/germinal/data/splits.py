@@ -1,10 +1,10 @@
-"""Training, dev and test split by the rank of a hash.
+"""Split rows into train, dev and test by the rank of a hash.
 
-Rows are ranked by a hash of their `unit` (group, or input); test takes from the front of the rank, dev from its back,
-and what lies between trains. Neither the order of the file nor its name decides anything, there is no seed to try until
-the figures look good, the size of one split does not change the other, and a row that is added pushes at most one unit
-across each border. Rows of one unit always stay together, so a split can hold a few rows more than asked for: it takes
-whole units until it has at least as many.
+Rows are ranked by a hash of their `unit` (group, or input); test takes the front of the ranking, dev the back, and
+train what lies between. So the file's order and name have no influence, there is no seed to tune until the results look
+good, the size of one split does not change the other, and adding a row moves at most one unit across each border. Rows
+of one unit always stay together, so a split can hold a few rows more than asked for: it takes whole units until it has
+at least that many.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from germinal.errors import DataError, SettingError, nearest
 
 @dataclass(frozen=True, slots=True)
 class Splits:
-    """The three splits, each in the order of the rank, which is as good as random and never that of the file."""
+    """The three splits, each ordered by rank: as good as a random order, and independent of the file's."""
 
     train: tuple[Row, ...]
     dev: tuple[Row, ...]
@@ -30,7 +30,7 @@ class Splits:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """The targets that the training split knows, sorted."""
+        """The targets that occur in the training split, sorted."""
         return tuple(sorted({row.target for row in self.train}))
 
 
@@ -42,8 +42,8 @@ def split(rows: Sequence[Row], *, dev: int | float, test: int | float) -> Splits
         test: The same for the test split.
 
     Raises:
-        SettingError: a size is not positive, or the shares leave nothing.
-        DataError: there are too few rows.
+        SettingError: a size is neither a positive count nor a share between 0 and 1.
+        DataError: there are too few rows to leave any for training.
     """
     sizes = {"test": _size("test", test, len(rows)), "dev": _size("dev", dev, len(rows))}
     units: dict[str, list[Row]] = defaultdict(list)
@@ -55,18 +55,18 @@ def split(rows: Sequence[Row], *, dev: int | float, test: int | float) -> Splits
     left = len(ranked) - tested - chosen
     if left < 1:
         asked = " and ".join(f"{size} to {name}" for name, size in sizes.items())
-        what = f"{len(rows)} rows in {len(ranked)} units do not give {asked} and leave some to train on."
-        raise DataError(what, where="split", hint="Make dev and test smaller, or bring more rows.")
+        what = f"{len(rows)} rows in {len(ranked)} units are too few to give {asked} and leave some to train on."
+        raise DataError(what, where="split", hint="Make dev and test smaller, or add rows.")
     parts = (ranked[tested : tested + left], ranked[tested + left :], ranked[:tested])
     train, dev_rows, test_rows = (tuple(row for unit in part for row in unit) for part in parts)
     return Splits(train, dev_rows, test_rows)
 
 
 def check_labels(splits: Splits, labels: Sequence[str] | None = None) -> None:
-    """See that every label of dev and test is in the training split and, where labels are declared, is one of them.
+    """Check that every label occurs in the training split and, if labels are declared, is one of them.
 
     Raises:
-        DataError: with the label and how many rows of which split have it.
+        DataError: a label fails the check; the message counts its rows in each split.
     """
     counts = {name: Counter(row.target for row in getattr(splits, name)) for name in ("train", "dev", "test")}
     seen = sorted(set().union(*counts.values()))
@@ -79,7 +79,7 @@ def check_labels(splits: Splits, labels: Sequence[str] | None = None) -> None:
     unknown = [label for label in seen if not counts["train"][label]]
     if unknown:
         described = "; ".join(f"'{label}' ({_counted(counts, label)})" for label in unknown)
-        hint = "Add training rows for it, make dev and test smaller, or see whether the target column is the right one."
+        hint = "Add training rows for it, make dev and test smaller, or check that the target column is the right one."
         raise DataError(f"no row of the training split has the label {described}.", where="data", hint=hint)
 
 
@@ -88,12 +88,12 @@ def _counted(counts: dict[str, Counter[str]], label: str) -> str:
 
 
 def _rank(unit: str) -> bytes:
-    # Hashed once more, so that whatever else orders rows by their keys (few-shot examples) is independent of the split.
+    # Hashed again, so that other orders by key (the choice of few-shot examples) are independent of the split.
     return sha256(f"split:{unit}".encode()).digest()
 
 
 def _first_units(ranked: Sequence[Sequence[Row]], size: int) -> int:
-    """How many of the first units it takes to have `size` rows."""
+    """How many units from the front hold at least `size` rows."""
     count, rows = 0, 0
     while rows < size and count < len(ranked):
         rows += len(ranked[count])
@@ -102,13 +102,15 @@ def _first_units(ranked: Sequence[Sequence[Row]], size: int) -> int:
 
 
 def _size(name: str, size: int | float, rows: int) -> int:
-    """A size in rows."""
+    """A split's size in rows."""
     where = f"split.{name}"
     if isinstance(size, bool) or not isinstance(size, int | float):
-        raise SettingError(f"{size!r} is neither a count nor a share.", where=where, hint="Write 300, or 0.2.")
+        raise SettingError(
+            f"{size!r} is neither a count nor a share.", where=where, hint="Write a count (300) or a share (0.2)."
+        )
     if isinstance(size, int):
         if size < 1:
-            raise SettingError(f"{size} rows are too few.", where=where, hint="Take at least 1.")
+            raise SettingError(f"{size} rows are too few.", where=where, hint="Give at least 1.")
         return size
     if not 0 < size < 1:
         hint = "Write 300 for a count, 0.2 for a share."

@@ -1,8 +1,8 @@
-"""Values with intervals, and differences with tests: the right method for the metric, the replicates and the clusters.
+"""Values with intervals, and differences with tests, by the method that suits the metric, replicates and clusters.
 
 A candidate is a sequence of samples, its replicates over the same rows. Its value is the mean of the metric over the
-replicates. What is drawn again, or swapped, is always the row (or the cluster of rows) with the answers of all
-replicates at once: three choices of examples do not make three hundred rows nine hundred.
+replicates. The bootstrap resamples and the permutation test swaps whole rows (or clusters of rows), with the answers of
+all replicates at once: three choices of examples do not turn 300 rows into 900.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ Candidate = Sequence[Sample]
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """A metric of one candidate.
+    """The value of a metric for one candidate.
 
     Attributes:
-        metric: Its name.
-        value: The figure; the mean over replicates.
-        low: Lower end of the interval.
-        high: Upper end.
-        level: Of the interval.
-        n: Rows.
-        method: How the interval was made ("Wilson", "bootstrap", "clustered bootstrap").
-        replicates: The figure of each replicate.
-        spread: Standard deviation over the replicates, None when there is one.
+        metric: Name of the metric.
+        value: Mean over the replicates.
+        low: Lower end of the confidence interval.
+        high: Upper end of the confidence interval.
+        level: Confidence level of the interval.
+        n: Number of rows.
+        method: How the interval was computed ("Wilson", "bootstrap", "clustered bootstrap").
+        replicates: The value of each replicate.
+        spread: Standard deviation over the replicates, None if there is only one.
     """
 
     metric: str
@@ -55,15 +55,15 @@ class Comparison:
 
     Attributes:
         metric: Name of the metric.
-        difference: Of the values.
+        difference: Difference of the values.
         low: Lower end of the paired bootstrap interval of the difference.
-        high: Upper end.
-        level: Of the interval.
-        p_value: Two-sided, not corrected for other comparisons.
-        test: The test that gave it.
-        n: Rows.
-        only_first: Rows on which only the first is right (mean over replicates).
-        only_second: Rows on which only the second is right.
+        high: Upper end of that interval.
+        level: Confidence level of the interval.
+        p_value: Two-sided, not corrected for multiple comparisons.
+        test: The test that the p-value is from.
+        n: Number of rows.
+        only_first: Number of rows on which only the first is right (mean over replicates).
+        only_second: Number of rows on which only the second is right (mean over replicates).
     """
 
     metric: str
@@ -79,7 +79,7 @@ class Comparison:
 
 
 def estimate(metric: str, candidate: Candidate, *, level: float = 0.95, draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """A metric of a candidate with its interval: Wilson's for a proportion of independent rows, else the bootstrap."""
+    """Estimate a metric of a candidate, with Wilson's interval for proportions of independent rows, else bootstrap."""
     measured = metric_named(metric)
     first = _first(candidate)
     values = tuple(measured.point(sample) for sample in candidate)
@@ -101,10 +101,11 @@ def estimate(metric: str, candidate: Candidate, *, level: float = 0.95, draws: i
 def compare(
     metric: str, first: Candidate, second: Candidate, *, level: float = 0.95, draws: int = DRAWS, seed: int = 0
 ) -> Comparison:
-    """The difference of two candidates and its paired test.
+    """The difference between two candidates, with a paired test.
 
-    Exact McNemar for accuracy of one sample each; otherwise a paired permutation test. With replicates that test swaps
-    the mean answers of a row, so that the two may have different numbers of replicates.
+    The test is exact McNemar for a proportion if each has one sample and rows have no clusters, otherwise a paired
+    permutation test. With replicates the latter swaps a row's mean over them, so the two may have different numbers of
+    replicates.
     """
     measured = metric_named(metric)
     _first(first).require_same_rows(_first(second))
@@ -145,7 +146,7 @@ def _first(candidate: Candidate) -> Sample:
 
 
 def _joined(metric: Metric, candidate: Candidate) -> tuple[FloatArray, Statistic]:
-    """Features of all replicates side by side, [N, R * F], and the mean of the metric over them."""
+    """Features of all R replicates concatenated, [N, R * F], and the mean of the metric over them."""
     features = [metric.features(sample) for sample in candidate]
 
     def statistic(sums: FloatArray) -> FloatArray:
@@ -161,17 +162,17 @@ def _pooled(metric: Metric, candidate: Candidate) -> FloatArray:
 
 
 def _disagreements(first: Candidate, second: Candidate) -> tuple[float, float]:
-    """Rows that only one of the two got right (a text: word for word), in the mean over all pairs of replicates."""
+    """Number of rows that only one of the two got right (texts: exact match), averaged over pairs of replicates."""
     right = metric_named("accuracy" if first[0].labels else "exact_match")
     ours, theirs = (_pooled(right, candidate)[:, 0] for candidate in (first, second))
     return float((ours * (1 - theirs)).sum()), float((theirs * (1 - ours)).sum())
 
 
 def _at_the_bound(metric: Metric, value: float, rows: Sample, level: float) -> tuple[float, float]:
-    """Interval of a perfect or worst possible value, where drawing the rows again always gives the same.
+    """Interval of a best or worst possible value, for which every bootstrap draw gives the same value.
 
-    The bound says nothing of rows that were not seen. Wilson's interval does, for a share of rows (or clusters) at 0
-    or 1; it is stretched to the bounds of the metric.
+    A bootstrap interval of zero width would say nothing about unseen rows. Wilson's interval of a proportion of 0 or 1
+    of the rows (or clusters) does; it is scaled to the bounds of the metric.
     """
     lowest, highest = metric.bounds
     if highest is None:

@@ -1,10 +1,10 @@
 """Confidence intervals: Wilson's for proportions, the bootstrap for everything else.
 
-The bootstrap draws rows, or whole clusters of rows where they share a source, and takes the BCa interval (Efron 1987,
-"Better bootstrap confidence intervals"): percentiles corrected for bias and for a spread that grows with the value,
-which matters for the few hundred rows of a dev split. Metrics are functions of sums over rows
-(`germinal.evaluation.metrics`), so a draw is a vector of counts and ten thousand of them are one matrix product. Equal
-rows are merged first and drawn by a multinomial, which gives the same distribution in far fewer numbers.
+The bootstrap resamples rows, or whole clusters of rows that share a source, and takes the BCa interval (Efron 1987,
+"Better bootstrap confidence intervals"): percentiles corrected for bias and for a variance that changes with the value,
+which matters with the few hundred rows of a dev split. Metrics are functions of sums over rows
+(`germinal.evaluation.metric`), so a draw is a vector of counts, and ten thousand draws are one matrix product. Equal
+rows are merged first and drawn from a multinomial, which gives the same distribution with far fewer numbers.
 
 Shapes: N rows (or clusters), U distinct rows, F features, D draws.
 """
@@ -45,10 +45,10 @@ def bootstrap(
     """Bootstrap interval of `statistic(features.sum(0))`.
 
     Args:
-        features: What each row adds to the sums, [N, F].
-        clusters: The source of each row; sources are drawn instead of rows.
-        method: "bca" or "percentile". BCa falls back to percentiles where it is not defined (all draws equal, or all
-            on one side of the value).
+        features: The contribution of each row to the sums, [N, F].
+        clusters: The source of each row; if given, sources are resampled instead of rows.
+        method: "bca" or "percentile". BCa falls back to percentiles where it is undefined (all draws equal, or all on
+            one side of the value).
     """
     rows = sum_by_cluster(features, clusters)  # [N, F]
     distinct, counts = np.unique(rows, axis=0, return_counts=True)  # [U, F], [U]
@@ -64,7 +64,7 @@ def bootstrap(
 
 
 def sum_by_cluster(features: FloatArray, clusters: Sequence[str] | None) -> FloatArray:
-    """Rows of one cluster become one row; without clusters all stay as they are."""
+    """Sum the rows of each cluster, [N, F]; without clusters the rows themselves."""
     if clusters is None:
         return features
     names, index = np.unique(np.asarray(clusters), return_inverse=True)
@@ -85,7 +85,7 @@ def _drawn_sums(distinct: FloatArray, counts: NDArray[np.int64], draws: int, see
 def _bca_tails(
     tails: FloatArray, values: FloatArray, distinct: FloatArray, counts: NDArray[np.int64], statistic: Statistic
 ) -> FloatArray:
-    """The percentiles at which BCa reads the draws."""
+    """The quantiles of the draws that are the ends of the BCa interval."""
     total = counts @ distinct  # [F]
     value = statistic(total)
     below = (np.mean(values < value) + np.mean(values <= value)) / 2  # ties count half: metrics are often discrete

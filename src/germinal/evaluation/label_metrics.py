@@ -1,6 +1,7 @@
-"""The metrics of a classification: scikit-learn's figure for a sample, and the same as a function of sums over rows.
+"""Classification metrics: scikit-learn's value for a sample, and the same as a function of sums over rows.
 
-Accuracy is a function of how many are right, macro-F1 of the confusion matrix, calibration error of the bins' totals.
+Accuracy is a function of the number of right answers, macro-F1 of the confusion matrix, calibration error of the bins'
+totals.
 
 Shapes: N rows, L labels, F features.
 """
@@ -16,7 +17,7 @@ import numpy as np
 from germinal.evaluation.metric import FloatArray, Metric, by_sums, divided, mean, with_count
 from germinal.evaluation.sample import Sample
 
-_FAILED = "\x00failed"  # stands for None in scikit-learn; no label read from a file is equal to it
+_FAILED = "\x00failed"  # replaces None for scikit-learn; no label read from a file equals it
 _SMALLEST = float(np.finfo(np.float64).eps)  # scikit-learn's clip of probabilities
 _BINS = 15
 
@@ -38,7 +39,7 @@ def _squared_errors(sample: Sample) -> FloatArray:
     return np.asarray(((_probabilities(sample) - _one_hot(sample)) ** 2).sum(-1) / 2)  # [N]
 
 
-# Functions of the confusion matrix: the features are its cells, one column more than labels for failed answers.
+# Functions of the confusion matrix: the features are its cells, with an extra column for failed answers.
 
 
 def _cells(sample: Sample) -> FloatArray:
@@ -56,44 +57,44 @@ def _confusion(sums: FloatArray) -> FloatArray:
 
 
 def _margins(sums: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Right answers of each label, rows that have it, answers that say it: [..., L] each."""
+    """True positives, support and predicted count of each label: [..., L] each."""
     confusion = _confusion(sums)
-    right = np.diagonal(confusion[..., :-1], axis1=-2, axis2=-1)
-    return right, confusion.sum(-1), confusion.sum(-2)[..., :-1]
+    true_positives = np.diagonal(confusion[..., :-1], axis1=-2, axis2=-1)
+    return true_positives, confusion.sum(-1), confusion.sum(-2)[..., :-1]
 
 
 def _f1_macro(sums: FloatArray) -> FloatArray:
-    right, have, say = _margins(sums)
-    return _mean_where(2 * right, have + say)
+    true_positives, support, predicted = _margins(sums)
+    return _mean_where(2 * true_positives, support + predicted)
 
 
 def _f1_micro(sums: FloatArray) -> FloatArray:
-    right, have, say = (part.sum(-1) for part in _margins(sums))
-    return divided(2 * right, have + say)
+    true_positives, support, predicted = (part.sum(-1) for part in _margins(sums))
+    return divided(2 * true_positives, support + predicted)
 
 
 def _balanced_accuracy(sums: FloatArray) -> FloatArray:
-    right, have, _ = _margins(sums)
-    return _mean_where(right, have)
+    true_positives, support, _ = _margins(sums)
+    return _mean_where(true_positives, support)
 
 
 def _matthews(sums: FloatArray) -> FloatArray:
-    right, have, say = _margins(sums)
-    rows = have.sum(-1)
-    failed = rows - say.sum(-1)
-    covariance = right.sum(-1) * rows - (have * say).sum(-1)
-    spread = (rows**2 - (say**2).sum(-1) - failed**2) * (rows**2 - (have**2).sum(-1))
+    true_positives, support, predicted = _margins(sums)
+    rows = support.sum(-1)
+    failed = rows - predicted.sum(-1)
+    covariance = true_positives.sum(-1) * rows - (support * predicted).sum(-1)
+    spread = (rows**2 - (predicted**2).sum(-1) - failed**2) * (rows**2 - (support**2).sum(-1))
     return np.where(spread > 0, covariance / np.sqrt(np.where(spread > 0, spread, 1)), 0.0)
 
 
 def _mean_where(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """Mean over the labels for which the quotient exists: those that are seen."""
+    """Mean of the quotients over the labels with a nonzero denominator: those that occur."""
     seen = denominator > 0
     quotients = np.where(seen, numerator / np.where(seen, denominator, 1), 0.0)
     return divided(quotients.sum(-1), seen.sum(-1).astype(np.float64))
 
 
-# Calibration error: the features are, for each bin of confidence, its confidence and its right answers; and 1.
+# Calibration error: the features are the confidence and the right answers in each bin of confidence, and 1.
 
 
 def _bins(sample: Sample) -> FloatArray:
@@ -108,11 +109,11 @@ def _calibration_error(sums: FloatArray) -> FloatArray:
     return divided(gaps, sums[..., -1])
 
 
-# What scikit-learn is given.
+# The arguments of scikit-learn's functions.
 
 
 def _probabilities(sample: Sample) -> FloatArray:
-    """[N, L]. A failed answer is a sure one for a wrong label."""
+    """[N, L]. A failed answer counts as probability 1 for a wrong label."""
     if sample.probabilities is None:
         raise ValueError("the sample has no probabilities")
     wrong = {label: sample.labels[index - 1] for index, label in enumerate(sample.labels)}
@@ -154,7 +155,7 @@ def _scikit_accuracy(sample: Sample) -> float:
 def _scikit_balanced_accuracy(sample: Sample) -> float:
     from sklearn.metrics import recall_score
 
-    # balanced_accuracy_score warns of the failed answers; it is this recall by definition.
+    # Equal to balanced_accuracy_score, which would warn about the failed answers.
     seen = sorted(set(sample.targets))
     return float(recall_score(sample.targets, _answered(sample), labels=seen, average="macro", zero_division=0))
 
@@ -190,7 +191,7 @@ LABEL_METRICS: Mapping[str, Metric] = {
         Metric(
             "accuracy", "Accuracy", True, False, (0, 1), _scikit_accuracy, _accuracy_features, mean, is_proportion=True
         ),
-        # Over the labels that are seen, in targets or answers, as scikit-learn does.
+        # Over the labels that occur in targets or answers, as in scikit-learn.
         Metric("f1_macro", "Macro F1", True, False, (0, 1), _scikit_f1("macro"), _cells, _f1_macro),
         Metric("f1_micro", "Micro F1", True, False, (0, 1), _scikit_f1("micro"), _cells, _f1_micro),
         Metric(
@@ -206,9 +207,9 @@ LABEL_METRICS: Mapping[str, Metric] = {
         # Matthews' correlation in Gorodkin's form for any number of labels.
         Metric("matthews", "Matthews correlation", True, False, (-1, 1), _scikit_matthews, _cells, _matthews),
         Metric("log_loss", "Log loss", False, True, (0, None), _scikit_log_loss, _log_loss_features, mean),
-        # Half the squared error over all labels: 0 to 1, and for two labels the familiar score of one of them.
+        # Half the squared error over all labels: 0 to 1, and for two labels equal to the usual binary Brier score.
         Metric("brier", "Brier score", False, True, (0, 1), by_sums(_brier_features, mean), _brier_features, mean),
-        # Expected calibration error of the likeliest label, 15 bins (Guo et al. 2017, arXiv 1706.04599).
+        # Expected calibration error of the most likely label, 15 bins (Guo et al. 2017, arXiv 1706.04599).
         Metric(
             "ece",
             "Calibration error",

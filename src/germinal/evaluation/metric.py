@@ -1,12 +1,12 @@
-"""What a metric is: a figure of a sample, and the same as a function of sums over rows.
+"""`Metric`: the value of a sample, and the same as a function of sums over rows.
 
-Intervals and paired tests evaluate a metric some ten thousand times, on rows drawn again or swapped. Every metric here
-is a function of sums, so that each has, beside `point`,
+Intervals and paired tests evaluate a metric about ten thousand times, on resampled or swapped rows. Every metric here
+is a function of sums, so besides `point` it has
 
-- `features`: what each row adds to the sums, [N, F], and
-- `reduce`: the metric from sums, [..., F] -> [...], for any number of them at once.
+- `features`: the contribution of each row to the sums, [N, F], and
+- `reduce`: the metric from sums, [..., F] -> [...], batched.
 
-`reduce(features(sample).sum(0))` is `point(sample)`; a test holds that for every metric.
+`reduce(features(sample).sum(0))` equals `point(sample)`; a test checks that for every metric.
 
 Shapes: N rows, F features.
 """
@@ -25,27 +25,27 @@ from germinal.evaluation.sample import Sample
 FloatArray = NDArray[np.float64]
 
 Answers = Literal["labels", "text"]
-"""What the answers of a task are, and which metrics can be taken of them."""
+"""Kind of answers of a task, which determines the metrics that apply to it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A metric by name.
+    """A metric and how to compute it.
 
     Attributes:
-        name: As in germinal.toml.
-        title: For tables and figures.
+        name: Name in germinal.toml.
+        title: Name in tables and figures.
         higher_is_better: The direction.
-        needs_probabilities: Whether a trial that gives no probabilities has no such figure.
-        bounds: Least and greatest value, None where there is no end.
-        point: The figure of a sample.
-        features: What each row adds to the sums, [N, F].
-        reduce: The figure from sums, [..., F] -> [...].
-        is_proportion: The figure is a share of rows, so that exact methods for proportions hold.
-        answers: Whether it is of labels or of texts.
-        reduce_row: The figure of a row from its features where that is not `reduce`.
-        library: The package that `point` is of, beside the ones that all metrics stand on.
-        settings: What else another tool must be told to give the same figure, with the library's version.
+        needs_probabilities: Whether it can only be computed for trials that give probabilities.
+        bounds: Least and greatest value; the latter is None if unbounded.
+        point: The value of a sample.
+        features: The contribution of each row to the sums, [N, F].
+        reduce: The value from sums, [..., F] -> [...].
+        is_proportion: Whether the value is a share of rows, so that exact methods for proportions apply.
+        answers: Whether it is a metric of labels or of texts.
+        reduce_row: The value of a single row from its features, if it differs from `reduce`.
+        library: The package that computes `point`, if it is not one that all metrics depend on.
+        settings: Describes the library's version and settings, for reproducing the value with other tools.
     """
 
     name: str
@@ -63,12 +63,12 @@ class Metric:
     settings: Callable[[], str] | None = None
 
     def has_figure(self, sample: Sample) -> bool:
-        """Whether this metric can be taken of this sample."""
+        """Whether this metric can be computed for the sample."""
         fits = (self.answers == "labels") == bool(sample.labels)
         return fits and (sample.probabilities is not None or not self.needs_probabilities)
 
     def of_rows(self, sample: Sample) -> FloatArray:
-        """The figure of each row by itself, [N]: to look at, since only some metrics are the mean of it."""
+        """The value of each row by itself, [N]. For inspection only: not every metric is the mean of these."""
         return (self.reduce_row or self.reduce)(self.features(sample))
 
 
@@ -83,12 +83,12 @@ def mean(sums: FloatArray) -> FloatArray:
 
 
 def divided(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
-    """The quotient, NaN where nothing is there to divide by."""
+    """The quotient, or NaN where the denominator is 0."""
     return numerator / np.where(denominator > 0, denominator, np.nan)
 
 
 def by_sums(
     features: Callable[[Sample], FloatArray], reduce: Callable[[FloatArray], FloatArray]
 ) -> Callable[[Sample], float]:
-    """`point` of a metric that no library has: its own sums."""
+    """`point` of a metric that no library provides, computed from its own sums."""
     return lambda sample: float(reduce(features(sample).sum(0)))

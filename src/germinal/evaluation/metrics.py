@@ -1,4 +1,4 @@
-"""Every metric by its name: those of labels and those of texts."""
+"""All metrics by name: those of labels and those of texts."""
 
 from __future__ import annotations
 
@@ -15,12 +15,16 @@ _LIBRARIES = ("numpy", "scikit-learn", "scipy")
 
 
 def metric_named(name: str) -> Metric:
-    """The metric of that name, or a SettingError that hints at the nearest."""
+    """The metric of that name.
+
+    Raises:
+        SettingError: there is no such metric; the hint names the nearest.
+    """
     if name not in METRICS:
         raise SettingError(f"there is no metric '{name}'.", where="metrics", hint=nearest(name, list(METRICS)))
     return METRICS[name]
 
 
 def libraries_of(names: Iterable[str]) -> tuple[str, ...]:
-    """The packages whose versions the figures of these metrics, their intervals and their tests depend on."""
+    """The packages whose versions affect the values, intervals and tests of these metrics."""
     return (*_LIBRARIES, *sorted({library for name in names if (library := METRICS[name].library)}))

@@ -1,13 +1,12 @@
-"""What difference so much data can detect: said in the plan, before anything is run.
+"""The smallest difference that a number of rows can detect; the plan states it before anything runs.
 
-Two candidates answer the same rows and are told apart by the exact McNemar test. Its power depends on how many rows
-they answer differently: candidates that agree on most rows are told apart by a smaller difference. The calculation is
-exact, a sum over the binomial number of rows that differ and how many of those one side wins (Connor 1987 has the
-approximation).
+Two candidates answer the same rows and are compared by the exact McNemar test. Its power depends on how many rows
+exactly one of them gets right: if the two agree on most rows, a smaller difference suffices. The calculation is exact,
+a sum over the binomial number of such rows and how many of them each side wins (Connor 1987 has the approximation).
 
-A metric that is no share of right answers has a difference in every row, and what can be told apart depends on how much
-those differences spread: `detectable_mean_difference` takes the familiar approximation for the paired t test, which the
-permutation test of a mean comes close to.
+A metric that is not a share of right answers can differ in every row, and its power depends on how much those
+differences vary: `detectable_mean_difference` uses the usual approximation for the paired t test, which is close to the
+permutation test of a mean.
 """
 
 from __future__ import annotations
@@ -22,15 +21,15 @@ from scipy import optimize, stats
 
 @dataclass(frozen=True, slots=True)
 class Detectable:
-    """The smallest true difference that is found with the given power.
+    """The smallest true difference that is detected with the given power.
 
     Attributes:
-        difference: In the unit of accuracy (0.08 is 8 points), or None when even the greatest possible is not found.
-        n: Rows.
+        difference: In the unit of accuracy (0.08 is 8 points), or None if not even the largest possible is detected.
+        n: Number of rows.
         differing: Assumed share of rows on which exactly one of the two is right.
         level: Two-sided significance level, before it is divided among the comparisons.
-        power: Probability of finding it.
-        comparisons: How many comparisons share the level (Holm's first step, the strictest).
+        power: Probability of detecting the difference.
+        comparisons: Number of comparisons that share the level (Holm's first step, the strictest).
     """
 
     difference: float | None
@@ -59,15 +58,14 @@ def detectable_difference(
     """The smallest difference in accuracy that n paired rows detect.
 
     Args:
-        differing: Share of rows on which exactly one of the two is right. A quarter is about what two classifiers show
-            whose accuracies are near 0.8 and whose errors have little in common; take the observed share once there is
-            one.
+        differing: Share of rows on which exactly one of the two is right. A quarter is typical of two classifiers with
+            accuracies near 0.8 and nearly independent errors; use the observed share once there is one.
         comparisons: Number of comparisons that Holm's correction shares the level among.
     """
     limit = _win_limit(n, level / comparisons)
     found: float | None = None
     if mcnemar_power(n, differing, differing, limit=limit) >= power:
-        # Power grows with the difference, and at no difference it is below the level.
+        # Power grows with the difference, and at difference 0 it is at most the level.
         found = float(optimize.brentq(lambda d: mcnemar_power(n, d, differing, limit=limit) - power, 0.0, differing))
     return Detectable(found, n, differing, level, power, comparisons)
 
@@ -75,13 +73,13 @@ def detectable_difference(
 def detectable_mean_difference(
     n: int, *, deviation: float = 0.2, level: float = 0.05, power: float = 0.8, comparisons: int = 1
 ) -> float | None:
-    """The smallest difference in a mean over rows that n paired rows detect; None where there are too few.
+    """The smallest difference in a mean over rows that n paired rows detect, or None if there are too few rows.
 
     Args:
-        deviation: Standard deviation of the rows' differences, in the unit of the metric, as the result is. A fifth of
-            the scale is the middle of what was seen: ROUGE-L and chrF of the first sentence and of the nearest
-            training row differ by 0.14 to 0.31 of it on titles, summaries and translations. Take the observed one
-            once there is one.
+        deviation: Standard deviation of the rows' differences, in the unit of the metric, like the result. The default
+            assumes a scale of 0 to 1 and is in the middle of observed values: for ROUGE-L and chrF of the first
+            sentence against the nearest training row, 0.14 to 0.31 of the scale on titles, summaries and translations.
+            Use the observed deviation once there is one.
         comparisons: Number of comparisons that Holm's correction shares the level among.
     """
     if n < 3:
@@ -96,13 +94,13 @@ def mcnemar_power(
     """Exact power of the two-sided exact McNemar test for a true difference in accuracy."""
     limit = _win_limit(n, level) if limit is None else limit
     rows = np.arange(n + 1)
-    wins = (differing + difference) / (2 * differing)  # share of differing rows that the better one wins
+    wins = (differing + difference) / (2 * differing)  # share of differing rows that the better candidate wins
     rejects = stats.binom.cdf(limit, rows, wins) + stats.binom.sf(rows - limit - 1, rows, wins)
     return float(stats.binom.pmf(rows, n, differing) @ rejects)
 
 
 def _win_limit(n: int, level: float) -> NDArray[np.float64]:
-    """For 0..n differing rows, the most wins of the worse side at which the test rejects; -1 for never."""
+    """For 0..n differing rows, the largest number of wins of the worse side at which the test rejects; -1 if none."""
     rows = np.arange(n + 1)
     guess = stats.binom.ppf(level / 2, rows, 0.5)
     limit = np.where(stats.binom.cdf(guess, rows, 0.5) <= level / 2, guess, guess - 1)

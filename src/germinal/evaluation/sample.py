@@ -1,4 +1,4 @@
-"""What one trial said to each row, beside the truth: the one thing that every metric and test reads."""
+"""One trial's answers beside the targets: the input of every metric and test."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ class Sample:
     """Targets and predictions, row by row.
 
     Attributes:
-        labels: All labels there are; none where answers are texts.
+        labels: All labels; empty if answers are texts.
         targets: The right label of each row, or its reference text.
-        predictions: What was answered; None is a failed answer, which is wrong and stays in the denominator.
-        probabilities: Label -> probability for each row (None where it failed), or None where the trial gives none.
-        clusters: The source of each row, where rows share sources; rows of one source are drawn together.
+        predictions: The answer to each row. None is a failed answer: it counts as wrong and stays in the denominator.
+        probabilities: Label -> probability for each row (None for a failed answer), or None if the trial gives none.
+        clusters: The source of each row, if rows share sources; rows of one source are resampled together.
     """
 
     labels: tuple[str, ...]
@@ -29,7 +29,7 @@ class Sample:
     def __post_init__(self) -> None:
         columns = (self.predictions, self.probabilities, self.clusters)
         if not self.targets or any(column is not None and len(column) != len(self.targets) for column in columns):
-            raise ValueError("a sample needs rows, and as many predictions, probabilities and clusters as targets")
+            raise ValueError("a sample needs at least one row, and one prediction, probability and cluster for each")
         unknown = ({*self.targets, *self.predictions} - {None}) - set(self.labels)
         if self.labels and unknown:
             raise ValueError(f"not among the labels: {sorted(map(str, unknown))}")
@@ -45,9 +45,9 @@ class Sample:
         labels: Sequence[str] = (),
         clusters: Sequence[str] | None = None,
     ) -> Sample:
-        """A sample of a predictor's answers: their labels, or their texts where there are no labels to choose from.
+        """Make a sample of a predictor's answers: of their labels or, if `labels` is empty, of their texts.
 
-        It has probabilities if any answer has.
+        The sample has probabilities if any answer has.
         """
         if labels:
             predictions = tuple(answer.label for answer in answers)
@@ -63,6 +63,6 @@ class Sample:
         )
 
     def require_same_rows(self, other: Sample) -> None:
-        """Raise ValueError unless both stand on the same rows, as every paired comparison must."""
+        """Raise ValueError unless both samples have the same rows, as a paired comparison requires."""
         if (self.targets, self.clusters, self.labels) != (other.targets, other.clusters, other.labels):
-            raise ValueError("the samples do not stand on the same rows")
+            raise ValueError("the samples are not of the same rows")

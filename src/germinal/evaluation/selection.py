@@ -1,8 +1,8 @@
-"""Which candidates cannot be told apart from the best, and which of them takes the least work.
+"""Which candidates are not significantly worse than the best, and which of them takes the least work.
 
-The best was chosen by looking at the same rows, so tests against it are exploratory: they flatter it a little. Holm's
-correction over them makes it hard to leave the tied set, which is the side to err on when the cheapest of the set is
-what gets proposed.
+The best is chosen on the same rows, so tests against it are exploratory and slightly biased in its favour. Holm's
+correction over them excludes a candidate from the tied set only on strong evidence, which is the safer error when the
+cheapest of the set is proposed.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ class Choice:
 
     Attributes:
         best: The candidate with the best value on dev.
-        tied: All that cannot be told apart from it, the best included, best value first.
-        proposed: The one of least work among the tied.
-        against_best: Each other candidate's comparison with the best (best minus candidate).
-        adjusted: Its p-value after Holm's correction; exploratory.
+        tied: The best and all that do not differ significantly from it, best value first.
+        proposed: The tied candidate that takes the least work.
+        against_best: Comparison of the best with each other candidate (best minus candidate).
+        adjusted: Exploratory p-values of these comparisons after Holm's correction.
     """
 
     best: str
@@ -47,8 +47,8 @@ def choose(
     """Choose among candidates measured on the same rows.
 
     Args:
-        metric: The metric that decides; candidates that have no such figure must not be given.
-        work: Tokens x parameters of each candidate, or any other figure of which less is better.
+        metric: The metric that decides; every candidate must have a value of it.
+        work: Tokens x parameters of each candidate, or any other cost of which less is better.
     """
     measured = metric_named(metric)
     sign = 1.0 if measured.higher_is_better else -1.0
@@ -56,7 +56,7 @@ def choose(
         name: sign * sum(measured.point(sample) for sample in candidate) / len(candidate)
         for name, candidate in candidates.items()
     }
-    # Of equal values the one of less work is the best; names only make the order certain.
+    # Ties in value go to the candidate of less work; names make the order deterministic.
     ranked = sorted(candidates, key=lambda name: (-values[name], work[name], name))
     best = ranked[0]
     against_best = {

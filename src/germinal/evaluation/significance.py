@@ -1,9 +1,9 @@
-"""Paired tests of two candidates on the same rows, and Holm's correction for several of them.
+"""Paired tests of two candidates on the same rows, and Holm's correction for multiple comparisons.
 
-`mcnemar_exact` is for right and wrong answers of one sample each. `paired_permutation` is for any metric: were the two
-candidates alike, then swapping their answers to a row (or to all rows of a source) would change nothing but chance; so
-the observed difference is set against those of all swaps, or of a seeded draw of them when they are too many (Good
-2005).
+`mcnemar_exact` is for right and wrong answers of one sample each. `paired_permutation` is for any metric: under the
+null hypothesis that the candidates do not differ, their answers to a row (or to all rows of a source) are exchangeable.
+So the observed difference is compared with those of all swaps or, if they are too many, of a seeded random draw of
+swaps (Good 2005).
 
 Shapes: N rows (or clusters), U distinct pairs of rows, F features, D draws.
 """
@@ -27,14 +27,14 @@ _MOST_NUMBERS = 4_000_000
 
 @dataclass(frozen=True, slots=True)
 class Permutation:
-    """Result of a permutation test; `draws` is None when all swaps were counted."""
+    """Result of a permutation test; `draws` is None if all swaps were enumerated."""
 
     p_value: float
     draws: int | None
 
 
 def mcnemar_exact(only_first: int, only_second: int) -> float:
-    """Two-sided p-value of McNemar's test, exact (McNemar 1947).
+    """Two-sided p-value of the exact McNemar test (McNemar 1947).
 
     Args:
         only_first: Rows that only the first candidate got right.
@@ -55,7 +55,7 @@ def paired_permutation(
 ) -> Permutation:
     """Two-sided test of `statistic(first.sum(0)) - statistic(second.sum(0))` against swaps of whole rows.
 
-    A p-value from drawn swaps counts the observed one among them (Phipson & Smyth 2010), so it is never zero.
+    A p-value from drawn swaps includes the observed assignment (Phipson & Smyth 2010), so it is never zero.
     """
     pairs = np.concatenate([sum_by_cluster(first, clusters), sum_by_cluster(second, clusters)], axis=1)  # [N, 2F]
     distinct, counts = np.unique(pairs, axis=0, return_counts=True)
@@ -79,7 +79,7 @@ def paired_permutation(
 
 
 def holm(p_values: Mapping[str, float]) -> dict[str, float]:
-    """Holm's step-down adjustment (Holm 1979): below alpha, a claim holds with all the others at family level alpha."""
+    """Holm's step-down adjusted p-values (Holm 1979): a value of at most alpha is significant at family level alpha."""
     adjusted: dict[str, float] = {}
     highest = 0.0
     for rank, name in enumerate(sorted(p_values, key=lambda name: p_values[name])):
@@ -89,7 +89,7 @@ def holm(p_values: Mapping[str, float]) -> dict[str, float]:
 
 
 def _all_swaps(counts: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
-    """How many pairs of each kind are swapped, [D, U], every way once, and the probability of each way, [D]."""
+    """All combinations of numbers of swapped pairs of each kind, [D, U], and the probability of each, [D]."""
     choices = [np.arange(count + 1) for count in counts]
     grid = (
         np.stack([axis.ravel() for axis in np.meshgrid(*choices, indexing="ij")], axis=-1)
@@ -101,7 +101,7 @@ def _all_swaps(counts: NDArray[np.int64]) -> tuple[FloatArray, FloatArray]:
 
 
 def _drawn_swaps(steps: FloatArray, counts: NDArray[np.int64], draws: int, seed: int) -> Iterator[FloatArray]:
-    """The same for swaps drawn by chance, in blocks that keep memory small."""
+    """Random numbers of swapped pairs of each kind, [D, U], in blocks that keep memory small."""
     generator = np.random.default_rng(seed)
     block = max(1, _MOST_NUMBERS // max(steps.shape))
     for start in range(0, draws, block):

@@ -1,4 +1,4 @@
-"""Was the success criterion of the scope reached? Said plainly, and with the interval in mind."""
+"""Whether the success criterion of the scope was reached, taking the interval of the estimate into account."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from germinal.evaluation.metric import Metric
 
 
 class Verdict(StrEnum):
-    """REACHED: the whole interval passes. NOT_SHOWN: the estimate passes, its interval does not. MISSED: neither."""
+    """REACHED: the whole interval passes. NOT_SHOWN: only the estimate passes. MISSED: the estimate does not pass."""
 
     REACHED = "reached"
     NOT_SHOWN = "not shown"
@@ -17,7 +17,7 @@ class Verdict(StrEnum):
 
 
 def judge(required: float, estimate: Estimate, metric: Metric) -> Verdict:
-    """Set an estimate, from the test split, against what was required; "at most" for metrics where less is better."""
+    """Compare an estimate from the test split with the required value: a maximum if less is better, else a minimum."""
     sign = 1.0 if metric.higher_is_better else -1.0
     worst = estimate.low if metric.higher_is_better else estimate.high
     if sign * worst >= sign * required:

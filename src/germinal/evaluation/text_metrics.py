@@ -1,15 +1,16 @@
-"""The metrics of answers that are texts, each against one reference.
+"""Text metrics: answers against one reference each.
 
-- `rouge1`, `rouge2`, `rougeL`, `rougeLsum` (Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries): the mean
-  of rouge-score's F over the rows, 0 to 1, with that package's defaults: no stemmer, and words are runs of a-z and 0-9,
-  so that a text in another script has none. rougeLsum takes a line for a sentence.
-- `bleu` (Papineni et al. 2002): sacrebleu's figure of the whole sample, 0 to 100, from n-gram counts summed over rows.
-- `chrf` (Popović 2015): the same of character n-grams.
-- `exact_match`: the share of rows that are the reference, but for blanks at the ends.
-- `token_f1`: the mean F of words over rows, by the rules of SQuAD 2.0 (Rajpurkar et al. 2018): case, punctuation and
+- `rouge1`, `rouge2`, `rougeL`, `rougeLsum` (Lin 2004, ROUGE: A Package for Automatic Evaluation of Summaries): mean of
+  rouge-score's F over the rows, 0 to 1, with that package's defaults: no stemmer, and words are runs of a-z and 0-9, so
+  that a text in another script has none. rougeLsum treats each line as a sentence.
+- `bleu` (Papineni et al. 2002): sacrebleu's corpus BLEU, 0 to 100, from n-gram counts summed over rows.
+- `chrf` (Popović 2015): sacrebleu's corpus chrF, 0 to 100, from character n-gram counts summed over rows.
+- `exact_match`: share of rows that equal the reference after stripping outer whitespace.
+- `token_f1`: mean F of words over rows, normalized as in SQuAD 2.0 (Rajpurkar et al. 2018): case, punctuation and
   English articles do not count.
 
-A failed answer is an empty text. What one pair of texts adds is kept, as intervals and tests ask for it again.
+A failed answer counts as an empty text. The features of a pair of texts are cached, because intervals and tests need
+them again.
 
 Shapes: N rows, F features.
 """
@@ -36,25 +37,25 @@ if TYPE_CHECKING:
 
 _WORD_ORDER = 4  # of BLEU's n-grams
 _CHARACTER_ORDER = 6  # of chrF's
-_BETA = 2  # how much more recall counts than precision in chrF
+_BETA = 2  # weight of recall relative to precision in chrF
 _PAIRS_KEPT = 16_384
 
 
-def _said(sample: Sample) -> list[str]:
+def _answer_texts(sample: Sample) -> list[str]:
     return ["" if prediction is None else prediction for prediction in sample.predictions]
 
 
 def _of_pairs(of_pair: Callable[[str, str], tuple[float, ...]]) -> Callable[[Sample], FloatArray]:
-    """Features of a sample from those of a pair of target and answer, [N, F]."""
+    """A function that gives the features of a sample, [N, F], from those of each pair of target and answer."""
 
     def features(sample: Sample) -> FloatArray:
-        pairs = zip(sample.targets, _said(sample), strict=True)
+        pairs = zip(sample.targets, _answer_texts(sample), strict=True)
         return np.array([of_pair(target, said) for target, said in pairs], dtype=np.float64)
 
     return features
 
 
-# ROUGE: rouge-score's figure of each row.
+# ROUGE: the features are rouge-score's F of the row, and 1.
 
 
 @cache
@@ -84,14 +85,14 @@ def _rouge(name: str, title: str) -> Metric:
     return _text_metric(name, title, 1, point, features, mean, library="rouge-score", settings=settings)
 
 
-# BLEU: the features are the lengths of answer and reference, and for each order the n-grams that match and all of them.
+# BLEU: the features are the lengths of answer and reference, and the matching and all n-grams of each order.
 
 
 @cache
 def _bleu(effective_order: bool = False) -> BLEU:
     from sacrebleu.metrics.bleu import BLEU
 
-    # "force" leaves out a warning about texts that look tokenized already, no more.
+    # "force" only suppresses a warning about texts that look tokenized already.
     return BLEU(tokenize="13a", max_ngram_order=_WORD_ORDER, effective_order=effective_order, force=True)
 
 
@@ -102,7 +103,8 @@ def _bleu_counts(target: str, said: str) -> tuple[float, ...]:
 
 
 def _bleu_point(sample: Sample) -> float:
-    return min(100.0, float(_bleu().corpus_score(_said(sample), [list(sample.targets)]).score))  # 100.00000000000004
+    score = _bleu().corpus_score(_answer_texts(sample), [list(sample.targets)]).score
+    return min(100.0, float(score))  # rounding may give 100.00000000000004
 
 
 def _bleu_of_sums(sums: FloatArray) -> FloatArray:
@@ -110,7 +112,7 @@ def _bleu_of_sums(sums: FloatArray) -> FloatArray:
 
 
 def _bleu_of_row(sums: FloatArray) -> FloatArray:
-    """With as many orders as the answer has, else that of less than four words would be 0."""
+    """With only the orders that the answer has; otherwise answers of fewer than four words would score 0."""
     return _bleu_from(sums, effective_order=True)
 
 
@@ -143,7 +145,7 @@ def _chrf_counts(target: str, said: str) -> tuple[float, ...]:
     counts: list[int] = []
     for order in range(1, _CHARACTER_ORDER + 1):
         ours, theirs = _character_ngrams(said, order), _character_ngrams(target, order)
-        # Where the reference is too short to have any, those of the answer do not count (sacrebleu).
+        # If the reference is too short to have any, those of the answer do not count, as in sacrebleu.
         counts += [ours.total() if theirs else 0, theirs.total(), (ours & theirs).total()]
     return tuple(counts)
 
@@ -154,7 +156,7 @@ def _character_ngrams(text: str, order: int) -> Counter[str]:
 
 
 def _chrf_point(sample: Sample) -> float:
-    return min(100.0, float(_chrf().corpus_score(_said(sample), [list(sample.targets)]).score))
+    return min(100.0, float(_chrf().corpus_score(_answer_texts(sample), [list(sample.targets)]).score))
 
 
 def _chrf_of_sums(sums: FloatArray) -> FloatArray:
@@ -171,7 +173,7 @@ def _chrf_of_sums(sums: FloatArray) -> FloatArray:
 def _sacrebleu_settings(metric: Callable[[], BLEU | CHRF]) -> Callable[[], str]:
     def settings() -> str:
         scorer = metric()
-        scorer.corpus_score(["a"], [["a"]])  # the signature is known once a number of references is
+        scorer.corpus_score(["a"], [["a"]])  # the signature needs a number of references
         return f"sacrebleu {scorer.get_signature()}"
 
     return settings

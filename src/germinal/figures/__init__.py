@@ -1,7 +1,8 @@
 """Every chart of the project, defined once: the report, the studio and a notebook show the same picture.
 
-Each module holds one chart: its data as a small dataclass, and a function that returns an Altair chart. `export` turns
-charts into files that stand alone, `theme` holds colours and type. Nothing here knows of ledgers, trials or models.
+Each module defines one chart: its data as a small dataclass, and a function that returns an Altair chart. `export`
+turns charts into self-contained files; `theme` holds colours and fonts. Nothing here depends on ledgers, trials or
+models.
 """
 
 from germinal.figures.attention import attention

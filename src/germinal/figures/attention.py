@@ -1,6 +1,6 @@
-"""Who looks at whom: all heads of one layer side by side, and the one that is picked at full size.
+"""Attention weights: all heads of one layer side by side, and the selected head enlarged.
 
-A slider picks the layer, a click the head, the mouse over a cell says its tokens and its weight.
+A slider selects the layer and a click the head; the tooltip of a cell shows its tokens and its weight.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import altair as alt
 
 from germinal.figures.theme import LIGHT, styled
 
-_GAP = 0.14  # between heads, as a part of a head's side
-_NAME = 14  # pixels above a head
-_SMALLEST, _FONT = 9, 12  # pixels of a cell of the picked head, and of the tokens beside it
+_GAP = 0.14  # between heads, as a share of a head's side
+_NAME = 14  # pixels above a head, for its name
+_SMALLEST, _FONT = 9, 12  # pixels of a cell of the selected head, and of the tokens beside it
 
 
 def attention(
@@ -27,22 +27,22 @@ def attention(
     head: int = 0,
     size: int = 430,
 ) -> Any:
-    """The map of attention.
+    """The attention map.
 
     Args:
         weights: [L, H, T, S], from 0 to 1.
-        queries: The T tokens that look.
-        keys: The S tokens that are looked at.
-        layer: The layer that is shown first.
-        head: The head that is picked first.
-        size: Longest side of the picked head's map, in pixels.
+        queries: The T query tokens.
+        keys: The S key tokens.
+        layer: The layer selected at first.
+        head: The head selected at first.
+        size: Longer side of the selected head's map, in pixels.
     """
     shown = alt.param(
         name="layer",
         value=layer,
         bind=alt.binding_range(min=0, max=len(weights) - 1, step=1, name="layer "),
     )
-    # A click counts on a frame or a cell: one beside them would pick nothing, and leave an empty map.
+    # Only clicks on a frame or a cell count: one beside them would select nothing and leave an empty map.
     picked = alt.selection_point(
         name="picked", fields=["head"], value=[{"head": head}], on="rect:click", clear=False, toggle=False, empty=False
     )
@@ -55,7 +55,7 @@ def attention(
 
 
 def _rows(weights: Sequence[Sequence[Sequence[Sequence[float]]]]) -> list[dict[str, Any]]:
-    """A row of data for each layer, head and query, in thousandths; what a query may not see at its end is left out."""
+    """A row of data for each layer, head and query, in thousandths, without the zeros at the end (masked keys)."""
     rows = []
     for layer, heads in enumerate(weights):
         for head, table in enumerate(heads):
@@ -67,9 +67,9 @@ def _rows(weights: Sequence[Sequence[Sequence[Sequence[float]]]]) -> list[dict[s
 
 
 def _cells() -> Any:
-    """The cells of the layer that is shown, one a query and key."""
+    """The cells of the selected layer, one per query and key."""
     text = (
-        "'“' + queries[datum.query] + '” looks at “' + keys[datum.key] + '”: ' + format(datum.share, '.1%')"
+        "'“' + queries[datum.query] + '” attends to “' + keys[datum.key] + '”: ' + format(datum.share, '.1%')"
         " + ' (layer ' + datum.layer + ', head ' + datum.head + ')'"
     )
     return (
@@ -86,7 +86,7 @@ _STRENGTH = alt.Opacity("share:Q", scale=alt.Scale(domain=[0, 1], range=[0, 1], 
 
 @dataclass(frozen=True, slots=True)
 class _Grid:
-    """Rows and columns of a head's map; the fewer are drawn wider, so that none becomes a thin strip."""
+    """Rows and columns of a head's map; the shorter side is stretched, so that a map never becomes a thin strip."""
 
     queries: int
     keys: int
@@ -104,7 +104,7 @@ def _all_heads(picked: Any, heads: int, grid: _Grid) -> Any:
     down = -(-heads // across)
     side = min(150, 420 // across)
     cell = side / max(grid.queries, grid.keys)
-    wide, high = cell * grid.wide, cell * grid.high  # pixels of a cell
+    wide, high = cell * grid.wide, cell * grid.high  # size of a cell in pixels
     step_x, step_y = grid.keys + _GAP * side / wide, grid.queries + (_GAP * side + _NAME) / high
     x = alt.Scale(domain=[0, across * step_x], nice=False)
     y = alt.Scale(domain=[down * step_y, -_NAME / high], nice=False)
@@ -149,7 +149,7 @@ def _frames(picked: Any, corners: Sequence[tuple[float, float]], grid: _Grid) ->
         for head, (left, top) in enumerate(corners)
     ]
     frame = alt.Chart(alt.Data(values=frames))
-    # The frames are the larger target for the mouse, so that an empty corner can be clicked too.
+    # Frames take clicks too, so that an empty corner of a map also selects its head.
     box = frame.mark_rect(fill=LIGHT.background, fillOpacity=0.01, strokeWidth=1.5, cursor="pointer").encode(
         x2="right:Q",
         y2="bottom:Q",
@@ -169,7 +169,7 @@ def _one_head(picked: Any, grid: _Grid, cell: int) -> Any:
 
     x = alt.X(
         "key:O",
-        title="looked at",
+        title="key",
         scale=alt.Scale(domain=list(range(grid.keys))),
         axis=alt.Axis(
             orient="top", labelExpr="keys[datum.value]", labelAngle=-60, labelFontSize=font(wide), grid=False
@@ -177,7 +177,7 @@ def _one_head(picked: Any, grid: _Grid, cell: int) -> Any:
     )
     y = alt.Y(
         "query:O",
-        title="looks",
+        title="query",
         scale=alt.Scale(domain=list(range(grid.queries))),
         axis=alt.Axis(labelExpr="queries[datum.value]", labelFontSize=font(high), grid=False),
     )

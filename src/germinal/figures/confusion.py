@@ -1,4 +1,4 @@
-"""What is taken for what: targets down, answers across, each cell with its count and its share of the target."""
+"""Confusion matrix: targets in rows, answers in columns, each cell with its count and its share of the row."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NO_ANSWER = "no answer"
 
 
 def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str], cell: int = 92) -> Any:
-    """The matrix of (target, answer) pairs; answers of None have a column of their own, shown only if there are any."""
+    """The matrix of (target, answer) pairs; if there are answers of None, they have a separate column."""
     columns = [*labels, *([NO_ANSWER] if any(answer is None for _, answer in pairs) else [])]
     counts = {(target, column): 0 for target in labels for column in columns}
     for target, answer in pairs:
@@ -27,11 +27,11 @@ def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str],
             "right": target == column,
             "count": f"{count:,}",
             "percent": f"{share:.0%}",
-            "text": f"{count} of {totals[target]} {target} answered {column} ({share:.0%})",
+            "text": f"{count} of {totals[target]} {target} {_answer_phrase(column)} ({share:.0%})",
         }
         for (target, column), count in counts.items()
     ]
-    room = cell / 7  # characters of a name that fit over a column
+    room = cell / 7  # characters of a label that fit above a column
     angle = 0 if max(map(len, columns)) <= room else -45
     base = alt.Chart(alt.Data(values=rows)).encode(
         x=alt.X("answer:N", sort=columns, title="answer", axis=alt.Axis(orient="top", labelAngle=angle, grid=False)),
@@ -48,3 +48,7 @@ def confusion(pairs: Sequence[tuple[str, str | None]], *, labels: Sequence[str],
     percent = base.mark_text(fontSize=11, dy=13).encode(text="percent:N", color=ink)
     side = {"width": alt.Step(cell), "height": alt.Step(max(48, round(cell * 0.7)))}
     return styled(alt.layer(square, count, percent).properties(**side))
+
+
+def _answer_phrase(column: str) -> str:
+    return "have no answer" if column == NO_ANSWER else f"answered {column}"

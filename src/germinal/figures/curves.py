@@ -1,4 +1,4 @@
-"""How a tuning went: the loss of the training batches and of the held-out part, by optimizer step."""
+"""Loss curves of a tuning run: the loss of the training batches and of the held-out part, by optimizer step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LossPoint:
 
 
 def loss_curve(points: Sequence[LossPoint], *, best_step: int | None = None, width: int = 560) -> Any:
-    """Training loss as a thin line, held-out loss as a line with dots; the step that was kept is marked."""
+    """Training loss as a thin line, held-out loss as a line with dots; the kept step is marked."""
     rows = [_row(point) for point in points]
     series = [name for name in (TRAINING, HELD_OUT) if any(row["series"] == name for row in rows)]
     of = {TRAINING: LIGHT.muted, HELD_OUT: LIGHT.tuned}

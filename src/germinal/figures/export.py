@@ -1,6 +1,6 @@
-"""Charts as files that stand alone: SVG that follows the reader's theme, PNG in one theme. Nothing is fetched.
+"""Charts as self-contained files: SVG that follows the reader's theme, PNG in one theme. They load nothing else.
 
-Vega's accessible labels become `<title>` elements, which are read out and which browsers show under the mouse.
+Vega's accessible labels become `<title>` elements, which screen readers read and browsers show as tooltips.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from germinal.storage import atomic_path
 
 _PAINT = re.compile(r'\b(fill|stroke)="(#[0-9a-f]{6})"')
 _LABELLED = re.compile(r'<(path|text|line)\b([^>]*?)\baria-label="([^"]*)"([^>]*?)/>')
-_WIDE = 400.0  # pixels; a phone scrolls what is wider rather than shrink it until it cannot be read
+_WIDE = 400.0  # pixels; on a phone, wider charts scroll instead of shrinking until they are unreadable
 _ROLES = {colour: role for role, colour in LIGHT.roles().items()}
 
 
@@ -26,8 +26,8 @@ def to_svg(chart: Any, *, title: str, description: str = "", inline: bool = Fals
     Args:
         chart: One of this package's charts.
         title: Its accessible name.
-        description: What it shows, for those who do not see it.
-        inline: For use inside an HTML page: no XML namespace, no width of its own, and the page brings `theme.css()`.
+        description: What it shows, for screen readers.
+        inline: For use inside an HTML page that includes `theme.css()`: no XML namespace and no fixed width.
     """
     import vl_convert
 
@@ -59,7 +59,7 @@ def save(chart: Any, path: Path, *, title: str, palette: Palette = LIGHT) -> Non
     """Write the chart to an `.svg` or `.png` file.
 
     Raises:
-        UnsupportedError: another suffix.
+        UnsupportedError: the suffix is another one.
     """
     match path.suffix:
         case ".svg":
@@ -68,7 +68,7 @@ def save(chart: Any, path: Path, *, title: str, palette: Palette = LIGHT) -> Non
             content = to_png(chart, palette=palette)
         case _:
             raise UnsupportedError(
-                f"no such picture format: '{path.suffix}'.", where=str(path), hint="Use .svg or .png."
+                f"'{path.suffix}' is not a supported picture format.", where=str(path), hint="Use .svg or .png."
             )
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
@@ -80,7 +80,7 @@ def _with_title(match: re.Match[str]) -> str:
 
 
 def _themed(body: str) -> str:
-    """Colours that have a role become CSS variables, in one style attribute for each element."""
+    """Replace the colours of roles by CSS variables, in one style attribute per element."""
     return re.sub(r"<[a-z]+\b[^>]*>", lambda tag: _themed_tag(tag.group()), body)
 
 

@@ -1,4 +1,4 @@
-"""How good each candidate is, and how sure that is: a dot for the estimate, a whisker for its 95% interval."""
+"""The value of each candidate with its uncertainty: a dot for the estimate, a whisker for its 95% interval."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from germinal.figures.theme import LIGHT, Kind, styled
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """One candidate's figure on one split; `marked` candidates (the winner, the tied set) are drawn filled."""
+    """One candidate's value on one split; `marked` candidates (the winner, the tied set) are drawn filled."""
 
     label: str
     kind: Kind
@@ -32,22 +32,22 @@ def intervals(
     reference: float | None = None,
     width: int = 560,
 ) -> Any:
-    """Dot and whisker, best on top in the order given.
+    """One dot and whisker per estimate, from top to bottom in the order given.
 
     Args:
         estimates: One row each.
         metric: The axis title.
-        criterion: The value that the project calls success: a solid line.
-        reference: The best baseline: a dashed line.
-        width: Of the plotting area, in pixels.
+        criterion: The project's success criterion, drawn as a solid line.
+        reference: The value of the best baseline, drawn as a dashed line.
+        width: Width of the plotting area, in pixels.
     """
     order = [estimate.label for estimate in estimates]
     data = alt.Data(values=[_row(estimate) for estimate in estimates])
     y = alt.Y("label:N", sort=order, title=None, scale=alt.Scale(paddingInner=0.4), axis=alt.Axis(grid=False))
     x_scale = alt.Scale(domain=_domain(estimates, criterion), nice=False, zero=False)
     lines = _lines(criterion, reference, x_scale)
-    room_for_their_names = 24 if lines else 8
-    colour, shape = kind_encoding((estimate.kind for estimate in estimates), legend_offset=room_for_their_names)
+    legend_offset = 24 if lines else 8  # leaves space for the names of the lines
+    colour, shape = kind_encoding((estimate.kind for estimate in estimates), legend_offset=legend_offset)
     base = alt.Chart(data)
     whisker = base.mark_rule(strokeWidth=2, opacity=0.75).encode(
         y=y, x=alt.X("low:Q", scale=x_scale, title=metric), x2="high:Q", color=colour, description="text:N"
@@ -77,7 +77,7 @@ def _row(estimate: Estimate) -> dict[str, Any]:
 
 
 def _domain(estimates: Sequence[Estimate], criterion: float | None) -> list[float]:
-    """The interval ends with a little air, so that differences can be seen; a dot plot needs no zero."""
+    """The range of the intervals with a small margin. It need not include 0, so that differences stay visible."""
     ends = [end for estimate in estimates for end in (estimate.low, estimate.high)]
     ends += [] if criterion is None else [criterion]
     low, high = min(ends, default=0.0), max(ends, default=1.0)
@@ -86,7 +86,7 @@ def _domain(estimates: Sequence[Estimate], criterion: float | None) -> list[floa
 
 
 def _lines(criterion: float | None, reference: float | None, scale: Any) -> list[Any]:
-    """The lines that candidates are held against; their names stand outward, so that near lines do not overlap them."""
+    """The lines that candidates are compared with; names are on the outer sides, so that those of close lines fit."""
     wanted = [("best baseline", reference, [4, 4]), ("criterion", criterion, [1, 0])]
     known = sorted(((value, name, dash) for name, value, dash in wanted if value is not None), key=lambda line: line[0])
     lines = []

@@ -1,4 +1,4 @@
-"""How a candidate's kind is drawn, the same in every chart: a colour, and a shape that says the same without colour."""
+"""How a candidate's kind is drawn in every chart: by a colour, and by a shape that is readable without colour."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from germinal.figures.theme import KIND_COLOURS, KIND_SHAPES
 
 
 def kind_encoding(kinds: Iterable[str], legend_offset: int = 8) -> tuple[Any, Any]:
-    """Colour and shape channels for the kinds that occur; their legend is left out when there is only one."""
+    """Colour and shape channels for the kinds that occur, with a legend if there are several."""
     present = set(kinds)
     domain = [kind for kind in KIND_COLOURS if kind in present]
     legend = alt.Legend(offset=legend_offset) if len(domain) > 1 else None

@@ -1,4 +1,4 @@
-"""Where the names of points go: beside each point, at the place of eight where a name covers least of all else."""
+"""Label placement: of eight positions around a point, the one where the label overlaps least with everything else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Box = tuple[float, float, float, float]
 
 _HEIGHT = 13.0
 _ADVANCE = 6.1  # mean width of a character at 11 px in the fonts of theme.FONT
-_WEIGHT = 4  # of points and names, which must stay readable, against lines
+_WEIGHT = 4  # of points and labels, which must stay readable, relative to lines
 _GAP = 9.0
 
 
@@ -22,14 +22,14 @@ def place(
     width: float,
     height: float,
 ) -> list[Point]:
-    """Left edge and middle line of each name, in pixels.
+    """Left edge and vertical centre of each label, in pixels.
 
     Args:
-        named: Point and name; the first ones choose first.
-        points: All points of the chart, which no name should cover.
-        lines: The corners of lines, which names should keep off too.
-        width: Of the plotting area; names stay within it.
-        height: Of the plotting area.
+        named: Points and labels, placed in this order.
+        points: All points of the chart, which labels should not cover.
+        lines: The corners of lines, which labels should not cover either.
+        width: Width of the plotting area; labels stay within it if possible.
+        height: Height of the plotting area.
     """
     taken: list[Box] = [(x - 6, y - 6, x + 6, y + 6) for x, y in points for _ in range(_WEIGHT)]
     taken += [(x - 1, y - 1, x + 1, y + 1) for line in lines for x, y in _along(line)]
@@ -62,7 +62,7 @@ def _along(line: Sequence[Point]) -> Iterator[Point]:
 
 
 def _covered(box: Box, taken: Sequence[Box]) -> float:
-    """The area of `box` that others already cover."""
+    """The area of `box` that is already taken."""
     return sum(
         max(0.0, min(box[2], other[2]) - max(box[0], other[0]))
         * max(0.0, min(box[3], other[3]) - max(box[1], other[1]))

@@ -1,4 +1,4 @@
-"""How a guess grows from layer to layer: the word that each layer would say at each token, and its rivals' shares."""
+"""How a prediction develops over the layers: the top token after each layer, and the probabilities of its rivals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ROW = 20
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """What would come after the token at `place`, were the network to stop after `layer` (0: before the first)."""
+    """The most likely prediction at `place` if the network stopped after `layer` (0: after the embedding)."""
 
     layer: int
     place: int
@@ -24,13 +24,13 @@ class Guess:
 
 
 def guesses(found: Sequence[Guess], tokens: Sequence[str], *, expected: str = "comes next", width: int = 960) -> Any:
-    """The likeliest word of each layer at each token, the last layer on top; strong colour is a sure guess.
+    """The most likely token after each layer at each place, the last layer on top; stronger colour is more probable.
 
     Args:
         found: One guess for each layer and place.
         tokens: The tokens at the places, in order.
-        expected: What a guess is about, for the mouse.
-        width: At most so wide, in pixels.
+        expected: What is predicted ("comes next"), for the tooltip.
+        width: Maximum width in pixels.
     """
     last = max(guess.layer for guess in found)
     cell = max(46, min(96, width // max(1, len(tokens))))
@@ -90,7 +90,7 @@ class Growth:
 
 
 def growth(series: Sequence[Growth], *, width: int = 560) -> Any:
-    """One line a token, the likeliest first, at most six."""
+    """One line per token, the most likely first, at most six."""
     roles = (LIGHT.prompted, LIGHT.tuned, LIGHT.baseline, LIGHT.good, LIGHT.bad, LIGHT.muted)
     names = [each.token for each in series[: len(roles)]]
     rows = [

@@ -1,4 +1,4 @@
-"""How long texts are beside their references: too short leaves out, too long adds, and both cost in every metric."""
+"""Lengths of answers against those of their references: shorter and longer texts both lose in every metric."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from germinal.figures.theme import LIGHT, styled
 
 
 def lengths(pairs: Sequence[tuple[int, int]], *, side: int = 300) -> Any:
-    """A dot for each row: the reference's length across, the answer's up, in characters. On the diagonal they agree.
+    """One dot per row: the answer's length against the reference's, in characters, with the diagonal of equal length.
 
     Args:
-        pairs: (reference, answer) of each row.
-        side: Of the plotting area, in pixels.
+        pairs: (reference, answer) lengths of each row, in characters.
+        side: Side of the plotting area, in pixels.
     """
     most = max(max(pair) for pair in pairs)
     scale = alt.Scale(domain=[0, max(1, most)], nice=True)

@@ -1,4 +1,4 @@
-"""How the next token is chosen: logits, the probabilities made of them, and what each step leaves or cuts away."""
+"""How the next token is chosen: the logits, their probabilities, and which tokens each sampling step removes."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Candidate:
     """A token that could come next.
 
     Attributes:
-        text: The token, as it is to be shown.
+        text: The token as shown.
         id: Its id.
-        logit: The model's own.
-        probabilities: After each step, the model's own first; None once it was cut.
+        logit: The model's logit.
+        probabilities: Its probability after each step, starting with the model's; None once a step has cut it.
     """
 
     text: str
@@ -32,12 +32,12 @@ class Candidate:
 
 
 def next_token(candidates: Sequence[Candidate], *, steps: Sequence[str], width: int = 900) -> Any:
-    """The candidates down, logit and steps across; a cross stands where a step cut a candidate.
+    """One row per candidate, with columns for the logit and for each step; a cross marks the step that cut it.
 
     Args:
-        candidates: In the order in which they are to be shown.
-        steps: What each entry of `probabilities` is called.
-        width: Of all plotting areas together, in pixels.
+        candidates: In the order of the rows.
+        steps: Name of each entry of `probabilities`.
+        width: Width of all plotting areas together, in pixels.
     """
     panel = min(230, (width - 24 * len(steps)) // (len(steps) + 1))
     order = [_name(candidate) for candidate in candidates]
@@ -86,7 +86,7 @@ def _probabilities(
         now = each.probabilities[number]
         before = each.probabilities[number - 1] if number else None
         cut_here = now is None and before is not None
-        said = f"cut by {step}" if cut_here else f"{now:.4f} after {step}" if now is not None else "cut before"
+        said = f"cut by {step}" if cut_here else f"{now:.4f} after {step}" if now is not None else "cut earlier"
         rows.append(
             {
                 "name": _name(each),
@@ -102,7 +102,7 @@ def _probabilities(
     x = alt.X(
         "probability:Q",
         title=None,
-        # Room at the right end for the longest bar's number.
+        # Space at the right for the number of the longest bar.
         scale=alt.Scale(domain=[0, largest * 1.35], nice=False),
         axis=alt.Axis(format="~%", tickCount=3),
     )
@@ -114,7 +114,7 @@ def _probabilities(
 
 
 def _percent(probability: float) -> str:
-    """One digit behind the point, or as many as the first one that is not 0 takes: 12.3%, 0.4%, 0.04%."""
+    """A percentage with one decimal, or with as many as the first nonzero digit needs: 12.3%, 0.4%, 0.04%."""
     if probability < 1e-6:
         return "<0.0001%"
     return f"{probability:.{max(1, -math.floor(math.log10(probability)) - 2)}%}"
@@ -122,14 +122,14 @@ def _percent(probability: float) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RankCurve:
-    """The whole vocabulary after one step: (rank, probability) of its tokens, likeliest first, as far as it goes."""
+    """The vocabulary after one step: (rank, probability) of the remaining tokens, most likely first."""
 
     step: str
     points: tuple[tuple[int, float], ...]
 
 
 def vocabulary_curve(curves: Sequence[RankCurve], *, width: int = 560) -> Any:
-    """Every token of the vocabulary by rank, both axes logarithmic; a step that cuts ends its line in a dot."""
+    """Probability by rank over the whole vocabulary, both axes logarithmic; a dot ends the line of each step."""
     roles = (LIGHT.muted, LIGHT.prompted, LIGHT.tuned, LIGHT.baseline, LIGHT.good, LIGHT.bad, LIGHT.ink)
     steps = [curve.step for curve in curves]
     colour = alt.Color("step:N", sort=steps, scale=alt.Scale(domain=steps, range=list(roles[: len(steps)])))
@@ -145,7 +145,7 @@ def vocabulary_curve(curves: Sequence[RankCurve], *, width: int = 560) -> Any:
         if probability > 0
     ]
     ends = [
-        {**row, "text": f"{row['step']}: the last of {row['rank']:,} tokens that are left"}
+        {**row, "text": f"{row['step']}: the last of {row['rank']:,} remaining tokens"}
         for row, following in zip(rows, [*rows[1:], None], strict=True)
         if following is None or following["step"] != row["step"]
     ]
@@ -172,7 +172,7 @@ def vocabulary_curve(curves: Sequence[RankCurve], *, width: int = 560) -> Any:
 
 
 def _powers(values: Sequence[float], label: str, *, grid: bool = True) -> Any:
-    """An axis with a tick at powers of ten, six or so."""
+    """An axis with about six ticks at powers of ten."""
     first, last = math.floor(math.log10(min(values))), math.ceil(math.log10(max(values)))
     step = max(1, round((last - first) / 6))
     powers = [10.0**power for power in range(last, first - 1, -step)]

@@ -1,6 +1,6 @@
-"""Whether probabilities can be believed: how often answers of each confidence were right, against the ideal diagonal.
+"""Reliability diagram: accuracy of the answers by confidence, against the diagonal of perfect calibration.
 
-Bins are of equal width, as in Guo et al. 2017 (arXiv 1706.04599); the dot's area is the number of examples in the bin.
+Bins are of equal width, as in Guo et al. 2017 (arXiv 1706.04599); a dot's area shows the number of answers in its bin.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from germinal.figures.theme import LIGHT, styled
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """The answers whose confidence fell into one interval; `low` and `high` bound their accuracy (Wilson, 95%)."""
+    """Answers with confidence in one interval; `low` and `high` are the Wilson interval (95%) of their accuracy."""
 
     confidence: float
     accuracy: float
@@ -27,7 +27,7 @@ class Bin:
 
 
 def bins(confidences: Sequence[float], right: Sequence[bool], number: int = 10) -> list[Bin]:
-    """Answers put into `number` equal intervals of confidence; empty ones are left out."""
+    """Group answers into `number` confidence intervals of equal width; empty ones are left out."""
     groups: dict[int, list[tuple[float, bool]]] = {}
     for confidence, hit in zip(confidences, right, strict=True):
         groups.setdefault(min(int(confidence * number), number - 1), []).append((confidence, hit))
@@ -42,7 +42,7 @@ def _bin(group: Sequence[tuple[float, bool]]) -> Bin:
 
 
 def reliability(found: Sequence[Bin], *, side: int = 300) -> Any:
-    """Mean confidence across, share that was right up, with its 95% interval."""
+    """Accuracy of each bin, with its 95% interval, against its mean confidence."""
     rows = [
         {
             "confidence": item.confidence,

@@ -1,4 +1,4 @@
-"""How a metric differs from row to row: a mean of 0.3 may be 0.3 everywhere, or 1 on a few rows and 0 on the others."""
+"""Distribution of a metric over rows: a mean of 0.3 may be 0.3 everywhere, or 1 on a few rows and 0 on the others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from germinal.figures.theme import LIGHT, Kind, styled
 
 @dataclass(frozen=True, slots=True)
 class RowValues:
-    """A candidate's figure of each row by itself."""
+    """A candidate's value on each row."""
 
     label: str
     kind: Kind
@@ -23,7 +23,7 @@ class RowValues:
 
 
 def row_values(candidates: Sequence[RowValues], *, metric: str, digits: int = 3, width: int = 560) -> Any:
-    """A bar over the middle half of each candidate's rows, a line over nine in ten of them, a tick at the median."""
+    """For each candidate a bar over the middle half of its rows, a line over the middle 90%, a tick at the median."""
     order = [candidate.label for candidate in candidates]
     rows = [_row(candidate, digits) for candidate in candidates]
     colour, _ = kind_encoding(candidate.kind for candidate in candidates)

@@ -1,4 +1,4 @@
-"""A table of numbers as a map: the colour says the sign, its strength the size."""
+"""A table of numbers as a heat map: the hue shows the sign, its strength the absolute value."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ def signed_map(
     cell: tuple[int, int] = (8, 6),
     full: float | None = None,
 ) -> Any:
-    """One cell a number, rows from top to bottom.
+    """One cell per number, rows from top to bottom.
 
     Args:
         values: Rows of equal length.
-        columns: The number of each column; rows count from 0.
-        x_title, y_title, value_title: What columns, rows and cells are.
-        cell: Width and height of a cell in pixels.
-        full: The size from which on a colour has its full strength; None is the largest there is.
+        columns: The number that labels each column; rows are numbered from 0.
+        x_title, y_title, value_title: Names of the columns, the rows and the cells' values.
+        cell: Width and height of a cell, in pixels.
+        full: Absolute value from which the colour has full strength; None takes the largest one.
     """
     across, down = len(columns), len(values)
     limit = full or max((abs(value) for row in values for value in row), default=0.0) or 1.0
@@ -55,7 +55,7 @@ def signed_map(
 
 
 def _cells(values: Sequence[Sequence[float]], limit: float, text: str) -> Any:
-    """A row of data a row of the table, unfolded where it is drawn: a tenth of the size of a row a cell."""
+    """One data row per table row, flattened by Vega when drawn: a tenth of the size of one data row per cell."""
     rows = [{"row": index, "value": [round(value, 4) for value in row]} for index, row in enumerate(values)]
     return (
         alt.Chart(alt.Data(values=rows))
@@ -77,13 +77,13 @@ def _axis(numbers: Sequence[int], domain: list[int], most: int, label: str) -> d
     places = _labelled(numbers, most)
     return {
         "scale": alt.Scale(domain=domain, nice=False),
-        # Vega drops every second of the given ticks until there are no more than its count.
+        # Vega drops every other given tick until there are at most tickCount.
         "axis": alt.Axis(grid=False, labelOverlap=False, values=places, tickCount=len(places), labelExpr=label),
     }
 
 
 def _sign_colours(limit: float) -> Any:
-    """One colour a sign; the legend says at what size it is full."""
+    """One colour per sign; the legend states the value of full strength."""
     sizes = f"datum.label + (datum.label == 'below 0' ? ', full at −{limit:.3g}' : ', full at {limit:.3g}')"
     return alt.Color(
         "sign:N",
@@ -93,7 +93,7 @@ def _sign_colours(limit: float) -> Any:
 
 
 def _labelled(numbers: Sequence[int], most: int) -> list[float]:
-    """The middles of the cells that have a label: those with round numbers, about `most` of them at most."""
+    """Centres of the cells that get a label: those with round numbers, about `most` at most."""
     steps = (digit * 10**power for power in range(6) for digit in (1, 2, 5))
     step = next(step for step in steps if len(numbers) / step <= most)
     return [place + 0.5 for place, number in enumerate(numbers) if number % step == 0]

@@ -1,4 +1,4 @@
-"""How much a few-shot result swings with the choice of its examples: one dot for each choice, a tick for their mean."""
+"""How much a few-shot result varies with the choice of its examples: one dot per choice, a tick for their mean."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from germinal.figures.theme import LIGHT, styled
 
 @dataclass(frozen=True, slots=True)
 class Replicate:
-    """One choice of examples of one candidate."""
+    """A candidate's value with one choice of examples."""
 
     label: str
     seed: int
@@ -21,7 +21,7 @@ class Replicate:
 
 
 def spread(replicates: Sequence[Replicate], *, metric: str, width: int = 560) -> Any:
-    """A strip of dots for each candidate, in the order given."""
+    """One strip of dots per candidate, in the order given."""
     order = list(dict.fromkeys(replicate.label for replicate in replicates))
     rows = [
         {

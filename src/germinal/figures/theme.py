@@ -1,10 +1,10 @@
-"""Colours and type of every chart, in a light and a dark set with the same roles.
+"""Colours and fonts of every chart, in a light and a dark palette with the same roles.
 
-A chart is built once, with the light colours. `export.to_svg` turns each of them into a CSS variable, so that one file
-follows the reader's theme; `recoloured` swaps them in a specification for a picture that cannot follow (PNG).
+A chart is built once, with the light colours. `export.to_svg` turns each of them into a CSS variable, so that the file
+follows the reader's theme; `recoloured` replaces them in a specification for formats that cannot follow it (PNG).
 
-The hues are Okabe and Ito's (https://jfly.uni-koeln.de/color/), darkened or lightened until each stands off its
-background by at least 3:1 (WCAG 2.1, 1.4.11); every kind also has its own shape, so that colour never stands alone.
+The hues are Okabe and Ito's (https://jfly.uni-koeln.de/color/), darkened or lightened to a contrast of at least 3:1
+with the background (WCAG 2.1, 1.4.11). Every kind also has its own shape, so that colour is never the only sign.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 Kind = Literal["prompted", "tuned", "baseline"]
-"""What a candidate is: a language model that is only prompted, one with tuned weights, or a plain baseline."""
+"""Kind of a candidate: a language model that is only prompted, one with tuned weights, or a baseline."""
 
 MONOSPACE = "ui-monospace, 'SFMono-Regular', Menlo, Consolas, 'DejaVu Sans Mono', monospace"
 FONT = "Inter, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
@@ -25,7 +25,7 @@ FONT = "Inter, 'Helvetica Neue', Arial, 'Liberation Sans', sans-serif"
 
 @dataclass(frozen=True, slots=True)
 class Palette:
-    """One colour for each role; no two roles share a colour, because the colour names the role in a drawn file."""
+    """One colour for each role. The colours must differ, because the role is recovered from the colour in a drawing."""
 
     background: str
     ink: str
@@ -39,7 +39,7 @@ class Palette:
     on_fill: str
 
     def roles(self) -> dict[str, str]:
-        """Role name to colour."""
+        """Role name -> colour."""
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
 
@@ -110,12 +110,12 @@ CONFIG: dict[str, Any] = {
 
 
 def styled(chart: Any) -> Any:
-    """The chart with this module's look as its own configuration, so that it looks the same wherever it is shown."""
+    """The chart with this module's configuration embedded, so that it looks the same wherever it is shown."""
     return chart.configure(**CONFIG)
 
 
 def recoloured(specification: Any, palette: Palette) -> Any:
-    """A Vega-Lite specification with every light colour replaced by the one that has its role in `palette`."""
+    """A Vega-Lite specification with every light colour replaced by the colour of the same role in `palette`."""
     swaps = {colour: palette.roles()[role] for role, colour in LIGHT.roles().items()}
     return _swapped(specification, swaps)
 
@@ -132,14 +132,14 @@ def _swapped(value: Any, swaps: dict[str, str]) -> Any:
 
 
 def css(prefix: str = "g") -> str:
-    """Both palettes as CSS variables: light by default and in print, dark where the reader asks for it."""
+    """Both palettes as CSS variables: light by default and in print, dark if the reader prefers it."""
     light = "".join(f"--{prefix}-{role}:{colour};" for role, colour in LIGHT.roles().items())
     dark = "".join(f"--{prefix}-{role}:{colour};" for role, colour in DARK.roles().items())
     return f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
 
 
 def page_templates(folder: Path) -> Environment:
-    """The templates of a folder. What comes from models and data is escaped; a name that is not given is an error."""
+    """A jinja environment for the templates of a folder, with autoescape; an undefined variable is an error."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     return Environment(
@@ -153,5 +153,5 @@ def page_templates(folder: Path) -> Environment:
 
 
 def page_css() -> str:
-    """The style of a page around charts, with both palettes: text, tables, navigation, figures."""
+    """The style sheet of a page with charts, including both palettes: text, tables, navigation, figures."""
     return f"{css()}\n{Path(__file__).with_name('page.css').read_text(encoding='utf-8')}"

@@ -1,4 +1,4 @@
-"""A text as the model reads it: one box a token, so that its borders can be seen, with its id underneath."""
+"""A text as the model reads it: one box per token, which shows its borders, with its id underneath."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import altair as alt
 
 from germinal.figures.theme import LIGHT, MONOSPACE, styled
 
-_ADVANCE = 8.0  # of a character at 13 px in the fonts of theme.MONOSPACE
+_ADVANCE = 8.0  # width of a character at 13 px in the fonts of theme.MONOSPACE
 _ROW, _BOX = 50, 24
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """One token; `special` ones stand for no text, and a row ends after one that `ends_line`."""
+    """One token; a `special` one stands for no text, and the line breaks after one that `ends_line`."""
 
     text: str
     id: int
@@ -26,7 +26,7 @@ class Token:
 
 
 def tokens(sequence: Sequence[Token], *, width: int = 1040) -> Any:
-    """The tokens in reading order, wrapped at `width` pixels. Neighbours differ in colour, special tokens from both."""
+    """Tokens in reading order, wrapped at `width` pixels, in two alternating colours and a third for special tokens."""
     rows, lines = _laid_out(sequence, width)
     height = lines * _ROW
     x, y = alt.Scale(domain=[0, width], nice=False), alt.Scale(domain=[height, 0], nice=False)
@@ -55,7 +55,7 @@ _KINDS = alt.Scale(domain=["even", "odd", "special"], range=[LIGHT.prompted, LIG
 
 
 def _laid_out(sequence: Sequence[Token], width: int) -> tuple[list[dict[str, Any]], int]:
-    """A row of data for each token, and how many lines they take."""
+    """A row of data for each token, and the number of lines."""
     rows: list[dict[str, Any]] = []
     left, line = 0.0, 0
     for place, token in enumerate(sequence):
@@ -84,5 +84,5 @@ def _laid_out(sequence: Sequence[Token], width: int) -> tuple[list[dict[str, Any
 
 
 def columns(text: str) -> int:
-    """How many columns a text takes in a monospaced font: characters of East Asian scripts and emoji take two."""
+    """Width of a text in columns of a monospaced font: characters of East Asian scripts and emoji take two."""
     return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)

@@ -1,6 +1,6 @@
-"""Quality against cost: one point for each candidate, those that nothing cheaper beats joined.
+"""Quality against cost: one point per candidate, with the Pareto frontier as a line.
 
-The cost axis is logarithmic when the dearest candidate costs over 20 times what the cheapest does, else linear.
+The cost axis is logarithmic if the most expensive candidate costs over 20 times as much as the cheapest, else linear.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from germinal.figures.kinds import kind_encoding
 from germinal.figures.labels import place
 from germinal.figures.theme import LIGHT, Kind, styled
 
-_LOGARITHMIC_FROM = 20.0  # times the cheapest
+_LOGARITHMIC_FROM = 20.0  # ratio of the highest to the lowest cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Outcome:
 
 
 def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
-    """The outcomes that no other beats at equal or lower cost, cheapest first."""
+    """The Pareto frontier: outcomes that no other beats at equal or lower cost, cheapest first."""
     best: list[Outcome] = []
     for outcome in sorted(outcomes, key=lambda outcome: (outcome.cost, -outcome.value)):
         if not best or outcome.value > best[-1].value:
@@ -42,7 +42,7 @@ def frontier(outcomes: Sequence[Outcome]) -> list[Outcome]:
 
 @dataclass(frozen=True, slots=True)
 class _Frame:
-    """The plotting area: which values its edges stand for, and where a point lies in pixels."""
+    """The plotting area: the values at its edges, and the pixel coordinates of a point."""
 
     cost_domain: tuple[float, float]
     value_domain: tuple[float, float]
@@ -61,7 +61,7 @@ class _Frame:
         return cls((0.0, max(costs) * 1.12), values, False, width, height)
 
     def drawn_cost(self, cost: float) -> float:
-        """A logarithmic axis has no zero: what costs nothing stands at its left edge."""
+        """The cost as drawn: a logarithmic axis has no 0, so a cost of 0 is drawn at its left edge."""
         return max(cost, self.cost_domain[0])
 
     def pixel(self, cost: float, value: float) -> tuple[float, float]:
@@ -83,15 +83,15 @@ class _Frame:
 def tradeoff(
     outcomes: Sequence[Outcome], *, metric: str, cost: str, unit: str, width: int = 560, height: int = 320
 ) -> Any:
-    """Points with whiskers; those on the frontier carry their names, the others show theirs under the mouse.
+    """Points with whiskers; those on the frontier are labelled, the others have a tooltip only.
 
     Args:
         outcomes: One point each.
         metric: Title of the vertical axis.
         cost: Title of the horizontal axis.
-        unit: Of the cost ("s", "MiB").
-        width: Of the plotting area, in pixels.
-        height: Of the plotting area, in pixels.
+        unit: Unit of the cost ("s", "MiB").
+        width: Width of the plotting area, in pixels.
+        height: Height of the plotting area, in pixels.
     """
     frame = _Frame.around(outcomes, width, height)
     best = frontier(outcomes)
@@ -129,7 +129,7 @@ def _row(outcome: Outcome, unit: str, frame: _Frame) -> dict[str, Any]:
 
 
 def _powers_of_ten(low: float, high: float) -> list[float]:
-    """Ticks of a logarithmic axis: powers of ten, with 2 and 5 between them when fewer than four would be seen."""
+    """Ticks of a logarithmic axis: powers of ten, and their multiples by 2 and 5 if there were fewer than four."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in ((1,), (1, 2, 5)):
         ticks = [step * 10.0**power for power in powers for step in steps if low <= step * 10.0**power <= high]
@@ -139,7 +139,7 @@ def _powers_of_ten(low: float, high: float) -> list[float]:
 
 
 def _names(named: Sequence[Outcome], outcomes: Sequence[Outcome], frame: _Frame) -> list[Any]:
-    """One text layer for each name, beside its point where it covers least of what else is drawn."""
+    """One text layer for each label, beside its point where it overlaps least with the rest of the chart."""
     points = [frame.pixel(outcome.cost, outcome.value) for outcome in outcomes]
     corners = [frame.pixel(outcome.cost, outcome.value) for outcome in named]
     whiskers = [[frame.pixel(item.cost, end) for end in (item.low, item.high)] for item in outcomes]

@@ -1,4 +1,4 @@
-"""Words as points: where their embeddings lie in the plane in which they differ most, and the angles between them."""
+"""Words as points: their embeddings projected onto the plane of greatest variance, and the angles between them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from germinal.figures.theme import LIGHT, styled
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """A word and its place in the plane."""
+    """A word and its coordinates in the plane."""
 
     text: str
     x: float
@@ -24,13 +24,13 @@ class Word:
 def word_plane(
     words: Sequence[Word], degrees: Sequence[Sequence[float]], *, explained: tuple[float, float], size: int = 400
 ) -> Any:
-    """The words as points, each joined with the word at the smallest angle to it.
+    """The words as points, each joined to the word at the smallest angle to it.
 
     Args:
         words: One point each.
-        degrees: The angle between each two words.
-        explained: The share of the variance that each axis shows.
-        size: Of the plotting area, in pixels.
+        degrees: Angles between all pairs of words, [N, N], in degrees.
+        explained: Share of the variance that each axis explains.
+        size: Side of the plotting area, in pixels.
     """
     reach = 1.12 * max((max(abs(word.x), abs(word.y)) for word in words), default=1.0) or 1.0
     scale = alt.Scale(domain=[-reach, reach], nice=False)
@@ -68,7 +68,7 @@ def word_plane(
 
 
 def _nearest(words: Sequence[Word], degrees: Sequence[Sequence[float]]) -> list[dict[str, Any]]:
-    """A line from each word to the nearest other one, each pair once."""
+    """A line from each word to its nearest neighbour, each pair once."""
     pairs = set()
     for index in range(len(words)):
         others = [other for other in range(len(words)) if other != index]
@@ -88,7 +88,7 @@ def _nearest(words: Sequence[Word], degrees: Sequence[Sequence[float]]) -> list[
 
 
 def _named(words: Sequence[Word], pairs: Sequence[dict[str, Any]], reach: float, size: int) -> list[dict[str, Any]]:
-    """The words where their names do not cover each other."""
+    """The words, placed where the labels do not overlap."""
 
     def pixels(x: float, y: float) -> tuple[float, float]:
         return (x + reach) / (2 * reach) * size, (reach - y) / (2 * reach) * size
@@ -103,7 +103,7 @@ def _named(words: Sequence[Word], pairs: Sequence[dict[str, Any]], reach: float,
 
 
 def word_angles(words: Sequence[str], degrees: Sequence[Sequence[float]], *, size: int = 400) -> Any:
-    """The angle between each two words, in degrees: the smaller, the stronger its colour; 90 and more have none."""
+    """Angles between all pairs of words, in degrees: the smaller, the stronger the colour; from 90° there is none."""
     cell = max(20, min(48, size // max(1, len(words))))
     rows = [
         {

@@ -1,7 +1,7 @@
-"""A look inside a model: one prompt on its way from text to the next token, as pictures and as a page.
+"""A look inside a model: one prompt from its text to the next token, as pictures and as a page.
 
-The numbers come from below (`models.inspection`, `generation.distribution`) and the charts from `figures`; here they
-meet, and get the words that say how to read them.
+The numbers come from `models.inspection` and `generation.distribution`, the charts from `figures`; this package
+combines them and adds the captions.
 """
 
 from germinal.inspection.inspection import Inspection, inspect

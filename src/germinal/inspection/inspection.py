@@ -1,4 +1,4 @@
-"""Looking at one prompt from all sides."""
+"""`inspect`: run one prompt through a model and collect the sections that show what happens."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ class Inspection:
     """A look inside a model.
 
     Attributes:
-        model: Whose.
-        facts: What the model is, in a few words each.
-        prompt: The text that it read, special tokens as they are written.
-        sections: What there is to see, in the order in which it happens.
+        model: Name of the model.
+        facts: Short descriptions of the model: family, architecture, sizes, precision.
+        prompt: The text that it read, including special tokens.
+        sections: The stages of the path through the model, in order.
     """
 
     model: str
@@ -41,18 +41,18 @@ class Inspection:
 
     @property
     def pictures(self) -> dict[str, Picture]:
-        """All pictures by name, for a notebook: `inspect(lm, prompt).pictures["attention"].chart`."""
+        """All pictures by name; in a notebook, `inspect(lm, prompt).pictures["tokens"].chart` displays one."""
         return {picture.name: picture for section in self.sections for picture in section.pictures}
 
     def html(self) -> str:
-        """One page that stands alone."""
+        """The inspection as a self-contained HTML page."""
         return render(self.model, self.facts, self.prompt, self.sections)
 
     def save(self, path: Path) -> Path:
         """Write the page.
 
         Raises:
-            StorageError: the file cannot be written; an older one stays as it was.
+            StorageError: the file cannot be written; an existing file is left unchanged.
         """
         write_text(path, self.html())
         return path
@@ -73,18 +73,19 @@ def inspect(
     words: Sequence[str] = WORDS,
     settings: Mapping[str, Any] | None = None,
 ) -> Inspection:
-    """Look at one prompt on its way through a model.
+    """Inspect a model's forward pass on one prompt.
 
     Args:
         lm: The model.
         prompt: Text, or the messages of a chat.
-        target: What an encoder-decoder has written so far; None lets it answer first and looks at that.
-        words: Whose embeddings are compared.
-        settings: `GenerationConfig`'s, over the model's own. Where these and those are greedy, the steps of sampling
-            are shown with settings of ours, and the page says so.
+        target: For an encoder-decoder, the decoder's text so far; None generates it greedily.
+        words: The words whose embeddings are compared.
+        settings: Fields of `GenerationConfig` that override the model's defaults. If the result is greedy, the sampling
+            steps are shown with example settings, and the page says so.
 
     Raises:
-        SettingError: a setting is unknown, out of range or without effect, or the model has no use for a target.
+        SettingError: a setting is unknown, out of range or without effect, a target was given to a model that is not an
+            encoder-decoder, or the words cannot be compared.
         ContextWindowError: the prompt does not fit the context window.
     """
     config = sampling(lm, settings or {})

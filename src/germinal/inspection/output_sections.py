@@ -1,4 +1,4 @@
-"""The second half of the way: attention, the guess that grows from layer to layer, the choice of the next token."""
+"""Sections about the forward pass and its output: attention, predictions layer by layer, the choice of a token."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ from germinal.reading.classes import classification
 from germinal.reading.reader import describe_head
 
 EXAMPLE: dict[str, Any] = {"temperature": 0.8, "top_k": 20, "top_p": 0.9}
-"""The settings that show the steps of sampling where neither the user nor the model has any."""
+"""Settings that illustrate sampling if neither the user's nor the model's settings sample."""
 
-_MAP_TOKENS, _MAP_CELLS = 48, 1_500_000  # of one attention map, and of all maps of a page
+_MAP_TOKENS, _MAP_CELLS = 48, 1_500_000  # most tokens of an attention map, most cells over all layers and heads
 _LENS_TOKENS = 12
 _RIVALS = 6
 _CANDIDATES, _FEW = 24, 5
 _RANKS = 160
 
 _MAPS = {
-    "encoder": ("Among the encoder's tokens", "Every token may look at every other one."),
-    "decoder": ("Among the decoder's tokens", "A token sees itself and what came before: the upper right is empty."),
-    "cross": ("From the decoder to the encoder", "What each written token looks at in the prompt."),
+    "encoder": ("Encoder self-attention", "Every token can attend to every other token."),
+    "decoder": ("Decoder self-attention", "A token attends to itself and to earlier tokens: the upper right is empty."),
+    "cross": ("Cross-attention", "The decoder's tokens attend to the tokens of the prompt."),
 }
 
 
 def attention_section(subject: Subject) -> Section:
-    """Who looks at whom."""
+    """The attention weights of all heads in all layers."""
     pictures, shortened = [], ""
     for name, (title, reading) in _MAPS.items():
         found: AttentionMap | None = getattr(subject.trace.attention, name)
@@ -44,30 +44,30 @@ def attention_section(subject: Subject) -> Section:
         shown = _map_tokens(found)
         queries, keys = found.query_ids[-shown:], found.key_ids[-shown:]
         if shown < max(len(found.query_ids), len(found.key_ids)):
-            shortened = f" The last {shown} tokens are shown; what was paid to earlier ones is left out."
+            shortened = f" The last {shown} tokens are shown, without their attention to earlier ones."
         weights = found.weights[:, :, -shown:, -shown:]
         chart = figures.attention(
             weights.tolist(), subject.spelt(queries), subject.spelt(keys), layer=weights.shape[0] // 2
         )
-        caption = f"{reading} A row looks, a column is looked at. The slider picks the layer, a click the head."
+        caption = f"{reading} Rows are queries, columns are keys. The slider selects the layer, a click the head."
         pictures.append(Picture(f"attention-{name}", title, caption + shortened, chart))
     lead = (
-        "Each head of each layer lets every token gather from others. How much it takes from whom is worked out anew "
-        "for every text; these are the weights of this one, computed by the function that otherwise runs fused. Many "
-        "heads rest on the first token when they find nothing to gather."
+        "In each head of each layer, every token gathers information from other tokens. The weights depend on the "
+        "text; these are the ones of this prompt, computed without the fused kernel, which does not return them. Many "
+        "heads put most of their weight on the first token when no other is relevant."
     )
     return Section("attention", "Attention", lead, pictures)
 
 
 def _map_tokens(found: AttentionMap) -> int:
-    """How many of the last tokens one page can hold the maps of."""
+    """Number of tokens, counted from the end, whose maps fit on one page."""
     layers, heads, queries, keys = found.weights.shape
     fit = int((_MAP_CELLS / (layers * heads)) ** 0.5)
     return max(8, min(_MAP_TOKENS, fit, max(queries, keys)))
 
 
 def layers_section(subject: Subject) -> Section | None:
-    """The guess after each layer; None for a model whose states are no words."""
+    """The prediction after each layer; None for a model that does not predict tokens."""
     network, trace = subject.lm.network, subject.trace
     if not writes_words(network):
         return None
@@ -82,10 +82,10 @@ def layers_section(subject: Subject) -> Section | None:
         for layer, (values, ids) in enumerate(best)
         for place, (token, probability) in enumerate(zip(subject.spelt(ids.tolist()), values.tolist(), strict=True))
     ]
-    expected = "stands here" if subject.fills_masks else "comes next"
+    expected = "belongs here" if subject.fills_masks else "comes next"
     at = subject.place - places.start
     rivals = layers[-1][at].topk(min(_RIVALS, layers[-1].shape[-1])).indices.tolist()
-    named = _unlike(subject.spelt(rivals), rivals)
+    named = _distinct_names(subject.spelt(rivals), rivals)
     series = [
         figures.Growth(name, tuple(float(probabilities[at, id]) for probabilities in layers))
         for name, id in zip(named, rivals, strict=True)
@@ -94,40 +94,40 @@ def layers_section(subject: Subject) -> Section | None:
     pictures = [
         Picture(
             "lens",
-            "The likeliest word after each layer",
-            f"A column is a token of the text, a cell the word that {expected} if the network stopped there. Strong "
-            "colour is a sure guess. The top row is the model's answer.",
+            "The most likely token after each layer",
+            f"Each column is a token of the text; each cell shows the token that {expected}, if the network stopped "
+            "after that layer. Stronger colour means higher probability. The top row is the model's own prediction.",
             figures.guesses(found, subject.spelt([trace.ids[place] for place in places]), expected=expected),
         ),
         Picture(
             "growth",
-            f"The {len(series)} likeliest words at “{asked}”, layer by layer",
-            "How the model's final favourites came up.",
+            f"The {len(series)} most likely tokens at “{asked}”, layer by layer",
+            "The probability after each layer of the tokens that are most likely in the end.",
             figures.growth(series),
         ),
     ]
     lead = (
-        "The final norm and the output matrix, laid on the states that leave each layer, read them as words (the logit "
-        "lens). Layers were not trained to be read so: what early ones say can be noise, and what is right often "
-        "appears in the last third."
+        "Applying the final norm and the output matrix to the states after each layer turns them into predictions (the "
+        "logit lens). Only the last layer is trained for this: predictions of early layers can be noise, and the final "
+        "answer often appears in the last third of the layers."
     )
     return Section("layers", "Layer by layer", lead, pictures)
 
 
-def _unlike(names: list[str], ids: list[int]) -> list[str]:
-    """Names by which tokens can be told apart: two that are spelt the same get their ids."""
+def _distinct_names(names: list[str], ids: list[int]) -> list[str]:
+    """Unambiguous names of tokens: those that are spelt the same get their ids."""
     return [f"{name} ({id})" if names.count(name) > 1 else name for name, id in zip(names, ids, strict=True)]
 
 
 def sampling(lm: LanguageModel, settings: Mapping[str, Any]) -> GenerationConfig:
-    """The settings over the model's own."""
+    """The model's generation defaults, overridden by `settings`."""
     config = lm.generation_defaults.override(**settings)
     config.check_vocabulary(lm.config.vocab_size)
     return config
 
 
 def next_token_section(subject: Subject, config: GenerationConfig) -> Section | None:
-    """From logits to the token that is drawn; None for a model that gives no words."""
+    """From logits to the sampled token; None for a model that does not predict tokens, or a prompt without a mask."""
     network = subject.lm.network
     if not writes_words(network) or (subject.fills_masks and subject.mask is None):
         return None
@@ -136,33 +136,33 @@ def next_token_section(subject: Subject, config: GenerationConfig) -> Section | 
         logits = network.logits(hidden).float().cpu()
     borrowed = config.greedy and not subject.fills_masks
     shown = config.override(**EXAMPLE) if borrowed else config
-    # The start token of an encoder-decoder is its prompt, the rest of what it has written its answer.
+    # For the processors, an encoder-decoder's prompt is its start token; the other decoder tokens are the answer.
     prompt_ids = subject.trace.ids[:1] if subject.lm.config.stacks == "encoder-decoder" else subject.ids
     found = next_token_distribution(logits, shown, prompt_ids, subject.trace.ids[len(prompt_ids) :])
-    what = "The word at the mask" if subject.fills_masks else "The next token"
+    what = "The token at the mask" if subject.fills_masks else "The next token"
     lead = (
-        f"The last state times the output matrix gives each of the {len(logits):,} tokens of the vocabulary a logit; "
-        "softmax turns logits into probabilities that add up to 1. Then, in this order: "
+        f"The last state times the output matrix gives a logit for each of the {len(logits):,} tokens of the "
+        "vocabulary; softmax turns the logits into probabilities that sum to 1. The next steps, in this order: "
         f"{'; '.join(found.steps)}."
     )
     if borrowed:
         own = ", ".join(f"{name} {value:g}" for name, value in EXAMPLE.items())
         lead += (
-            f"\n\nNeither the command nor the model asks for sampling, so the likeliest token would be taken. The "
-            f"steps are shown with {own}, as an example."
+            "\n\nNeither the given settings nor the model's defaults ask for sampling, so the most likely token would "
+            f"be chosen. The steps are shown with {own} as an example."
         )
     pictures = [
         Picture(
             "next-token",
-            f"{what}: logit, probability, and what each step leaves",
-            "The likeliest tokens, each with its id. A cross stands where a step cut the token away; the probabilities "
-            "of those that are left grow, since they have to add up to 1 again.",
+            f"{what}: logit, probability, and the effect of each step",
+            "The most likely tokens, each with its id. A cross marks the step that cut a token; the probabilities of "
+            "the remaining tokens grow, because they are renormalized to sum to 1.",
             figures.next_token(_candidates(subject, found), steps=[_step(stage) for stage in found.stages]),
         ),
         Picture(
             "vocabulary",
             "The whole vocabulary",
-            "Every token by rank. A dot ends the line of a step where the last token stands that can still be drawn.",
+            "All tokens by rank. A dot at the end of a step's line is the last token that can still be sampled.",
             figures.vocabulary_curve([_curve(stage) for stage in found.stages]),
         ),
     ]
@@ -171,29 +171,29 @@ def next_token_section(subject: Subject, config: GenerationConfig) -> Section | 
 
 @torch.inference_mode()
 def reading_section(subject: Subject) -> Section | None:
-    """What comes out of a model that gives no words; None for one that does."""
+    """The output of a model that does not predict tokens; None for one that does."""
     lm = subject.lm
     if writes_words(lm.network):
         return None
     head = describe_head(lm.config)
-    lead = f"This model gives no words, so there is no guess to follow from layer to layer: it has {head}. "
+    lead = f"This model does not predict tokens, so there are no predictions layer by layer: it has {head}. "
     if lm.config.head != "sequence-classification":
-        lead += "Its answer is made of the states that leave the last layer: one vector a token."
-        return Section("reading", "What comes out", lead)
+        lead += "Its output is computed from the states after the last layer, one vector per token."
+        return Section("reading", "Output", lead)
     head_module = lm.network.head
     assert head_module is not None
     states = subject.trace.hidden_states[None].to(lm.network.device, lm.network.dtype)
     found = classification(lm.reader, head_module(states)[0].float().cpu())
     if found.value is not None:
-        return Section("reading", "What comes out", f"{lead}For this text it says {found.value:.4f}.")
+        return Section("reading", "Output", f"{lead}Its output for this text is {found.value:.4f}.")
     if found.values:
         table = Table(("output", "value"), [(k, f"{v:.4f}") for k, v in found.values.items()], frozenset({1}))
-        return Section("reading", "What comes out", f"{lead}What it says of this text:", tables=[table])
-    kind = "each on its own" if lm.head_config.multi_label else "which add up to 1"
+        return Section("reading", "Output", f"{lead}Its outputs for this text:", tables=[table])
+    kind = "independent of each other" if lm.head_config.multi_label else "which sum to 1"
     likely = sorted(found.probabilities.items(), key=lambda item: -item[1])
     rows = [(label, f"{probability:.1%}") for label, probability in likely]
     table = Table(("label", "probability"), rows, numbers=frozenset({1}))
-    return Section("reading", "What comes out", f"{lead}Its probabilities for this text, {kind}:", tables=[table])
+    return Section("reading", "Output", f"{lead}Its probabilities for this text, {kind}:", tables=[table])
 
 
 def _step(stage: Stage) -> str:
@@ -201,7 +201,7 @@ def _step(stage: Stage) -> str:
 
 
 def _candidates(subject: Subject, found: NextTokenDistribution) -> list[figures.Candidate]:
-    """The likeliest tokens before the steps and after them, by logit."""
+    """The most likely tokens before and after the steps, by logit."""
     first, last = found.stages[0].logits, found.stages[-1].logits
     count = min(_CANDIDATES, len(first))
     ids = first.topk(count).indices.tolist()
@@ -222,7 +222,7 @@ def _candidates(subject: Subject, found: NextTokenDistribution) -> list[figures.
 
 
 def _curve(stage: Stage) -> figures.RankCurve:
-    """A step's probabilities by rank, thinned evenly on the logarithmic axis."""
+    """A step's probabilities by rank, at ranks spaced evenly on the logarithmic axis."""
     ordered: Tensor = stage.probabilities[torch.isfinite(stage.logits)].sort(descending=True).values
     spread = torch.logspace(0, torch.log10(torch.tensor(float(len(ordered)))).item(), _RANKS)
     ranks = sorted({min(len(ordered), max(1, round(rank))) for rank in spread.tolist()} | {len(ordered)})
@@ -230,7 +230,7 @@ def _curve(stage: Stage) -> figures.RankCurve:
 
 
 def _steps(subject: Subject, found: NextTokenDistribution) -> Table:
-    """What each step left and cut."""
+    """How many tokens each step left and cut."""
     rows = []
     for stage in found.stages:
         likeliest = ", ".join(subject.spelt(stage.cut[:_FEW]))
@@ -245,5 +245,5 @@ def _steps(subject: Subject, found: NextTokenDistribution) -> Table:
                 likeliest + more or "–",
             )
         )
-    columns = ("step", "tokens left", "cut", "probability cut", "entropy, bits", "the likeliest that were cut")
+    columns = ("step", "tokens left", "cut", "probability cut", "entropy, bits", "most likely tokens cut")
     return Table(columns, rows, numbers=frozenset({1, 2, 3, 4}))

@@ -1,7 +1,7 @@
-"""The look as one HTML page: nothing is fetched, the charts' library lies inside it once.
+"""The inspection as one self-contained HTML page, which includes the chart library once and loads nothing.
 
-The charts are drawn in the reader's browser, because half of what they say is said under the mouse; they follow the
-reader's light or dark theme.
+The charts are drawn in the reader's browser, because much of their content is in tooltips; they follow the reader's
+light or dark theme.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from germinal.version import __version__
 
 
 def render(model: str, facts: Sequence[str], prompt: str, sections: Sequence[Section]) -> str:
-    """The page."""
+    """Render the page as HTML."""
     environment = figures.page_templates(Path(__file__).parent)
     light, dark = figures.LIGHT.roles(), figures.DARK.roles()
     return environment.get_template("look.html.jinja").render(
@@ -34,7 +34,7 @@ def render(model: str, facts: Sequence[str], prompt: str, sections: Sequence[Sec
 
 
 def specification(chart: Any) -> dict[str, Any]:
-    """A chart as Vega-Lite without the address of its schema, which nobody needs here."""
+    """A chart's Vega-Lite specification without the URL of its schema, which the page does not need."""
     found: dict[str, Any] = chart.to_dict()
     found.pop("$schema", None)
     return found
@@ -42,7 +42,7 @@ def specification(chart: Any) -> dict[str, Any]:
 
 @cache
 def _library() -> str:
-    """Vega, Vega-Lite and Vega-Embed as one script that can stand inside a page."""
+    """Vega, Vega-Lite and Vega-Embed as one script that can be inlined in a page."""
     import vl_convert
 
     return str(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")).replace("</script", "<\\/script")

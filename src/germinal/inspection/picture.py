@@ -1,4 +1,4 @@
-"""What a look inside a model consists of: sections with pictures and tables, before they are a page."""
+"""The parts of an inspection, from which the page is rendered: sections with pictures and tables."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Picture:
     """One chart.
 
     Attributes:
-        name: What its file is called.
+        name: Name of its file, without suffix.
         title: What it shows.
         caption: How to read it.
-        chart: The Altair chart: a notebook shows it, `figures.save` makes a file of it.
+        chart: The Altair chart. A notebook displays it; `figures.save` writes it to a file.
     """
 
     name: str
@@ -26,7 +26,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A small table; `numbers` are the columns that stand to the right."""
+    """A small table; `numbers` are the indices of right-aligned columns."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
@@ -35,14 +35,14 @@ class Table:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """One part of the way through the model.
+    """One stage of the path through the model.
 
     Attributes:
-        id: Where links lead.
-        title: Its heading.
-        lead: What happens there.
-        pictures: Its charts; neighbours that fit stand side by side.
-        tables: Its tables.
+        id: Anchor of the section.
+        title: Heading.
+        lead: Explains the stage; blank lines separate paragraphs.
+        pictures: Charts, side by side where they fit.
+        tables: Tables, shown before the charts.
     """
 
     id: str

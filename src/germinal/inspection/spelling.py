@@ -1,4 +1,4 @@
-"""How tokens are spelt in pictures: white space as signs that can be seen, the bytes of half a character in hex."""
+"""How tokens are spelt in pictures: whitespace as visible signs, bytes of a partial character in hex."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SIGNS = str.maketrans({" ": "·", "\n": "↵", "\t": "→", "\r": "\\r"})
 
 
 def spelt(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:
-    """Each token, as it can be shown; an id that the vocabulary lacks (a padded row of the embedding) as its number."""
+    """Printable text of each token; an id beyond the vocabulary (a padding row of the embedding) as its number."""
     return [_spelt(tokenizer, id) for id in ids]
 
 

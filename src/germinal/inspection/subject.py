@@ -1,4 +1,4 @@
-"""What is looked at: one prompt after one pass through one model."""
+"""The subject of an inspection: one prompt after one forward pass through a model."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from germinal.layers.linear import adapter_routing
 from germinal.models.inspection import Trace, trace
 
 _ANSWERED = 12
-"""Tokens that an encoder-decoder answers with when it is not told what it has written."""
+"""Most tokens that an encoder-decoder generates when it is not given a target."""
 
 
 @dataclass(frozen=True)
 class Subject:
-    """The prompt and what the model did with it.
+    """The prompt and the model's forward pass over it.
 
     Attributes:
         lm: The model.
-        ids: The prompt.
-        trace: The pass.
+        ids: Token ids of the prompt.
+        trace: The states and attention maps of the pass.
     """
 
     lm: LanguageModel
@@ -31,12 +31,12 @@ class Subject:
     trace: Trace
 
     def spelt(self, ids: Sequence[int]) -> list[str]:
-        """Tokens as pictures show them."""
+        """Tokens as shown in pictures."""
         return spelt(self.lm.tokenizer, ids)
 
     @cached_property
     def mask(self) -> int | None:
-        """The place of the first mask token, for a model that fills masks."""
+        """Position of the first mask token, or None if there is none."""
         token = self.lm.tokenizer.special_tokens.get("mask_token")
         if token is None:
             return None
@@ -45,28 +45,32 @@ class Subject:
 
     @property
     def fills_masks(self) -> bool:
-        """Whether the model guesses the word at a place, rather than the one after it."""
+        """Whether the model predicts the token at a position rather than the one after it."""
         return self.lm.config.stacks == "encoder"
 
     @property
     def place(self) -> int:
-        """The token whose guess is looked at most closely."""
+        """Position of the prediction that is shown in detail."""
         if self.fills_masks:
             return 0 if self.mask is None else self.mask
         return len(self.trace.ids) - 1
 
 
 def look(lm: LanguageModel, prompt: Content, target: str | None) -> Subject:
-    """Run the prompt once.
+    """Run the model on the prompt.
 
     Raises:
-        SettingError: a target was given to a model with one stack.
+        SettingError: a target was given, but the model is not an encoder-decoder.
         ContextWindowError: the prompt does not fit the context window.
     """
     ids = lm.encode_prompt(prompt)
     two_stacks = lm.two_stacks
     if target is not None and not two_stacks:
-        raise SettingError("the model has one stack, and writes nothing beside its prompt.", where="target")
+        raise SettingError(
+            "a target is for encoder-decoders, but the model has only one stack.",
+            where="target",
+            hint="Leave out the target, or append it to the prompt.",
+        )
     written = None
     if two_stacks:
         if target is not None:
@@ -74,14 +78,14 @@ def look(lm: LanguageModel, prompt: Content, target: str | None) -> Subject:
         elif lm.config.head == "lm":
             answer = lm.generate(prompt, temperature=0.0, max_new_tokens=_ANSWERED).token_ids
         else:
-            answer = ids[:-1]  # without words to write the decoder reads the text once more
+            answer = ids[:-1]  # with another head, the decoder reads the text a second time
         written = (lm.decoder_start_id, *answer)
     with adapter_routing(lm.network).using(lm.adapter):
         return Subject(lm, ids, trace(lm.network, ids, written))
 
 
 def facts(lm: LanguageModel) -> tuple[str, ...]:
-    """What a model is, in a few words each."""
+    """Short descriptions of a model: family, architecture, sizes, precision."""
     config = lm.config
     encoder = config.encoder_layers if config.stacks == "encoder-decoder" else config.num_layers
     layers = {

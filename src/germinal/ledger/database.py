@@ -1,6 +1,6 @@
-"""Opening the database: SQLite in WAL mode or any other by URL, brought to the present schema by Alembic.
+"""Opening the database, SQLite in WAL mode or PostgreSQL by URL, and migrating it to the current schema with Alembic.
 
-The only place that knows which database it is.
+No other module depends on which database it is.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ _BUSY_SECONDS = 30
 
 
 def open_database(location: str | Path) -> Engine:
-    """An engine over an up-to-date ledger; a new one is made when there is none.
+    """An engine over a ledger with the current schema; a missing ledger is created.
 
     Args:
         location: A file (SQLite) or a database URL.
 
     Raises:
-        LedgerError: it was written by a newer germinal, or is no database.
+        LedgerError: it was written by a newer version of germinal, or is not a database.
         StorageError: the disk is full or the file cannot be written.
     """
     text = str(location)
@@ -44,7 +44,7 @@ def open_database(location: str | Path) -> Engine:
 
 
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Insert rows; those whose primary key is there already stay as they are."""
+    """Insert rows, except those whose primary key already exists."""
     if not rows:
         return
     dialects: dict[str, Any] = {"sqlite": sqlite.insert, "postgresql": postgresql.insert}
@@ -59,7 +59,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StorageError(f"cannot be made: {error.strerror or error}.", where=str(folder)) from error
+        raise StorageError(f"cannot be created: {error.strerror or error}.", where=str(folder)) from error
 
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
@@ -71,8 +71,10 @@ def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 
 
 def _write_ahead(cursor: sqlite3.Cursor) -> None:
-    """Turn WAL mode on, and wait for a writer here: where another connection holds the write lock, SQLite refuses the
-    change of mode at once, whatever its busy timeout."""
+    """Turn on WAL mode, retrying while another connection holds the write lock.
+
+    SQLite refuses the change of mode at once in that case, whatever its busy timeout.
+    """
     until = time.monotonic() + _BUSY_SECONDS
     while True:
         try:
@@ -85,7 +87,7 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
 
 
 def _translate(location: str) -> Any:
-    """A handler that turns what a user can cause into an error of ours; bugs stay SQLAlchemy's."""
+    """A handler that turns what a user can cause into errors of germinal; bugs stay SQLAlchemy's exceptions."""
 
     def handle(context: ExceptionContext) -> None:
         message = str(context.original_exception)
@@ -97,7 +99,7 @@ def _translate(location: str) -> Any:
             raise StorageError(f"cannot be written: {message}.", where=location)
         if "not a database" in message or "malformed" in message:
             raise LedgerError(
-                f"is no ledger: {message}.", where=location, hint="Move it away, or restore it from a copy."
+                f"is not a ledger: {message}.", where=location, hint="Move it away, or restore it from a backup."
             )
         if "database is locked" in message:
             raise LedgerError(f"was locked by another process for {_BUSY_SECONDS} s.", where=location)
@@ -120,13 +122,13 @@ def _migrate(engine: Engine, location: str) -> None:
             if engine.dialect.name == "sqlite":
                 connection.exec_driver_sql(
                     "BEGIN IMMEDIATE"
-                )  # two processes that open a new ledger at once migrate it once
+                )  # two processes that open a new ledger at the same time migrate it only once
             current = MigrationContext.configure(connection).get_current_revision()
             if current == scripts.get_current_head():
                 return
             if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
                 raise LedgerError(
-                    f"was written by a newer germinal (schema {current}).",
+                    f"was written by a newer version of germinal (schema {current}).",
                     where=location,
                     hint="Upgrade germinal, or use another folder.",
                 )

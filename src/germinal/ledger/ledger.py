@@ -1,7 +1,7 @@
-"""`Ledger`: the one door to the database. The runner writes through it, everybody reads through it.
+"""`Ledger`: the only access to the database, for the runner that writes and for everything that reads.
 
-Every method is one short transaction, so that a reader never waits for a run and a killed writer leaves nothing
-half-done.
+Every method is one short transaction, so that a reader never waits for a run and a killed writer leaves no partial
+write.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ from germinal.ledger.tables import (
 )
 
 _Item = TypeVar("_Item")
-_KEYS_A_QUERY = 500  # databases limit the number of parameters of one statement
+_KEYS_PER_QUERY = 500  # databases limit the number of parameters of one statement
 
 
 class Ledger:
-    """What happened in a project."""
+    """The record of a project's runs."""
 
     def __init__(self, location: str | Path) -> None:
         self.location = str(location)
@@ -56,25 +56,25 @@ class Ledger:
 
     @classmethod
     def open(cls, location: str | Path) -> Self:
-        """Open a ledger, or make a new one; older ones are migrated.
+        """Open a ledger, or create one; an older schema is migrated.
 
         Args:
             location: A file (SQLite) or a database URL.
 
         Raises:
-            LedgerError: it was written by a newer germinal, or is no ledger.
-            StorageError: it cannot be written.
+            LedgerError: it was written by a newer version of germinal, or is not a ledger.
+            StorageError: the disk is full or the file cannot be written.
         """
         return cls(location)
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the connections to the database."""
         self.engine.dispose()
 
     # ---- reading -------------------------------------------------------------------------------------------------
 
     def results(self, run_id: int | None = None) -> Results:
-        """Everything that a run found; without `run_id`, the latest finished one.
+        """Everything that a run found; without `run_id`, that the latest finished run found.
 
         Raises:
             LedgerError: there is no such run.
@@ -83,7 +83,7 @@ class Ledger:
             return results.results(session, results.find_run(session, run_id, self.location))
 
     def runs(self) -> list[RunRecord]:
-        """All runs, newest first, unfinished ones too."""
+        """All runs, newest first, unfinished ones included."""
         with self._read() as session:
             return [results.run_record(run) for run in session.scalars(select(Run).order_by(Run.id.desc()))]
 
@@ -91,20 +91,20 @@ class Ledger:
         """What a trial answered to each row of a split, in the split's order.
 
         Raises:
-            LedgerError: no such trial in that run, or it was not measured on that split.
+            LedgerError: the run has no such trial, or the trial was not measured on that split.
         """
         with self._read() as session:
             return results.answers(session, self._trial(session, trial_id, run_id), split)
 
     def prompts(self, trial_id: str, split: str = "dev", run_id: int | None = None) -> list[PromptRecord]:
-        """The first prompts of a trial exactly as the model saw them; none for a baseline."""
+        """The first few prompts of a trial, exactly as the model saw them; empty for a baseline."""
         with self._read() as session:
             trial = self._trial(session, trial_id, run_id)
             step = results.step_of(session, trial, f"predict/{split}")
             return [PromptRecord(**prompt) for prompt in step.values.get("prompts", [])]
 
     def history(self, trial_id: str, run_id: int | None = None) -> list[dict[str, Any]]:
-        """The loss curve of a trial's tune step; empty when it is untuned."""
+        """The loss curve of a trial's tune step; empty for an untuned trial."""
         with self._read() as session:
             trial = self._trial(session, trial_id, run_id)
             step = session.get(Step, trial.steps["tune"]) if "tune" in trial.steps else None
@@ -114,7 +114,7 @@ class Ledger:
         """A step by its resolved key.
 
         Raises:
-            LedgerError: there is none.
+            LedgerError: there is no step with this key.
         """
         found = self.find_step(key)
         if found is None:
@@ -128,12 +128,12 @@ class Ledger:
             return results.step_record(row) if row else None
 
     def test_looks(self) -> int:
-        """In how many runs something new was measured on test."""
+        """Number of runs that measured something new on test."""
         with self._read() as session:
             return results.test_looks(session)
 
     def last_steps(self, trial_id: str) -> dict[str, StepRecord]:
-        """The steps of a trial in the latest run that got anywhere with it, by role; empty when no run did."""
+        """The steps of a trial, by role, in the latest run that started any of them; empty if no run did."""
         with self._read() as session:
             query = select(RunTrial).where(RunTrial.trial_id == trial_id).order_by(RunTrial.run_id.desc())
             for trial in session.scalars(query):
@@ -143,7 +143,7 @@ class Ledger:
             return {}
 
     def measured(self, kind: str) -> list[StepRecord]:
-        """Finished steps of a kind, newest first: what estimates stand on."""
+        """The latest finished steps of a kind, newest first: the basis of estimates."""
         with self._read() as session:
             query = select(Step).where(Step.kind == kind, Step.status == "done").order_by(Step.finished_at.desc())
             return [results.step_record(row) for row in session.scalars(query.limit(50))]
@@ -153,7 +153,11 @@ class Ledger:
     def begin_run(
         self, config: Mapping[str, Any], overrides: Sequence[str], limit: int | None, environment: Environment
     ) -> int:
-        """Record that a run starts. Runs that never ended were killed: the project's lock is ours."""
+        """Record the start of a run.
+
+        The caller holds the project's lock, so runs that are still marked as running were killed; they become
+        interrupted.
+        """
         with self._session.begin() as session:
             session.execute(update(Run).where(Run.status == "running").values(status="interrupted"))
             run = Run(
@@ -179,20 +183,20 @@ class Ledger:
                 run.outcome = dict(outcome)
 
     def record_trials(self, run_id: int, trials: Iterable[Mapping[str, Any]]) -> None:
-        """Record the trials of a run as it names them, with the steps that they stand on; replaces what was there."""
+        """Record a run's trials, under the run's names, with the steps they use; replaces earlier records."""
         with self._session.begin() as session:
             session.execute(delete(RunTrial).where(RunTrial.run_id == run_id))
             session.add_all(RunTrial(run_id=run_id, **trial) for trial in trials)
 
     def look_at_test(self, run_id: int, trial_id: str, step_key: str) -> None:
-        """Count that something new was measured on test."""
+        """Record that something new was measured on test."""
         with self._session.begin() as session:
             session.add(TestLook(run_id=run_id, trial_id=trial_id, step_key=step_key, at=_now()))
 
     # ---- steps ---------------------------------------------------------------------------------------------------
 
     def begin_step(self, step: StepRecord, run_id: int) -> float:
-        """Record that a step starts, and return the seconds that killed attempts at it took so far."""
+        """Record the start of a step, and return the seconds that earlier, killed attempts at it took."""
         with self._session.begin() as session:
             row = session.get(Step, step.key)
             if row is None:
@@ -206,7 +210,7 @@ class Ledger:
             return row.seconds
 
     def touch_step(self, key: str, seconds: float) -> None:
-        """Remember the time that a step took so far, in case it is killed."""
+        """Record the time a step has taken so far, in case it is killed."""
         with self._session.begin() as session:
             session.execute(update(Step).where(Step.key == key).values(seconds=seconds))
 
@@ -221,7 +225,7 @@ class Ledger:
         memory_note: str,
         complete: bool = True,
     ) -> StepRecord:
-        """Record what came of a step. From now on it is cached, unless it is not complete: some of its rows failed."""
+        """Record the results of a step. From then on it is cached, unless it is incomplete: some of its rows failed."""
         with self._session.begin() as session:
             row = session.get_one(Step, key)
             row.outputs, row.values, row.seconds = dict(outputs), dict(values), seconds
@@ -239,30 +243,30 @@ class Ledger:
     # ---- rows ----------------------------------------------------------------------------------------------------
 
     def store_examples(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Keep rows of the data by their content's digest (`row_id`, `input`, `target`, `group`)."""
+        """Store rows of the data (`row_id`, `input`, `target`, `group`) by the digest of their content."""
         with self.engine.begin() as connection:
             renamed = [{**row, "row_group": row["group"]} for row in rows]
-            for few in _batches(({k: v for k, v in row.items() if k != "group"} for row in renamed), _KEYS_A_QUERY):
-                insert_new(connection, _table(Example), few)
+            for some in _batches(({k: v for k, v in row.items() if k != "group"} for row in renamed), _KEYS_PER_QUERY):
+                insert_new(connection, _table(Example), some)
 
     def predictions(self, keys: Iterable[str]) -> dict[str, Prediction]:
-        """Those of the predictions that are stored."""
+        """The stored predictions among these keys."""
         found: dict[str, Prediction] = {}
         with self._read() as session:
-            for some in _batches(dict.fromkeys(keys), _KEYS_A_QUERY):
+            for some in _batches(dict.fromkeys(keys), _KEYS_PER_QUERY):
                 for row in session.scalars(select(PredictionRow).where(PredictionRow.key.in_(some))):
                     found[row.key] = Prediction(row.key, row.kind, row.output, row.seconds, row.peak_memory_bytes)
         return found
 
     def store_predictions(self, predictions: Iterable[Prediction], run_id: int) -> None:
-        """Store a batch of predictions, whole or not at all; those that are stored already stay as they are."""
+        """Store a batch of predictions in one transaction; keys that are already stored are left unchanged."""
         common = {"created_at": _now(), "run_id": run_id}
         rows = [{**asdict(prediction), **common} for prediction in predictions]
         with self.engine.begin() as connection:
             insert_new(connection, _table(PredictionRow), rows)
 
     def link_predictions(self, step_key: str, links: Iterable[PredictionLink]) -> None:
-        """Record which predictions answer which rows in a step; replaces what was there."""
+        """Record which predictions answer which rows in a step; replaces earlier links."""
         with self._session.begin() as session:
             session.execute(delete(StepPrediction).where(StepPrediction.step_key == step_key))
             session.add_all(StepPrediction(step_key=step_key, **asdict(link)) for link in links)
@@ -277,18 +281,18 @@ class Ledger:
             ]
 
     def store_answers(self, step_key: str, replicate: int, answers: Iterable[Mapping[str, Any]]) -> None:
-        """Store what a rule answered; replaces what an interrupted attempt left."""
+        """Store the answers of a rule; replaces those of an interrupted attempt."""
         with self._session.begin() as session:
             session.execute(delete(Answer).where(Answer.step_key == step_key, Answer.replicate == replicate))
             session.add_all(Answer(step_key=step_key, replicate=replicate, **answer) for answer in answers)
 
     def stored_answers(self, step_key: str, replicate: int) -> list[dict[str, Any]]:
-        """What `store_answers` stored, in the split's order, each with the row's target and group."""
+        """The stored answers, in the split's order, each with the row's target and group."""
         with self._read() as session:
             return results.stored_answers(session, step_key, replicate)
 
     def store_measurements(self, step_key: str, replicate: int, figures: Mapping[str, Figure]) -> None:
-        """Store figures by metric; replaces what an interrupted attempt left."""
+        """Store figures by metric; replaces those of an interrupted attempt."""
         same = (Measurement.step_key == step_key, Measurement.replicate == replicate)
         with self._session.begin() as session:
             session.execute(delete(Measurement).where(*same))
@@ -298,12 +302,12 @@ class Ledger:
             )
 
     def measurements(self, step_key: str) -> dict[int, dict[str, Figure]]:
-        """The figures of a measure step: by replicate (`CANDIDATE` for all together), then by metric."""
+        """The figures of a measure step: by replicate (`CANDIDATE` for all of them together), then by metric."""
         with self._read() as session:
             return results.figures(session, step_key)
 
     def count(self, kind: str) -> int:
-        """How many rows are stored: "predictions", "answers", "examples"."""
+        """Number of stored rows of a kind: "predictions", "answers" or "examples"."""
         tables = {"predictions": PredictionRow, "answers": Answer, "examples": Example}
         with self._read() as session:
             return session.scalar(select(func.count()).select_from(tables[kind])) or 0

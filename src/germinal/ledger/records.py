@@ -1,4 +1,4 @@
-"""What the ledger returns: frozen dataclasses, no session, no laziness, safe to keep and to pass between threads."""
+"""What the ledger returns: frozen dataclasses without a session or lazy loading, safe to keep and share by threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Split = Literal["train", "dev", "test"]
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """Where something ran: recorded beside every step, never part of a key."""
+    """The machine and software something ran on: recorded with every step, never part of a key."""
 
     germinal: str
     python: str
@@ -41,7 +41,7 @@ class RunRecord:
 
     @property
     def seconds(self) -> float | None:
-        """From start to end, or None while it runs."""
+        """Duration, or None if the run has not ended."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
 
 
@@ -75,7 +75,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Spread:
-    """How far a metric swings over the replicates of a candidate (its choices of examples)."""
+    """How much a metric varies over the replicates of a candidate (its choices of examples)."""
 
     low: float
     high: float
@@ -87,8 +87,9 @@ class Spread:
 class Cost:
     """What a trial cost on dev.
 
-    Rules that share a predict step share its seconds; tokens are those that the trial's own rule sends through the
-    network: prompts, their shared start counted once, then what is generated or scored but for the last token of each.
+    Rules that share a predict step share its seconds. Tokens are those that the trial's own rule sends through the
+    network: the prompts, with a shared prefix counted once, and the generated or scored tokens except the last of each
+    continuation.
     """
 
     seconds: float = 0.0
@@ -103,7 +104,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class EstimateRecord:
-    """What the plan foretold of a trial, and by what factor the measured figures differ (measured / estimated)."""
+    """The plan's estimate of a trial, and the ratio of the measured to the estimated figures."""
 
     parameters: int
     weight_bytes: int
@@ -136,10 +137,10 @@ class TrialRecord:
 
 @dataclass(frozen=True, slots=True)
 class CandidateRecord:
-    """Something that could be shipped: model, prompt, rule, adapter and precision; or a plain baseline.
+    """Something that could be deployed: model, prompt, rule, adapter and precision; or a baseline.
 
     Attributes:
-        cut: How many of its texts on dev, over all replicates, ended because they grew too long; None for labels.
+        cut: Number of texts generated on dev, over all replicates, with finish reason "length"; None for labels.
     """
 
     id: str
@@ -164,7 +165,9 @@ class CandidateRecord:
 class ComparisonRecord:
     """A paired test of two candidates on the same dev rows.
 
-    `exploratory`: against the observed best, which no plan can declare; such tests are corrected by themselves.
+    Attributes:
+        exploratory: Whether it compares with the observed best, which cannot be declared in advance. Exploratory tests
+            are corrected for multiple comparisons as a family of their own.
     """
 
     first: str
@@ -205,7 +208,7 @@ class SuccessRecord:
 
 @dataclass(frozen=True, slots=True)
 class LimitRecord:
-    """Whether the winner keeps within a limit of [scope] on the machine of this run; None where that is not known."""
+    """Whether the winner keeps within a limit of [scope] on the machine of this run; None where unknown."""
 
     name: str
     limit: float
@@ -215,7 +218,7 @@ class LimitRecord:
 
 @dataclass(frozen=True, slots=True)
 class AnswerRecord:
-    """What one trial answered to one row."""
+    """The answer of one trial to one row."""
 
     row_id: str
     position: int
@@ -243,7 +246,7 @@ class PromptRecord:
 
 @dataclass(frozen=True, slots=True)
 class StepRecord:
-    """One step, by its resolved key, with the parts of both keys."""
+    """One step, by its resolved key, with the parts of its resolved key and its recipe key."""
 
     key: str
     recipe_key: str
@@ -266,13 +269,13 @@ class StepRecord:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One stored row: what a model with an adapter made of one sequence of token ids.
+    """One stored row: the output of a model with an adapter for one sequence of token ids.
 
     Attributes:
         key: Digest of weights, adapter, token ids, generation settings or scored continuations, precision and seed.
         output: The part of the answer that this kind of row holds, as JSON.
-        seconds: This row's share of the time of the batch that it was computed in.
-        peak_memory_bytes: The process's peak while that batch ran, or None where it cannot be known.
+        seconds: This row's share of the time of the batch it was computed in.
+        peak_memory_bytes: Peak memory of the process during that batch, or None if unknown.
     """
 
     key: str
@@ -294,7 +297,7 @@ class PredictionLink:
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """Everything that one run found. Names are that run's."""
+    """Everything that one run found, under that run's names."""
 
     run: RunRecord
     candidates: list[CandidateRecord]
@@ -323,7 +326,7 @@ class Results:
         """The trial of that name, or of the candidate's only replicate.
 
         Raises:
-            LedgerError: no such trial; names the nearest.
+            LedgerError: no such trial; the hint names the nearest.
         """
         by_id = {trial.id: trial for trial in self.trials}
         if trial_id not in by_id:
@@ -336,7 +339,7 @@ class Results:
         """The candidate of that name.
 
         Raises:
-            LedgerError: no such candidate; names the nearest.
+            LedgerError: no such candidate; the hint names the nearest.
         """
         by_id = {candidate.id: candidate for candidate in self.candidates}
         if candidate_id not in by_id:

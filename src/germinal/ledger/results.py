@@ -1,4 +1,4 @@
-"""From the tables to `Results`: reading one run as a whole."""
+"""Reading `Results` of one run from the tables."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from germinal.ledger.tables import (
     TestLook,
 )
 
-# What answering dev costs; choosing examples and measuring is as good as free.
+# The steps that count as the cost of answering dev; choosing examples and measuring cost next to nothing.
 _COSTLY_ROLES = (
     "fit",
     "tune",
@@ -53,10 +53,10 @@ _SPEC = ("kind", "model", "baseline", "shots", "rule", "adapter", "precision")
 
 
 def find_run(session: Session, run_id: int | None, location: str) -> Run:
-    """The run of that id, or the latest finished one.
+    """The run with that id, or the latest finished run.
 
     Raises:
-        LedgerError: there is none.
+        LedgerError: there is no such run.
     """
     if run_id is not None:
         run = session.get(Run, run_id)
@@ -64,7 +64,7 @@ def find_run(session: Session, run_id: int | None, location: str) -> Run:
         run = session.scalar(select(Run).where(Run.status == "finished").order_by(Run.id.desc()).limit(1))
     if run is None:
         what = "no run is finished yet." if run_id is None else f"there is no run {run_id}."
-        raise LedgerError(what, where=location, hint="`germinal run` makes one.")
+        raise LedgerError(what, where=location, hint="Start one with `germinal run`.")
     return run
 
 
@@ -72,7 +72,7 @@ def find_trial(session: Session, run: Run, trial_id: str) -> RunTrial:
     """A trial of a run.
 
     Raises:
-        LedgerError: there is none of that name.
+        LedgerError: the run has no trial of that name.
     """
     trial = session.get(RunTrial, (run.id, trial_id))
     if trial is None:
@@ -82,10 +82,10 @@ def find_trial(session: Session, run: Run, trial_id: str) -> RunTrial:
 
 
 def step_of(session: Session, trial: RunTrial, role: str) -> Step:
-    """The step that played a role in a trial.
+    """The step that has a role ("tune", "predict/dev") in a trial.
 
     Raises:
-        LedgerError: none did.
+        LedgerError: the trial has no step in that role.
     """
     if role not in trial.steps:
         what = f"trial '{trial.trial_id}' has no {role} step in run {trial.run_id}."
@@ -187,7 +187,7 @@ def _cost(session: Session, trial: RunTrial) -> Cost:
 
 
 def _with_factors(estimate: dict[str, Any], cost: Cost) -> dict[str, Any]:
-    """An estimate, and by what factor the measured figures differ from it."""
+    """An estimate, with the ratios of the measured figures to it."""
     peak, seconds = cost.peak_memory_bytes, cost.seconds
     return {
         **estimate,
@@ -228,7 +228,7 @@ def figures(session: Session, step_key: str) -> dict[int, dict[str, Figure]]:
 
 
 def _comparisons(choose: Step | None, outcome: dict[str, Any]) -> list[ComparisonRecord]:
-    # The choose step speaks of candidates by their place in the plan, so that a new name does not run it again.
+    # The choose step refers to candidates by their index in the plan, so that renaming one does not rerun it.
     if choose is None:
         return []
     names: list[str] = outcome["candidates"]
@@ -265,10 +265,10 @@ def _success(outcome: dict[str, Any]) -> list[SuccessRecord]:
 
 
 def answers(session: Session, trial: RunTrial, split: str) -> list[AnswerRecord]:
-    """What a trial answered to each row of a split."""
+    """The answers of a trial to each row of a split."""
     measure = step_of(session, trial, f"measure/{split}")
     predict = step_of(session, trial, f"predict/{split}")
-    replicate = 0 if split == "test" else trial.replicate  # on test, a winner stands alone
+    replicate = 0 if split == "test" else trial.replicate  # only one replicate of the winner is measured on test
     outputs = _outputs(session, predict.key)
     query = (
         select(Answer, Example)
@@ -295,7 +295,7 @@ def answers(session: Session, trial: RunTrial, split: str) -> list[AnswerRecord]
 
 
 def _outputs(session: Session, step_key: str) -> dict[str, dict[str, Any]]:
-    """Raw outputs by row: what was generated and what was scored, together."""
+    """Raw outputs by row: the generated and the scored part, merged."""
     links = list(session.scalars(select(StepPrediction).where(StepPrediction.step_key == step_key)))
     keys = select(StepPrediction.generation_key).where(StepPrediction.step_key == step_key)
     scores = select(StepPrediction.score_key).where(StepPrediction.step_key == step_key)
@@ -307,7 +307,7 @@ def _outputs(session: Session, step_key: str) -> dict[str, dict[str, Any]]:
 
 
 def stored_answers(session: Session, step_key: str, replicate: int) -> list[dict[str, Any]]:
-    """Answers of one replicate with what is needed to judge them."""
+    """The stored answers of one replicate, each with the row's target and group."""
     query = (
         select(Answer, Example)
         .join(Example, Example.row_id == Answer.row_id)
@@ -327,7 +327,7 @@ def stored_answers(session: Session, step_key: str, replicate: int) -> list[dict
 
 
 def test_looks(session: Session) -> int:
-    """In how many runs something new was measured on test."""
+    """Number of runs that measured something new on test."""
     return session.scalar(select(func.count(TestLook.run_id.distinct()))) or 0
 
 

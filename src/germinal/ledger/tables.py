@@ -1,6 +1,6 @@
 """The ledger's tables, as SQLAlchemy models. Only `germinal.ledger` queries them.
 
-Feedback (ratings of stored answers) will be one more table that points at `predictions.key`.
+Feedback (ratings of stored answers) will be another table that references `predictions.key`.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ CANDIDATE = -1  # `replicate` of a measurement that covers all replicates of a c
 
 
 class UTCDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, aware also where the database (SQLite) forgets time zones."""
+    """A time in UTC, timezone-aware even where the database (SQLite) does not store time zones."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """To the database: as UTC."""
+        """Convert to UTC before writing."""
         return value.astimezone(UTC) if value is not None else None
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        """From the database: UTC again."""
+        """Return the stored value as an aware UTC time."""
         if value is None:
             return None
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
@@ -70,11 +70,11 @@ class Run(Base):
     overrides: Mapped[list[str]]
     config: Mapped[dict[str, Any]]
     environment: Mapped[dict[str, Any]]
-    outcome: Mapped[dict[str, Any]]  # the choose step's key, names of candidates, success, what dev can detect
+    outcome: Mapped[dict[str, Any]]  # key of the choose step, candidates' names, success, the difference dev can detect
 
 
 class RunTrial(Base):
-    """A trial as one run named it, and the steps that it stood on, by role."""
+    """A trial under the name one run gave it, and the steps it used, by role."""
 
     __tablename__ = "run_trials"
 
@@ -89,7 +89,7 @@ class RunTrial(Base):
 
 
 class Step(Base):
-    """A step by its resolved key: what it stood on, what came out, what it cost and where."""
+    """A step by its resolved key: the parts of its key, its outputs, its cost, and where it ran."""
 
     __tablename__ = "steps"
 
@@ -125,7 +125,7 @@ class Example(Base):
 
 
 class PredictionRow(Base):
-    """What one model with one adapter made of one sequence of token ids."""
+    """The output of one model with one adapter for one sequence of token ids."""
 
     __tablename__ = "predictions"
 
@@ -151,7 +151,7 @@ class StepPrediction(Base):
 
 
 class Answer(Base):
-    """What a rule made of a prediction: the unit of every figure."""
+    """A rule's answer to one row, derived from its predictions. Every figure is computed over these."""
 
     __tablename__ = "answers"
 
@@ -167,7 +167,7 @@ class Answer(Base):
 
 
 class Measurement(Base):
-    """A figure of one replicate, or of a candidate over all of them (`replicate` = CANDIDATE)."""
+    """A figure of one replicate, or of a candidate over all its replicates (`replicate` = CANDIDATE)."""
 
     __tablename__ = "measurements"
 
@@ -186,7 +186,7 @@ class TestLook(Base):
     """Something new was measured on the test split."""
 
     __tablename__ = "test_looks"
-    __test__ = False  # not a test class, whatever pytest thinks of the name
+    __test__ = False  # pytest would collect it as a test class because of its name
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     run_id: Mapped[int] = mapped_column(ForeignKey("runs.id"))

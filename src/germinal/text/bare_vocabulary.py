@@ -1,7 +1,7 @@
-"""Tokenizers out of the files that came before tokenizer.json: vocab.txt, vocab.json with merges.txt, SentencePiece.
+"""Tokenizers from the formats older than tokenizer.json: vocab.txt, vocab.json with merges.txt, and SentencePiece.
 
-These files hold a vocabulary and no more; how a text is split before, and which tokens go around it, is the family's
-`TokenizerLayout`, which tokenizer_config.json may change in the fields named here.
+These files hold the vocabulary only. How text is split beforehand and which special tokens go around it comes from the
+family's `TokenizerLayout`; tokenizer_config.json may override the fields named here.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NEWLINE = "\n"
 
 
 def bare_files(folder: Path) -> tuple[Path, ...]:
-    """The files of a folder that hold its vocabulary, or none."""
+    """The vocabulary files of a folder; empty if it has none."""
     for name in SENTENCEPIECE:
         if (folder / name).is_file():
             return (folder / name,)
@@ -33,14 +33,15 @@ def bare_files(folder: Path) -> tuple[Path, ...]:
 
 
 def bare_backend(folder: Path, config: dict[str, Any], layout: TokenizerLayout) -> Backend:
-    """The tokenizer of a folder's vocabulary files.
+    """Build the tokenizer of a folder's vocabulary files.
 
     Args:
-        config: tokenizer_config.json; the special tokens that the layout names and the vocabulary has are added to it.
+        config: The contents of tokenizer_config.json. Special tokens that the layout names and the vocabulary has are
+            added to it.
 
     Raises:
-        CheckpointError: a file is malformed, or files contradict each other.
-        UnsupportedError: a kind of vocabulary that is not known.
+        CheckpointError: a file is malformed, or the files contradict each other.
+        UnsupportedError: the kind of vocabulary is not supported.
     """
     files = bare_files(folder)
     if files[0].name in SENTENCEPIECE:
@@ -63,13 +64,13 @@ def _wordpiece(file: Path, config: Mapping[str, Any], layout: TokenizerLayout) -
         vocabulary = {line.rstrip("\r\n"): id for id, line in enumerate(lines)}
     unknown = _text(config.get("unk_token")) or layout.special_tokens.get("unk_token", "[UNK]")
     if unknown not in vocabulary:
-        raise CheckpointError(f"has no {unknown}, the token for words that it cannot spell.", where=str(file))
+        raise CheckpointError(f"has no {unknown}, the token for unknown words.", where=str(file))
     backend = Backend(models.WordPiece(vocab=vocabulary, unk_token=unknown, max_input_chars_per_word=100))
     lowercase = config.get("do_lower_case", True)
     backend.normalizer = normalizers.BertNormalizer(
         clean_text=True,
         handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-        strip_accents=config.get("strip_accents"),  # None: as lowercase says
+        strip_accents=config.get("strip_accents"),  # None: follows lowercase
         lowercase=lowercase,
     )
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -78,11 +79,11 @@ def _wordpiece(file: Path, config: Mapping[str, Any], layout: TokenizerLayout) -
 
 
 def _byte_level(file: Path, merges_file: Path, config: Mapping[str, Any], layout: TokenizerLayout) -> Backend:
-    """GPT-2's byte-level BPE (Radford et al. 2019), and those that split a text by another pattern first."""
+    """Byte-level BPE as in GPT-2 (Radford et al. 2019), or with the layout's own pattern for splitting text."""
     lines = merges_file.read_text(encoding="utf-8").split("\n")
     pairs = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
     if not all(len(pair) == 2 for pair in pairs):
-        raise CheckpointError("holds a line that is no pair of tokens.", where=str(merges_file))
+        raise CheckpointError("has a line that is not a pair of tokens.", where=str(merges_file))
     try:
         backend = Backend(models.BPE(vocab=_vocabulary(file), merges=pairs))  # type: ignore[arg-type]
     except CheckpointError:
@@ -107,7 +108,10 @@ def _byte_level(file: Path, merges_file: Path, config: Mapping[str, Any], layout
 def _sentencepiece(file: Path, config: Mapping[str, Any], layout: TokenizerLayout) -> Backend:
     shared = file.parent / "vocab.json"
     if config.get("separate_vocabs"):
-        raise UnsupportedError("source and target have vocabularies of their own.", where=str(file.parent))
+        raise UnsupportedError(
+            "source and target have separate vocabularies (separate_vocabs), which is not supported.",
+            where=str(file.parent),
+        )
     ids = _vocabulary(shared) if file.name == "source.spm" else None
     read = read_sentencepiece(file)
     try:
@@ -120,7 +124,7 @@ def _sentencepiece(file: Path, config: Mapping[str, Any], layout: TokenizerLayou
     except (CheckpointError, SettingError):
         raise
     except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"its pieces make no tokenizer: {error}.", where=str(file)) from error
+        raise CheckpointError(f"no tokenizer can be built from its pieces: {error}.", where=str(file)) from error
 
 
 def _vocabulary(file: Path) -> dict[str, int]:
@@ -129,12 +133,12 @@ def _vocabulary(file: Path) -> dict[str, int]:
     except (OSError, ValueError) as error:
         raise CheckpointError(f"is not valid JSON: {error}.", where=str(file)) from error
     if not isinstance(value, dict) or not all(isinstance(id, int) for id in value.values()):
-        raise CheckpointError("must map each token to its number.", where=str(file))
+        raise CheckpointError("must map each token to its id.", where=str(file))
     return value
 
 
 def _add_tokens(backend: Backend, folder: Path, config: Mapping[str, Any], layout: TokenizerLayout) -> None:
-    """Make the named tokens special, and add those of added_tokens.json at their ids."""
+    """Mark the named tokens as special, and add the tokens of added_tokens.json with their ids."""
     named = {role: config[role] for role in config if role.endswith("_token") and _text(config[role])}
     for role, token in named.items():
         flags = {"lstrip": role in layout.lstrip}
@@ -150,12 +154,12 @@ def _add_tokens(backend: Backend, folder: Path, config: Mapping[str, Any], layou
         backend.add_tokens([AddedToken(text, normalized=False, special=text in map(_text, named.values()))])
         if backend.token_to_id(text) != id:
             raise CheckpointError(
-                f"token {text!r} should have id {id}, but gets {backend.token_to_id(text)}.", where=str(extra)
+                f"token {text!r} should have id {id}, but got {backend.token_to_id(text)}.", where=str(extra)
             )
 
 
 def _add_borders(backend: Backend, config: Mapping[str, Any], layout: TokenizerLayout, folder: Path) -> None:
-    """What stands around a text: the layout's template, with bos and eos as tokenizer_config.json wants them."""
+    """Add special tokens around a text: the layout's template, with bos and eos as in tokenizer_config.json."""
     texts = {role: text for role in config if role.endswith("_token") and (text := _text(config[role])) is not None}
     used: dict[str, int] = {}
     templates = []
@@ -169,7 +173,9 @@ def _add_borders(backend: Backend, config: Mapping[str, Any], layout: TokenizerL
             text = texts.get(role)
             id = None if text is None else backend.token_to_id(text)
             if text is None or id is None:
-                raise CheckpointError(f"the vocabulary lacks the {role} that goes around a text.", where=str(folder))
+                raise CheckpointError(
+                    f"the vocabulary lacks the {role} that the family puts around a text.", where=str(folder)
+                )
             used[text] = id
             parts.append(f"{text}{colon}{segment}")
         templates.append(parts)
@@ -187,7 +193,7 @@ def _add_borders(backend: Backend, config: Mapping[str, Any], layout: TokenizerL
 
 
 def _with_choices(parts: list[str], config: Mapping[str, Any]) -> list[str]:
-    """The template's parts with `add_bos_token` and `add_eos_token` followed, where the config has them."""
+    """The template's parts after applying `add_bos_token` and `add_eos_token`, where the config has them."""
     for role, before in (("bos_token", True), ("eos_token", False)):
         wanted = config.get(f"add_{role}")
         if wanted is None:

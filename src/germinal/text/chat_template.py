@@ -1,7 +1,7 @@
-"""A checkpoint's chat template, rendered in jinja's sandbox to the text that transformers' `apply_chat_template` gives.
+"""A checkpoint's chat template, rendered in jinja's sandbox to the same text as transformers' `apply_chat_template`.
 
-A template is code from a stranger, so it runs in an immutable sandbox, sees plain JSON values only, and whatever it
-does wrong is a `TemplateError`. A missing template is an error too: the format of a chat is never guessed.
+A template is untrusted code: it runs in an immutable sandbox, sees plain JSON values only, and anything it does wrong
+is a `TemplateError`. A missing template is an error too: the chat format is never guessed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Message(TypedDict):
-    """One turn of a chat. Further keys (`name`, `tool_calls`, ...) reach the template as they are."""
+    """One turn of a chat. Further keys (`name`, `tool_calls`, ...) are passed to the template unchanged."""
 
     role: str
     content: str
@@ -32,8 +32,8 @@ class ChatTemplate:
     """The template of one checkpoint.
 
     Args:
-        source: The jinja text, or None when the checkpoint has none (rendering then raises).
-        special_tokens: `bos_token`, `eos_token`, ... as the template sees them.
+        source: The jinja source, or None if the checkpoint has no template (rendering then raises).
+        special_tokens: The variables `bos_token`, `eos_token`, ... of the template.
         model: The checkpoint's name, for error messages.
     """
 
@@ -50,16 +50,20 @@ class ChatTemplate:
         documents: Sequence[Mapping[str, Any]] | None = None,
         **variables: Any,
     ) -> str:
-        """The text of a chat, with the words that open the assistant's answer when `add_generation_prompt`.
+        """Render a chat as text.
+
+        Args:
+            add_generation_prompt: Append the tokens that start the assistant's answer.
 
         Raises:
-            TemplateError: there is no template, or it is malformed, refuses these messages, or leaves the sandbox.
+            TemplateError: there is no template, or it is malformed, rejects these messages, or tries to leave the
+                sandbox.
         """
         import jinja2.exceptions
 
         if self.source is None:
             raise TemplateError(
-                "the checkpoint has no chat template, and none is guessed.",
+                "the checkpoint has no chat template, and germinal does not guess one.",
                 where=self.model or None,
                 hint="Use a plain prompt, or a checkpoint tuned for chat.",
             )
@@ -79,7 +83,7 @@ class ChatTemplate:
         except jinja2.exceptions.SecurityError as error:
             raise self._error(f"tried to reach outside its sandbox: {error}.") from error
         except jinja2.TemplateError as error:
-            raise self._error(f"refused this chat: {error.message or error}") from error
+            raise self._error(f"rejected this chat: {error.message or error}") from error
         except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise self._error(f"failed: {error}.") from error
 
@@ -88,7 +92,7 @@ class ChatTemplate:
 
 
 def _plain(value: Any) -> Any:
-    """Rebuild a value out of plain JSON types: a template must not reach the methods of richer objects."""
+    """Rebuild a value from plain JSON types, so that a template cannot reach the methods of other objects."""
     if value is None or type(value) in (str, int, float, bool):
         return value
     if isinstance(value, Mapping):
@@ -96,14 +100,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         items = [_plain(item) for item in value]
         return items if isinstance(value, list) else tuple(items)
-    for kind in (str, int, float):  # subclasses (enums, numpy scalars) may carry methods of their own
+    for kind in (str, int, float):  # subclasses (enums, numpy scalars) may have further methods
         if isinstance(value, kind):
             return kind.__str__(value) if kind is str else kind(value)
-    raise TemplateError(f"a chat may hold text, numbers, lists and mappings, not {type(value).__name__}.")
+    raise TemplateError(f"a chat may contain text, numbers, lists and mappings, not {type(value).__name__}.")
 
 
 def _without_none(message: dict[str, Any]) -> dict[str, Any]:
-    # Clients send `content: null`; templates would print the word None.
+    # Clients send `content: null`, which templates would print as "None".
     return {key: value for key, value in message.items() if value is not None}
 
 
@@ -120,21 +124,21 @@ def _environment() -> jinja2.Environment:
     from jinja2 import nodes, parser
 
     class GenerationTag(jinja2.ext.Extension):
-        """`{% generation %}` marks what the assistant wrote; in rendering it is the text between the tags."""
+        """`{% generation %}` marks the assistant's text; it renders as the text between the tags."""
 
         tags = {"generation"}  # noqa: RUF012 (jinja's own declaration is a plain set)
 
         def parse(self, parser: parser.Parser) -> nodes.Node | list[nodes.Node]:
             line = next(parser.stream).lineno
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
-            # A call block and not the bare body: assignments inside stay inside, as in transformers.
+            # A call block rather than the bare body keeps assignments inside it local, as in transformers.
             return nodes.CallBlock(self.call_method("_between"), [], [], body).set_lineno(line)
 
         def _between(self, caller: Any) -> str:
             return str(caller())
 
     class PublicNamespace(jinja2.utils.Namespace):
-        """`namespace()` that stores no underscored attribute, which would be a way to Python's internals."""
+        """`namespace()` without attributes that start with an underscore, which could reach Python's internals."""
 
         def __init__(*args: Any, **kwargs: Any) -> None:
             self, values = args[0], dict(*args[1:], **kwargs)
@@ -147,7 +151,7 @@ def _environment() -> jinja2.Environment:
             super().__setitem__(name, value)
 
     class Sandbox(jinja2.sandbox.ImmutableSandboxedEnvironment):
-        """jinja's sandbox, which prints nothing where an attribute is forbidden; here that is an error."""
+        """jinja's sandbox, except that access to a forbidden attribute is an error instead of printing nothing."""
 
         def unsafe_undefined(self, obj: Any, attribute: str) -> jinja2.Undefined:
             raise jinja2.exceptions.SecurityError(f"attribute {attribute!r} of a {type(obj).__name__} is forbidden")
@@ -161,7 +165,7 @@ def _environment() -> jinja2.Environment:
 
 
 class _DictMaker:
-    """`dict(...)` in a template, without the class itself and what hangs on it."""
+    """`dict(...)` in a template, without access to the class and its attributes."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> dict[Any, Any]:
         return dict(*args, **kwargs)
@@ -174,7 +178,7 @@ def _refuse_private(name: object) -> None:
     import jinja2.exceptions
 
     if isinstance(name, str) and name.startswith("_"):
-        raise jinja2.exceptions.SecurityError(f"a namespace may not hold {name!r}")
+        raise jinja2.exceptions.SecurityError(f"a namespace may not have an attribute {name!r}")
 
 
 def _to_json(
@@ -184,7 +188,7 @@ def _to_json(
     separators: tuple[str, str] | None = None,
     sort_keys: bool = False,
 ) -> str:
-    # jinja's own filter escapes HTML, which a prompt must not.
+    # jinja's own filter escapes HTML, which would alter the prompt.
     return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
 
 

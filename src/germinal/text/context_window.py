@@ -1,11 +1,11 @@
-"""Fitting a prompt into a model's context window, by a stated policy and with a report of what was dropped.
+"""Fitting a prompt into a model's context window, by an explicit policy and with a report of what was dropped.
 
-The window holds the prompt and the answer, so that room for the answer is taken off first. The two stacks of an
-encoder-decoder have one each, and prompts may fill theirs. Policies:
+The window holds the prompt and the answer, so space for the answer is reserved first. In an encoder-decoder each stack
+has a window of its own, and the prompt may fill the encoder's. Policies:
 
-- `error`: a prompt that does not fit is refused, with the counts;
+- `error`: a prompt that does not fit is an error that states the token counts;
 - `drop_examples`: worked examples are dropped, the one furthest from the input first;
-- `truncate_input`: the input loses tokens at one stated side, and nothing else is touched.
+- `truncate_input`: the input loses tokens at one end, and everything else stays whole.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class FittedPrompt:
     """A prompt as the model reads it.
 
     Attributes:
-        text: The whole text, special tokens of the chat template spelt out.
+        text: The whole text, including the special tokens that a chat template writes.
         ids: Its token ids.
-        dropped_examples: How many worked examples were left out, from the first on.
-        truncated_tokens: How many tokens the input lost.
+        dropped_examples: Number of worked examples left out, starting with the first.
+        truncated_tokens: Number of tokens the input lost.
     """
 
     text: str
@@ -43,13 +43,13 @@ class FittedPrompt:
 
 @dataclass(frozen=True, slots=True)
 class ContextWindow:
-    """How many tokens a model can read and write, and what to do when they do not suffice.
+    """How many tokens a model can read and write, and what to do with a longer prompt.
 
     Attributes:
-        size: Tokens of prompt and answer together, or of each where there are two stacks.
+        size: Most tokens of prompt and answer together, or of each in an encoder-decoder.
         policy: `error`, `drop_examples` or `truncate_input`.
         truncate_side: The end of the input at which `truncate_input` cuts.
-        two_stacks: An encoder reads the prompt, and a decoder writes the answer in a window of its own.
+        two_stacks: Whether an encoder reads the prompt and a decoder writes the answer in a window of its own.
     """
 
     size: int
@@ -62,7 +62,7 @@ class ContextWindow:
             if (value := getattr(self, key)) not in allowed:
                 raise SettingError(f"{value!r} is not known.", where=key, hint=nearest(str(value), list(allowed)))
         if self.size < 1:
-            raise SettingError(f"a context window of {self.size} tokens holds nothing.", where="size")
+            raise SettingError(f"a context window needs at least 1 token, not {self.size}.", where="size")
 
     def fit(
         self,
@@ -77,40 +77,41 @@ class ContextWindow:
         """Render the prompt so that it and `reserve` tokens of answer fit.
 
         Args:
-            chat_template: What renders a chat prompt; the tokenizer's own when None.
+            chat_template: The template of a chat prompt; None takes the tokenizer's own.
 
         Raises:
-            ContextWindowError: it does not fit and the policy cannot make it, or the answer would not fit its own.
+            ContextWindowError: the prompt cannot be made to fit under the policy, or the answer is longer than the
+                decoder's window.
         """
         room = self.size if self.two_stacks else self.size - reserve
-        if self.two_stacks and reserve >= self.size:  # one token is what the decoder starts with
+        if self.two_stacks and reserve >= self.size:  # the decoder's start token takes one place
             what = f"the answer may take {reserve:,} tokens, but the decoder writes at most {self.size - 1:,}."
             raise ContextWindowError(what, hint="Set a lower max_new_tokens.")
-        page = _Page(prompt, tokenizer, chat_template or tokenizer.template)
-        whole = page.render(input, examples)
+        renderer = _Renderer(prompt, tokenizer, chat_template or tokenizer.template)
+        whole = renderer.render(input, examples)
         if len(whole.ids) <= room:
             return whole
         if self.policy == "drop_examples":
             for dropped in range(1, len(examples) + 1):
-                shorter = page.render(input, examples[dropped:])
+                shorter = renderer.render(input, examples[dropped:])
                 if len(shorter.ids) <= room:
                     return FittedPrompt(shorter.text, shorter.ids, dropped_examples=dropped)
-        elif self.policy == "truncate_input" and (cut := self._cut(page, input, examples, room)):
+        elif self.policy == "truncate_input" and (cut := self._cut(renderer, input, examples, room)):
             return cut
         raise self._refusal(len(whole.ids), reserve, len(examples))
 
-    def _cut(self, page: _Page, input: str, examples: Sequence[Example], room: int) -> FittedPrompt | None:
-        """The longest cut of the input that fits, or None when not one of its tokens does."""
-        _, spans = page.tokenizer.encode_with_spans(input)
+    def _cut(self, renderer: _Renderer, input: str, examples: Sequence[Example], room: int) -> FittedPrompt | None:
+        """The prompt with the longest part of the input that fits, or None if not even one token fits."""
+        _, spans = renderer.tokenizer.encode_with_spans(input)
         cuts = _cuts(input, spans, self.truncate_side)
 
         def fitted(place: int) -> FittedPrompt:
             kept, text = cuts[place]
-            whole = page.render(text, examples)
+            whole = renderer.render(text, examples)
             return FittedPrompt(whole.text, whole.ids, truncated_tokens=len(spans) - kept)
 
-        # Tokens at a cut may merge with their new neighbours otherwise than before, so lengths cannot be added up: each
-        # candidate is rendered and counted. Bisection returns only a place that it has seen to fit.
+        # Tokens at a cut may merge differently with their new neighbours, so lengths do not add up: each candidate is
+        # rendered and counted. Bisection only returns a place whose prompt it has seen to fit.
         longer = bisect_left(range(len(cuts)), True, key=lambda place: len(fitted(place).ids) > room)
         return fitted(longer - 1) if longer else None
 
@@ -122,7 +123,7 @@ class ContextWindow:
         tried = {
             "error": ".",
             "drop_examples": f", even without any of the {shots} examples.",
-            "truncate_input": f", even with the input cut to one token (instruction and {shots} examples stay whole).",
+            "truncate_input": f", even with the input cut to one token (instruction and {shots} examples are kept).",
         }
         advice = {
             "error": "Shorten it, or set the policy drop_examples or truncate_input.",
@@ -133,8 +134,8 @@ class ContextWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class _Page:
-    """One prompt on one model: text and token ids of any input and examples."""
+class _Renderer:
+    """Renders inputs and examples with one prompt and one tokenizer."""
 
     prompt: Prompt
     tokenizer: Tokenizer
@@ -142,7 +143,7 @@ class _Page:
 
     def render(self, input: str, examples: Sequence[Example]) -> FittedPrompt:
         if self.prompt.chat:
-            # The template writes the special tokens itself; adding them again would double the first one.
+            # The template writes the special tokens itself; encoding must not add them again.
             text = self.template.render(self.prompt.messages(input, examples))
             return FittedPrompt(text, tuple(self.tokenizer.encode(text, add_special_tokens=False)))
         text = self.prompt.text(input, examples)
@@ -150,9 +151,9 @@ class _Page:
 
 
 def _cuts(text: str, spans: Sequence[tuple[int, int]], side: Side) -> list[tuple[int, str]]:
-    """Every text that is left when tokens are cut off at `side`, shortest first, with the number of tokens in it.
+    """Every text that remains after cutting tokens off at `side`, shortest first, with its number of tokens.
 
-    Several tokens may spell one character (an emoji); a border between them is no place to cut.
+    Several tokens may spell one character (an emoji); the text is not cut between them.
     """
     borders = [place for place in range(1, len(spans)) if spans[place - 1][1] <= spans[place][0]]
     if side == "right":

@@ -1,7 +1,7 @@
-"""A conversation that goes on for longer than the context window: the oldest turns make room, and the caller is told.
+"""Fitting a conversation into the context window by dropping its oldest turns, and reporting how many.
 
-The system message and the newest user turn always stay. Turns leave in pairs, a question with its answer, so that what
-is left starts with a user turn as chat templates expect.
+The system message and the newest user turn always stay. Turns are dropped in pairs, a question with its answer, so that
+the rest starts with a user turn as chat templates expect.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from germinal.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True)
 class FittedConversation:
-    """What of a conversation the model will read.
+    """The part of a conversation that the model reads.
 
     Attributes:
         messages: The system message, if any, and the newest turns that fit.
-        tokens: How long they are, rendered.
-        dropped: How many messages were left out.
+        tokens: Their length in tokens, rendered.
+        dropped: Number of messages left out.
     """
 
     messages: tuple[Message, ...]
@@ -32,10 +32,10 @@ class FittedConversation:
 def fit_conversation(
     messages: Sequence[Message], tokenizer: Tokenizer, context_window: int, reserve: int
 ) -> FittedConversation:
-    """Leave out the oldest turns until the rendered chat and `reserve` tokens of answer fit the window.
+    """Drop the oldest turns until the rendered chat and `reserve` tokens of answer fit the window.
 
     Raises:
-        ContextWindowError: the system message and the last turn alone do not fit.
+        ContextWindowError: even the system message and the last turn alone do not fit.
     """
     system = [message for message in messages[:1] if message["role"] == "system"]
     turns = list(messages[len(system) :])
@@ -47,6 +47,7 @@ def fit_conversation(
         if tokens + reserve <= context_window:
             return FittedConversation(tuple(kept), tokens, dropped=start)
     raise ContextWindowError(
-        f"the last message has {tokens} tokens, the answer up to {reserve}; the context window holds {context_window}.",
+        f"the last message has {tokens} tokens and the answer may take {reserve}, but the context window holds "
+        f"{context_window}.",
         hint="Shorten the message, or lower max_new_tokens.",
     )

@@ -1,13 +1,12 @@
-"""Token ids to text, a token at a time, for streaming: the pieces put together are exactly the tokenizer's full decode.
+"""Incremental decoding of token ids for streaming: the concatenated pieces equal the tokenizer's full decode.
 
-Text is held back while it may still change: half a UTF-8 character, or the beginning of a stop text. What a token adds
-is found in one of two ways, both at a cost that does not grow with the answer's length:
+Text is held back while it may still change: a partial UTF-8 character, or the beginning of a stop text. The text that a
+token adds is found in one of two ways, both at a cost that does not grow with the answer's length:
 
 - byte-level vocabularies (GPT-2, LLaMA 3, SmolLM2, Qwen, BLOOM) spell every token as bytes, which go through an
   incremental UTF-8 decoder;
 - for all others (SentencePiece with byte fallback and its dropped first space, WordPiece, ...) a short window of tokens
-  is decoded with and without the new ones, and the difference is what they add. The idea is that of
-  text-generation-inference.
+  is decoded with and without the new ones, and the difference is their text, as in text-generation-inference.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ class Detokenizer:
     """The text of one answer as it grows.
 
     Args:
-        tokenizer: The model's.
-        stop: The answer ends before the first of these texts to be complete.
+        tokenizer: The model's tokenizer.
+        stop: The answer ends before whichever of these texts is completed first.
         skip_special_tokens: Leave out the text of special tokens.
 
     Attributes:
-        text: All text given out so far.
-        stopped: Whether a stop text was met; what comes after it is not text of the answer.
+        text: All text returned so far.
+        stopped: Whether a stop text was reached; later tokens add no text.
     """
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True) -> None:
@@ -51,11 +50,11 @@ class Detokenizer:
         return "".join(self._shown)
 
     def push(self, token_id: int) -> str:
-        """Take the next token; return the text that is now safe to show, often none."""
+        """Add the next token; return the text that is now final, which may be empty."""
         return "" if self.stopped else self._show(self._decoder.push(token_id), last=False)
 
     def finish(self) -> str:
-        """Return what was held back: no more tokens come. Half a character becomes U+FFFD, as in the full decode."""
+        """End the answer and return the text held back. A partial character becomes U+FFFD, as in the full decode."""
         return "" if self.stopped else self._show(self._decoder.finish(), last=True)
 
     def _show(self, new: str, last: bool) -> str:
@@ -71,12 +70,12 @@ class Detokenizer:
         return text[:safe]
 
     def _first_stop(self, text: str) -> int | None:
-        """Where the stop text begins that is complete first."""
+        """Start of the stop text that is completed first, or None."""
         found = [(at + len(stop), at) for stop in self._stop if (at := text.find(stop)) >= 0]
         return min(found)[1] if found else None
 
     def _possible_stop(self, text: str) -> int:
-        """How many characters at the end may be the beginning of a stop text."""
+        """Number of characters at the end that may be the beginning of a stop text."""
         longest = max(map(len, self._stop), default=1) - 1
         for length in range(min(longest, len(text)), 0, -1):
             if any(stop.startswith(text[-length:]) for stop in self._stop):
@@ -85,7 +84,7 @@ class Detokenizer:
 
 
 class _Decoder(Protocol):
-    """Tokens to text without half characters; what is pushed and finished adds up to the full decode."""
+    """Decodes tokens without splitting characters; the texts of `push` and `finish` add up to the full decode."""
 
     def push(self, token_id: int) -> str: ...
 
@@ -93,7 +92,7 @@ class _Decoder(Protocol):
 
 
 class _ByteDecoder:
-    """For byte-level vocabularies: the bytes of each token through one incremental UTF-8 decoder."""
+    """For byte-level vocabularies: feeds the bytes of each token to an incremental UTF-8 decoder."""
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
         self._tokenizer = tokenizer
@@ -112,14 +111,15 @@ class _ByteDecoder:
 
 
 class _WindowDecoder:
-    """For all other vocabularies: decode the tokens of the piece last given out, then those and the new ones; give out
-    the difference. The old tokens are there because the first token of a decode may lose its space.
+    """For all other vocabularies: decodes the previous tokens with and without the new ones and returns the difference.
+
+    The previous tokens serve as context, because the first token of a decode may lose its space.
     """
 
     def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
         self._tokenizer = tokenizer
         self._skipped = _skipped_ids(tokenizer, skip_special_tokens)
-        self._given: list[int] = []  # tokens whose text has been given out
+        self._given: list[int] = []  # tokens whose text has been returned
         self._given_text = ""
         self._new: list[int] = []
 
@@ -128,7 +128,8 @@ class _WindowDecoder:
         if token_id in self._skipped or piece is None:
             return ""
         self._new.append(token_id)
-        # A run of byte tokens is one text or, if it is not UTF-8, all replacement characters: known at its end.
+        # A run of byte tokens decodes as a whole, to text or, if not UTF-8, to replacement characters only: wait for
+        # its end.
         if _BYTE_PIECE.fullmatch(piece) or (text := self._decode(self._given + self._new)).endswith(_REPLACEMENT):
             return ""
         return self._give(text)
@@ -141,7 +142,7 @@ class _WindowDecoder:
         alone = self._decode(self._new)
         if alone:
             self._given, self._given_text = self._new, alone
-        else:  # no text of its own, such as a lone first space: it cannot stand at the window's start
+        else:  # no text by itself, such as a single leading space: the window cannot start with it
             self._given, self._given_text = self._given + self._new, text
         self._new = []
         return added

@@ -1,7 +1,7 @@
 """Choosing worked examples for a few-shot prompt: balanced by label, and stable when the data grows.
 
-Candidates are ranked by a hash of the seed and their own key, never by their place in a file: a row more, or rows in
-another order, change the choice only when the new row itself ranks among the chosen.
+Candidates are ranked by a hash of the seed and their key, not by their place in a file. Reordering the rows never
+changes the choice, and an added row changes it only if that row itself is chosen.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ Candidate = tuple[str, str, str]
 def choose_examples(
     candidates: Sequence[Candidate], shots: int, seed: int, labels: Sequence[str] | None = None
 ) -> list[Example]:
-    """Choose `shots` examples, each label as often as the next (give or take one), in an order that the seed decides.
+    """Choose `shots` examples, equally many of each label (within one), in an order given by the seed.
 
     Args:
         candidates: Rows of the training split as (key, input, target).
-        shots: How many to choose.
-        seed: Another seed gives another choice and another order.
+        shots: Number of examples.
+        seed: Determines the choice and the order.
         labels: The targets to balance over; None (free-text targets) ranks all candidates together.
 
     Raises:
@@ -34,13 +34,13 @@ def choose_examples(
     usable = [row for row in candidates if labels is None or row[2] in set(labels)]
     if len(usable) < shots:
         raise DataError(
-            f"{shots} examples are asked for, but the training split has {len(usable)} rows to choose from.",
-            hint="Ask for fewer shots, or give the training split more rows.",
+            f"{shots} examples are needed, but the training split has only {len(usable)} rows to choose from.",
+            hint="Use fewer shots, or give the training split more rows.",
         )
     groups: dict[str, list[Candidate]] = defaultdict(list)
     for row in sorted(usable, key=lambda row: _rank("choose", seed, row[0])):
         groups[row[2] if labels is not None else ""].append(row)
-    # When shots are not a multiple of the labels, the seed says which labels get one more.
+    # When shots is not a multiple of the number of labels, the seed decides which labels get one more.
     order = sorted(groups, key=lambda label: _rank("label", seed, label))
     chosen: list[Candidate] = []
     depth = 0

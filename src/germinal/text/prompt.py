@@ -1,14 +1,14 @@
-"""The prompt of a use case: an instruction, worked examples, the input, and the words with which the answer starts.
+"""The prompt of a use case: an instruction, worked examples, the input, and the cue after which the answer starts.
 
-Plain, zero-shot, the text is three lines:
+As plain text without examples it has three lines:
 
     Classify this review:
     I loved this movie!
     Sentiment:
 
-and a worked example is the same three lines with its target after the last, one space between. Examples come first,
-blocks are joined by `separator`. In chat mode each example is a user turn (the same three lines) answered by an
-assistant turn that holds the bare target, and the input is the last user turn; a system message is never made up.
+A worked example is the same three lines followed by a space and its target. Examples come first, and blocks are joined
+by `separator`. In chat mode each example is a user turn (the same three lines) answered by an assistant turn that holds
+the target alone, and the input is the last user turn; no system message is added.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from germinal.text.chat_template import Message
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One worked example: an input and the answer that is right for it."""
+    """One worked example: an input and its right answer."""
 
     input: str
     target: str
@@ -30,13 +30,13 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """How an input becomes what a language model reads.
+    """How an input is presented to a language model.
 
     Attributes:
-        instruction: First line of each block; no line at all when empty.
-        answer: Last line of each block, after which the answer starts; no line at all when empty.
+        instruction: First line of each block; omitted if empty.
+        answer: Last line of each block, after which the answer starts; omitted if empty.
         chat: Render messages for the model's chat template instead of plain text.
-        separator: What stands between blocks in plain mode.
+        separator: The text between blocks in plain mode.
     """
 
     instruction: str = ""
@@ -47,7 +47,7 @@ class Prompt:
     def __post_init__(self) -> None:
         if self.answer != self.answer.rstrip():
             raise SettingError(
-                "the answer cue ends in white space, which would be tokenized apart from the word that follows.",
+                "the answer cue ends in whitespace, which would be tokenized separately from the word that follows.",
                 where="answer",
                 hint=f"Write {self.answer.rstrip()!r}; the space before the answer is added.",
             )
@@ -57,12 +57,12 @@ class Prompt:
         return self.messages(input, examples) if self.chat else self.text(input, examples)
 
     def text(self, input: str, examples: Sequence[Example] = ()) -> str:
-        """The prompt as plain text, whatever `chat` says."""
+        """The prompt as plain text, regardless of `chat`."""
         shots = [f"{self._block(example.input)} {example.target}" for example in examples]
         return self.separator.join([*shots, self._block(input)])
 
     def messages(self, input: str, examples: Sequence[Example] = ()) -> list[Message]:
-        """The prompt as user and assistant turns, whatever `chat` says."""
+        """The prompt as user and assistant turns, regardless of `chat`."""
         turns: list[Message] = []
         for example in examples:
             turns.append({"role": "user", "content": self._block(example.input)})
@@ -70,11 +70,11 @@ class Prompt:
         return [*turns, {"role": "user", "content": self._block(input)}]
 
     def continuation(self, target: str) -> str:
-        """The text with which the rendered prompt goes on when the answer is `target`."""
+        """The text that follows the rendered prompt if the answer is `target`."""
         return target if self.chat else f" {target}"
 
     def _block(self, input: str) -> str:
-        # An empty input keeps its line: content-free calibration asks with nothing where the input would be.
+        # An empty input keeps its line: content-free calibration scores the prompt with an empty input.
         lines = [self.instruction] if self.instruction else []
         lines.append(input)
         if self.answer:

@@ -1,4 +1,4 @@
-"""Protocol buffers as they lie in a file, read without a schema: https://protobuf.dev/programming-guides/encoding/."""
+"""Protocol buffers' wire format, read without a schema: https://protobuf.dev/programming-guides/encoding/."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 
 
 def fields(data: bytes) -> Iterator[tuple[int, Any]]:
-    """(number, value) of each field of a message: whole numbers, floats, and bytes for all that has a length.
+    """(number, value) of each field of a message: integers, floats, and bytes for length-delimited fields.
 
     Raises:
-        ValueError, IndexError, struct.error: the message is truncated or none.
+        ValueError, IndexError, struct.error: the message is truncated or malformed.
     """
     place = 0
     while place < len(data):
@@ -35,7 +35,7 @@ def fields(data: bytes) -> Iterator[tuple[int, Any]]:
 
 
 def packed(data: bytes) -> list[int]:
-    """The whole numbers of a packed repeated field; those of 64 bits count as negative above 2^63."""
+    """The integers of a packed repeated field; 64-bit values from 2^63 are read as negative."""
     found, place = [], 0
     while place < len(data):
         value, place = _varint(data, place)
@@ -53,4 +53,4 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
         if byte < 0x80:
             return value, place
         if shift > 63:
-            raise ValueError("a number has no end")
+            raise ValueError("a varint is too long")

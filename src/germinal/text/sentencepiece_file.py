@@ -1,7 +1,7 @@
-"""SentencePiece models (Kudo and Richardson 2018, arXiv 1808.06226), unigram and BPE, as tokenizers of `tokenizers`.
+"""SentencePiece models (Kudo and Richardson 2018, arXiv 1808.06226), unigram and BPE, for the `tokenizers` library.
 
-The file is a protocol buffer of three messages (pieces, trainer, normalizer), and no library is needed to read it. A
-tokenizer follows the file's own normalizer settings and so encodes as the sentencepiece library does.
+The file is a protocol buffer of three messages (pieces, trainer, normalizer), read here without a library. The
+tokenizer follows the file's normalizer settings, so it encodes as the sentencepiece library does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from germinal.text.protobuf import fields
 
 SPACE = "▁"
 _ABSENT_SCORE = -1e4
-"""Of a piece that only the output side knows: no text is cut so, where there is another way."""
+"""Score of a piece of a shared vocabulary that only the target side has: source text uses it only as a last resort."""
 
 
 class _Kind(IntEnum):
@@ -43,16 +43,16 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentencePieceFile:
-    """What a file says.
+    """The contents of a SentencePiece model file.
 
     Attributes:
         pieces: The vocabulary, by id.
         algorithm: "unigram" or "bpe".
-        byte_fallback: What the vocabulary lacks is spelt in bytes.
-        unknown_id: The piece for what cannot be spelt.
-        charsmap: Compiled character replacements (Unicode normalisation), empty for none.
-        add_dummy_prefix: A space is put before the text.
-        remove_extra_whitespaces: Spaces at the ends go, and several become one.
+        byte_fallback: Characters that the vocabulary lacks are encoded as bytes.
+        unknown_id: Id of the piece for text that cannot be encoded.
+        charsmap: Compiled character replacements (Unicode normalization), empty for none.
+        add_dummy_prefix: A space is added before the text.
+        remove_extra_whitespaces: Spaces at both ends are removed, and runs of spaces become one.
     """
 
     pieces: tuple[Piece, ...]
@@ -68,8 +68,8 @@ def read_sentencepiece(path: Path) -> SentencePieceFile:
     """Read a model file.
 
     Raises:
-        CheckpointError: it is truncated or no SentencePiece model.
-        UnsupportedError: it holds a kind of model that is neither unigram nor BPE.
+        CheckpointError: it is truncated or not a SentencePiece model.
+        UnsupportedError: the model is neither unigram nor BPE, or marks spaces in an unsupported way.
     """
     try:
         found = list(fields(path.read_bytes()))
@@ -77,14 +77,18 @@ def read_sentencepiece(path: Path) -> SentencePieceFile:
         trainer, normalizer = (_last(found, number, b"") for number in (2, 3))
         training, normal = dict(fields(trainer)), dict(fields(normalizer))
     except (ValueError, IndexError, struct.error, TypeError) as error:
-        raise CheckpointError(f"is no SentencePiece model: {error}.", where=str(path)) from error
+        raise CheckpointError(f"is not a SentencePiece model: {error}.", where=str(path)) from error
     if not pieces:
-        raise CheckpointError("is no SentencePiece model: it has no pieces.", where=str(path))
+        raise CheckpointError("is not a SentencePiece model: it has no pieces.", where=str(path))
     kind = training.get(3, 1)
     if kind not in (1, 2):
-        raise UnsupportedError("is a word or character model, and only unigram and BPE are known.", where=str(path))
+        raise UnsupportedError(
+            "is a word or character model; only unigram and BPE models are supported.", where=str(path)
+        )
     if training.get(24, 0) or not normal.get(5, 1):
-        raise UnsupportedError("spells white space in a way that is not known.", where=str(path))
+        raise UnsupportedError(
+            "treats whitespace as a suffix or does not escape it; neither is supported.", where=str(path)
+        )
     return SentencePieceFile(
         pieces=pieces,
         algorithm="unigram" if kind == 1 else "bpe",
@@ -106,9 +110,9 @@ def sentencepiece_backend(
     """The tokenizer that a file describes.
 
     Args:
-        sentinels: So many "<extra_id_i>" follow the vocabulary, the highest first.
-        ids: Ids of the pieces where they are not their places in the file, for a vocabulary that two files share.
-        prefix_once: The space before the text is put before its first part only, where special tokens divide it.
+        sentinels: Number of "<extra_id_i>" tokens that follow the vocabulary, the highest i first.
+        ids: Ids of the pieces if they differ from their positions in the file: a vocabulary that two files share.
+        prefix_once: Where special tokens divide a text, add the dummy prefix to its first part only.
     """
     pieces = [*file.pieces, *(Piece(f"<extra_id_{i}>", 0.0, _Kind.CONTROL) for i in reversed(range(sentinels)))]
     unknown_id = file.unknown_id
@@ -121,7 +125,7 @@ def sentencepiece_backend(
     if file.add_dummy_prefix:
         scheme = "first" if prefix_once else "always"
         steps.append(pre_tokenizers.Metaspace(replacement=SPACE, prepend_scheme=scheme, split=False))
-    if defined:  # emitted whole and never merged with what stands beside them
+    if defined:  # emitted whole, never merged with their neighbours
         pattern = "|".join(re.escape(text) for text in sorted(defined, key=len, reverse=True))
         steps.append(pre_tokenizers.Split(Regex(pattern), behavior="isolated"))
     if steps:
@@ -133,10 +137,10 @@ def sentencepiece_backend(
 
 
 def merges_by_score(scores: Mapping[str, tuple[float, int]]) -> list[tuple[str, str]]:
-    """Every way to put a piece together out of two others, the best-scored piece first.
+    """Every pair of pieces that joins to a piece, ordered by that piece's score, the best first.
 
     Args:
-        scores: Score and id of each piece that may be merged.
+        scores: Score and id of each piece that takes part in merges.
     """
     found = [
         (-score, id, text[:place], text[place:])
@@ -163,11 +167,11 @@ def _model(file: SentencePieceFile, pieces: list[Piece], unknown_id: int) -> mod
 
 
 def _renumbered(file: SentencePieceFile, ids: Mapping[str, int]) -> tuple[list[Piece], int]:
-    """The pieces at the ids of a shared vocabulary; what the file lacks gets a score that no text is cut by."""
+    """The pieces by their ids in a shared vocabulary; those that the file lacks get `_ABSENT_SCORE`."""
     known = {piece.text: piece for piece in file.pieces}
     unknown = file.pieces[file.unknown_id].text
     if sorted(ids.values()) != list(range(len(ids))) or unknown not in ids:
-        raise CheckpointError(f"must number its tokens from 0 on, {unknown} among them.", where="vocab.json")
+        raise CheckpointError(f"must number its tokens from 0 without gaps and contain {unknown}.", where="vocab.json")
     ordered = sorted(ids, key=ids.__getitem__)
     return [known.get(text, Piece(text, _ABSENT_SCORE, _Kind.NORMAL)) for text in ordered], ids[unknown]
 
@@ -176,14 +180,14 @@ def _normalizer(file: SentencePieceFile, prefix_once: bool) -> normalizers.Norma
     steps: list[normalizers.Normalizer] = []
     if file.charsmap:
         steps.append(normalizers.Precompiled(file.charsmap))
-    if file.remove_extra_whitespaces:  # spaces alone: other white space is the character map's business
+    if file.remove_extra_whitespaces:  # only spaces: the character map handles other whitespace
         steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
         steps.append(normalizers.Replace(Regex(" {2,}"), " "))
     steps.append(normalizers.Replace(" ", SPACE))
-    if file.remove_extra_whitespaces:  # at the end the library strips the spelling of a space as well
+    if file.remove_extra_whitespaces:  # at the end sentencepiece also strips a literal "▁"
         steps.append(normalizers.Replace(Regex(rf"{SPACE}+\z"), ""))
     if file.add_dummy_prefix and not prefix_once:
-        # The step that puts the prefix before a text leaves it out where one stands; the library does not.
+        # Metaspace adds no prefix to a text that starts with one; sentencepiece does.
         steps.append(normalizers.Replace(Regex(rf"\A{SPACE}"), SPACE * 2))
     return normalizers.Sequence(steps)
 

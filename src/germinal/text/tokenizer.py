@@ -1,6 +1,7 @@
-"""The tokenizer of one model: the `tokenizers` library, with the special tokens and chat template that belong to it.
+"""The tokenizer of one model: a tokenizer of the `tokenizers` library with its special tokens and chat template.
 
-It is read from a Hugging Face folder here and from a GGUF file's metadata in `checkpoints`; it never truncates or pads.
+It is read from a Hugging Face folder here, and from a GGUF file's metadata in `checkpoints`. It never truncates or pads
+an encoding.
 """
 
 from __future__ import annotations
@@ -24,18 +25,18 @@ from germinal.text.tokenizer_layout import TokenizerLayout
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
 _PADDED_ROWS = 1024
-"""Embedding tables are padded to round sizes; one longer than the vocabulary by more than this is another model's."""
+"""Embedding tables are padded to round sizes. A table with more spare rows than this belongs to another model."""
 
 
 class Tokenizer:
     """Text to token ids and back, for one model.
 
     Args:
-        backend: The tokenizer itself. Truncation and padding that its file asks for are switched off: what a prompt
-            loses is decided by `ContextWindow`, in the open.
-        config: The fields of tokenizer_config.json (named special tokens and whatever else a writer put there).
+        backend: The tokenizer of the library. Truncation and padding that its file requests are switched off, so that
+            only `ContextWindow`, which reports it, shortens a prompt.
+        config: The fields of tokenizer_config.json (named special tokens and any others).
         chat_template: jinja source, or None.
-        name: Whose tokenizer it is, for error messages.
+        name: The model's name, for error messages.
     """
 
     def __init__(
@@ -76,17 +77,17 @@ class Tokenizer:
 
     @property
     def template(self) -> ChatTemplate:
-        """The chat template with this tokenizer's special tokens; rendering raises when the checkpoint has none."""
+        """The chat template with this tokenizer's special tokens; rendering raises if the checkpoint has none."""
         return ChatTemplate(self.chat_template, self.special_tokens, model=self.name)
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the tokenizer's canonical JSON and its named special tokens: equal content, equal fingerprint."""
+        """SHA-256 of the tokenizer's canonical JSON and its named special tokens."""
         named = json.dumps(self.special_tokens, sort_keys=True, ensure_ascii=True)
         return hashlib.sha256(f"{self.backend.to_str()}\n{named}".encode()).hexdigest()
 
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text, with the special tokens that the model's format puts around it unless told otherwise."""
+        """Token ids of a text, by default with the special tokens that the model's format puts around it."""
         return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
@@ -96,11 +97,18 @@ class Tokenizer:
     def encodings(
         self, texts: Sequence[str | tuple[str, str]], add_special_tokens: bool = True
     ) -> list[tokenizers.Encoding]:
-        """All that is known of each text's tokens, or of those of a pair: ids, segments, characters, words."""
+        """The library's encoding of each text or pair of texts: ids, segments, character and word positions."""
         return self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
 
     def windows(self, first: str, second: str, size: int, overlap: int) -> list[tokenizers.Encoding]:
-        """A pair whose second text is cut into windows that overlap, each at most `size` tokens with the first."""
+        """Encode a pair with the second text split into overlapping windows.
+
+        Args:
+            first: The text that every window repeats.
+            second: The text that is split.
+            size: Most tokens of a window, the first text and special tokens included.
+            overlap: Tokens that neighbouring windows share.
+        """
         self.backend.enable_truncation(size, stride=overlap, strategy="only_second")
         try:
             encoding = self.backend.encode(first, second)
@@ -109,21 +117,22 @@ class Tokenizer:
         return [encoding, *encoding.overflowing]
 
     def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
-        """Token ids, without special tokens around them, and for each the (start, end) characters that it covers."""
+        """Token ids without added special tokens, and the (start, end) character span of each."""
         encoding = self.backend.encode(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def encode_continuation(
         self, context: str, continuation: str, add_special_tokens: bool = True, *, apart: bool = False
     ) -> tuple[list[int], list[int]]:
-        """Token ids of a context and of what follows it, encoded as one text and then cut.
+        """Token ids of a context and of its continuation, encoded as one text and then split.
 
         A token that spans the border ("Sentiment: " and "Positive" share " Positive") counts as continuation, so that
-        the two parts together are always the joint encoding. lm-evaluation-harness gives all white space at the end of
-        the context to the continuation; here a line break that a chat template ends with stays with the context.
+        the two parts together are always the joint encoding. lm-evaluation-harness moves all whitespace at the end of
+        the context to the continuation; here a line break at the end of a chat template stays in the context.
 
         Args:
-            apart: Encode each by itself: of an encoder-decoder, whose two stacks read them.
+            apart: Encode the two separately, for an encoder-decoder: its encoder reads the context, its decoder the
+                continuation.
         """
         if apart:
             return self.encode(context, add_special_tokens), self.encode(continuation, add_special_tokens=False)
@@ -141,17 +150,17 @@ class Tokenizer:
         return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Each token as the vocabulary spells it (byte-level vocabularies spell a space as Ġ)."""
+        """Each token as spelled in the vocabulary (byte-level vocabularies spell a space as Ġ)."""
         return [self._piece(id) for id in ids]
 
     def token_bytes(self, id: int) -> bytes:
-        """The bytes of text that one token stands for; an unfinished UTF-8 character comes as the bytes it has."""
+        """The bytes of text that one token stands for, which may be part of a UTF-8 character."""
         piece = self._piece(id)
         if id in self.added_ids:
             return piece.encode()
         if self._spelling == "byte-level":
             if not all(map(_BYTE_OF.__contains__, piece)):
-                return piece.encode()  # plain text in the vocabulary, which the decoder takes as it is
+                return piece.encode()  # plain text in the vocabulary, which the decoder leaves unchanged
             return bytes(_BYTE_OF[character] for character in piece)
         if self._spelling == "byte-fallback":
             if match := _BYTE_PIECE.fullmatch(piece):
@@ -172,11 +181,11 @@ class Tokenizer:
         """Read a Hugging Face folder's tokenizer.
 
         Args:
-            layout: What its family's older files leave unsaid; needed where there is no tokenizer.json.
+            layout: What the family's vocabulary files do not state; required if there is no tokenizer.json.
 
         Raises:
             CheckpointError: a file is missing or malformed, or names a token that the vocabulary lacks.
-            UnsupportedError: the folder has only older files, and no layout was given.
+            UnsupportedError: the folder has vocabulary files only, and no layout was given.
         """
         config = _read_object(folder / "tokenizer_config.json")
         for key, value in _read_object(folder / "special_tokens_map.json").items():
@@ -187,10 +196,10 @@ class Tokenizer:
         return cls(backend, config, _read_chat_template(folder, config), name=name or folder.name)
 
     def check_belongs(self, model_vocab_size: int, model: str = "the model") -> None:
-        """Refuse a tokenizer that cannot be this model's.
+        """Check that the size of the vocabulary fits the model's embedding table.
 
         Raises:
-            VocabularyMismatchError: it has ids beyond the model's embedding table, or far fewer than that table's rows.
+            VocabularyMismatchError: the tokenizer has ids beyond the table, or far fewer tokens than table rows.
         """
         missing = self.vocab_size - model_vocab_size
         if 0 <= -missing <= _PADDED_ROWS:
@@ -241,9 +250,9 @@ def _read_backend(folder: Path, config: dict[str, Any], layout: TokenizerLayout 
             raise CheckpointError("no tokenizer.json, so the model cannot read text.", where=str(folder))
         if layout is None:
             raise UnsupportedError(
-                f"the tokenizer is in {files[0].name}, and nothing says which family's it is.",
+                f"the tokenizer is in {files[0].name}, and the model family that defines how to read it is unknown.",
                 where=str(folder),
-                hint="It takes a config.json of a family with such files, or a tokenizer.json.",
+                hint="Add a tokenizer.json, or the config.json of a family whose tokenizer is in such a file.",
             )
         return bare_backend(folder, config, layout)
     try:
@@ -265,7 +274,7 @@ def _read_object(path: Path) -> dict[str, Any]:
 
 
 def _add_declared_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any], folder: Path) -> None:
-    """Add the tokens that tokenizer_config.json declares and tokenizer.json lacks, at the ids that it gives them."""
+    """Add the tokens that tokenizer_config.json declares and tokenizer.json lacks, with their declared ids."""
     declared = config.get("added_tokens_decoder") or {}
     known = backend.get_added_tokens_decoder()
     flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -276,13 +285,13 @@ def _add_declared_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any
         backend.add_tokens([tokenizers.AddedToken(token["content"], **kept)])
         if backend.token_to_id(token["content"]) != id:
             raise CheckpointError(
-                f"token {token['content']!r} should have id {id}, but gets {backend.token_to_id(token['content'])}.",
+                f"token {token['content']!r} should have id {id}, but got {backend.token_to_id(token['content'])}.",
                 where=str(folder / "tokenizer_config.json"),
             )
 
 
 def _read_chat_template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The template file wins over the config's entry; of several named ones, the one called default."""
+    """The chat template: that of chat_template.jinja, else the config's entry, of several the one named default."""
     inline = config.pop("chat_template", None)
     file = folder / "chat_template.jinja"
     if file.is_file():

@@ -1,4 +1,4 @@
-"""What a family's older tokenizer files leave unsaid, as data; `models/families/` holds the values."""
+"""What a family's vocabulary files do not state about its tokenizer, as data; `models/families/` has the values."""
 
 from __future__ import annotations
 
@@ -10,18 +10,19 @@ from dataclasses import dataclass, field
 class TokenizerLayout:
     """How text becomes tokens in a folder without tokenizer.json.
 
-    The kind of tokenizer is told by the files: vocab.txt is WordPiece, vocab.json with merges.txt byte-level BPE, and
-    spiece.model, tokenizer.model or source.spm SentencePiece, of either kind. What tokenizer_config.json says wins.
+    The files tell the kind of tokenizer: vocab.txt is WordPiece, vocab.json with merges.txt is byte-level BPE, and
+    spiece.model, tokenizer.model, sentencepiece.bpe.model or source.spm is SentencePiece, unigram or BPE.
+    tokenizer_config.json overrides the values here.
 
     Attributes:
-        special_tokens: Text of each role, where the vocabulary has it.
-        single: What stands around a text: roles, and $A for the text.
-        pair: The same for two texts, $A and $B; ":1" after a part puts it into the second segment.
-        lstrip: Roles that swallow the white space before them.
-        split: Byte-level: the pattern of a piece that merges do not leave; None is GPT-2's.
-        unicode_form: Byte-level: the Unicode normal form of the text, or None.
-        trim_offsets: Byte-level: a token's characters do not count the space before it.
-        sentinels: SentencePiece: so many "<extra_id_i>" follow the vocabulary, the highest first.
+        special_tokens: The text of each role ("eos_token"); ignored if the vocabulary lacks it.
+        single: Template around one text: roles, and $A for the text.
+        pair: The same for two texts, $A and $B; ":1" after a part puts it in the second segment.
+        lstrip: Roles whose token absorbs the whitespace before it.
+        split: Byte-level BPE: pattern of the pieces that text is split into before merging; None is GPT-2's.
+        unicode_form: Byte-level BPE: Unicode normal form applied to the text, or None.
+        trim_offsets: Byte-level BPE: a token's character span excludes the space before it.
+        sentinels: SentencePiece: number of "<extra_id_i>" tokens that follow the vocabulary, the highest i first.
     """
 
     special_tokens: Mapping[str, str] = field(default_factory=dict)

@@ -12,7 +12,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables, those that others refer to first."""
+    """Create the tables, referenced tables first."""
     _runs()
     _rows()
     _figures()
@@ -73,7 +73,7 @@ def _runs() -> None:
 
 
 def _rows() -> None:
-    """Rows of the data and what was predicted for them."""
+    """Rows of the data and their predictions."""
     op.create_table(
         "examples",
         sa.Column("row_id", sa.String(length=64), nullable=False),
@@ -154,7 +154,7 @@ def _figures() -> None:
 
 
 def downgrade() -> None:
-    """Drop the tables, those that refer to others first."""
+    """Drop the tables, referencing tables first."""
     for table in (
         "test_looks",
         "step_predictions",
