@@ -17,6 +17,9 @@ endif
 export OMP_NUM_THREADS ?= $(shell $(PYTHON) -c 'import os; print(min(4, os.cpu_count() or 1))' 2>/dev/null || echo 2)
 export TOKENIZERS_PARALLELISM ?= false
 
+# Tests run side by side, one thread each.
+WORKERS ?= $(OMP_NUM_THREADS)
+
 .DEFAULT_GOAL := help
 .PHONY: help demo summaries translation test test-slow test-gguf bench format clean
 
@@ -51,7 +54,7 @@ test: $(VENV)/.test
 	check 'format' $(BIN)/ruff format --check .; \
 	check 'types'  $(BIN)/mypy; \
 	check 'floors' $(BIN)/lint-imports; \
-	check 'tests'  $(BIN)/python -m pytest -m 'not slow and not gpu' --durations=10; \
+	check 'tests'  $(BIN)/python -m pytest -m 'not slow and not gpu' -n $(WORKERS) --dist worksteal --durations=10; \
 	if [ -n "$$failed" ]; then echo "make test: FAILED:$$failed"; exit 1; fi
 
 test-slow: $(VENV)/.test

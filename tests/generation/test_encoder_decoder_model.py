@@ -106,7 +106,8 @@ def test_logits_and_loss_are_transformers(make: Make, family: str) -> None:
     assert lm.loss(ids, mask, labels).item() == pytest.approx(expected.loss.item(), rel=2e-5)
     assert lm.loss(ids, mask, labels, read.clamp(min=0)).item() == pytest.approx(given.loss.item(), rel=2e-5)
     found = lm.logits(ids, mask, read.clamp(min=0))
-    torch.testing.assert_close(found, given.logits, atol=1e-3, rtol=1e-4)
+    # Weights as large as these amplify rounding, which differs with the number of threads.
+    torch.testing.assert_close(found, given.logits, atol=5e-4 * given.logits.std().item(), rtol=1e-4)
     with pytest.raises(SettingError, match="labels"):
         lm.loss(ids)
     with pytest.raises(SettingError, match="decoder_input_ids"):

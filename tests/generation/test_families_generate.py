@@ -137,7 +137,7 @@ def test_windows_and_empty_sources() -> None:
         engine.add(Sequence([START], GREEDY, encoder_input_ids=[5] * 129))
     with pytest.raises(SettingError, match="encoder input has no tokens"):
         Sequence([START], GREEDY, encoder_input_ids=[])
-    with pytest.raises(SettingError, match="same prompt, source"):
+    with pytest.raises(SettingError, match="same prompt, encoder input"):
         Sequence([START], GREEDY, encoder_input_ids=[3], forks=[Sequence([START], GREEDY, encoder_input_ids=[4])])
     longest = Sequence([START], GenerationConfig(max_new_tokens=500), encoder_input_ids=[5] * 128)
     run(engine, [longest])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from scipy import stats
@@ -9,13 +11,19 @@ from scipy import stats
 from germinal.errors import CheckpointError
 from germinal.generation.config import GenerationConfig
 from germinal.generation.processors import History, processors_for
-from germinal.generation.sampler import Sampler, choose_batch
+from germinal.generation.sampler import SampledToken, Sampler, choose_batch
 
 VOCAB_SIZE = 97
 
 
 def random_logits(rows: int, seed: int = 0, scale: float = 3.0) -> torch.Tensor:
     return torch.randn(rows, VOCAB_SIZE, generator=torch.Generator().manual_seed(seed)) * scale
+
+
+def choose(sampler: Sampler, logits: torch.Tensor, answer: Sequence[int] = ()) -> SampledToken:
+    """The token that follows an answer, from logits [V]."""
+    (token,) = choose_batch(logits.unsqueeze(0), [sampler], [answer])
+    return token
 
 
 def test_greedy_takes_the_first_of_the_largest() -> None:
@@ -59,7 +67,7 @@ def test_sampled_frequencies_follow_the_distribution(settings: dict[str, object]
 def run(sampler: Sampler, steps: torch.Tensor) -> list[int]:
     generated: list[int] = []
     for logits in steps:
-        generated.append(sampler.choose(logits, generated).id)
+        generated.append(choose(sampler, logits, generated).id)
     return generated
 
 
@@ -113,7 +121,7 @@ def test_logprobs_are_the_models_own() -> None:
     config = GenerationConfig(
         temperature=0.5, top_k=3, seed=0, logprobs=4, logit_bias={int(likeliest.indices[0]): -100}
     )
-    token = Sampler(config).choose(logits)
+    token = choose(Sampler(config), logits)
     assert token.id != int(likeliest.indices[0])
     assert token.logprob == pytest.approx(expected[token.id].item(), abs=1e-6)
     assert [top for top, _ in token.top_logprobs] == likeliest.indices.tolist()
@@ -130,19 +138,10 @@ def test_only_those_who_ask_get_logprobs_and_as_many_as_they_ask() -> None:
 def test_the_repetition_penalty_counts_the_prompt_and_the_others_do_not() -> None:
     logits = torch.zeros(VOCAB_SIZE)
     logits[3], logits[4] = 2.0, 1.9
-    assert Sampler(GenerationConfig(repetition_penalty=1.5), prompt_ids=[3]).choose(logits).id == 4
-    assert Sampler(GenerationConfig(presence_penalty=1.0), prompt_ids=[3]).choose(logits).id == 3
-    assert Sampler(GenerationConfig(presence_penalty=1.0)).choose(logits, [3]).id == 4
-    assert Sampler(GenerationConfig(frequency_penalty=0.2)).choose(logits, [3, 4, 3]).id == 4
-
-
-def test_history_follows_tokens_that_are_taken_back() -> None:
-    logits = torch.zeros(VOCAB_SIZE)
-    logits[3], logits[4] = 2.0, 1.9
-    sampler = Sampler(GenerationConfig(presence_penalty=1.0))
-    assert sampler.choose(logits, [3]).id == 4
-    assert sampler.choose(logits, []).id == 3
-    assert sampler.choose(logits, [4]).id == 3
+    assert choose(Sampler(GenerationConfig(repetition_penalty=1.5), prompt_ids=[3]), logits).id == 4
+    assert choose(Sampler(GenerationConfig(presence_penalty=1.0), prompt_ids=[3]), logits).id == 3
+    assert choose(Sampler(GenerationConfig(presence_penalty=1.0)), logits, [3]).id == 4
+    assert choose(Sampler(GenerationConfig(frequency_penalty=0.2)), logits, [3, 4, 3]).id == 4
 
 
 def test_half_precision_logits_are_widened() -> None:
@@ -172,7 +171,7 @@ def test_every_number_finds_the_token_that_holds_it(vocab_size: int) -> None:
             def uniform(self, number: float = number) -> float:
                 return number
 
-        token = Fixed(GenerationConfig(temperature=1.0)).choose(logits).id
+        token = choose(Fixed(GenerationConfig(temperature=1.0)), logits).id
         assert logits[token] > -torch.inf
         before = cumulative[token - 1].item() if token else 0.0
         assert before - 1e-6 <= number <= cumulative[token].item() + 1e-6

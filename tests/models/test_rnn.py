@@ -139,16 +139,14 @@ def test_scores_and_followers_share_a_prompt(rnn: RNNLanguageModel) -> None:
 
 
 def test_forks_and_cuts_at_any_length(rnn: RNNLanguageModel) -> None:
-    """What a search does: a slot is copied in the middle, cut, and goes on with other tokens."""
+    """What a search does: a slot is copied in the middle, and goes on with other tokens before its end."""
     backend: Backend = RNNBackend(rnn, num_slots=3)
     (ids,) = sequences(1, shared=12)
     backend.forward([Chunk(0, 0, ids, 1)])
     backend.fork(0, 1, 7)
-    backend.truncate(0, len(ids) - 1)
     logits = backend.forward([Chunk(0, len(ids) - 1, [9], 1), Chunk(1, 7, [4, 11], 2)])
     expected = [by_steps(rnn, [*ids[:-1], 9])[-1:], by_steps(rnn, [*ids[:7], 4, 11])[-2:]]
     torch.testing.assert_close(logits, torch.cat(expected), atol=1e-5, rtol=1e-5)
-    backend.free(1)
     torch.testing.assert_close(backend.forward([Chunk(1, 0, [8], 1)]), by_steps(rnn, [8]), atol=1e-5, rtol=1e-5)
 
 

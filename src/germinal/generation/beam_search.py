@@ -21,7 +21,8 @@ import torch
 from torch import Tensor
 
 from germinal.generation.config import GenerationConfig
-from germinal.generation.sampler import SampledToken, Sampler, check_finite, processed
+from germinal.generation.processors import History
+from germinal.generation.sampler import SampledToken, check_finite, processed
 from germinal.generation.sequence import Sequence
 
 IMPOSSIBLE = -1.0e9
@@ -107,9 +108,8 @@ class BeamSearch:
         logprobs = logits.log_softmax(-1)
         if not self.lead.sampler.processors:
             return logprobs
-        # Beams change places, so that what a sampler has counted of one beam's past is of no use in the next step.
-        samplers = [Sampler(self.config, self.lead.prompt_ids) for _ in self.beams]
-        left = processed(logprobs, samplers, self._answers)
+        history = History([self.lead.prompt_ids] * len(self.beams), self._answers)
+        left = processed(logprobs, self.lead.sampler.processors, history)
         return left.log_softmax(-1) if self.config.renormalize_logits else left
 
     def _candidates(self, logprobs: Tensor) -> tuple[Tensor, list[int], list[int]]:

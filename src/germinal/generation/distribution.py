@@ -89,10 +89,7 @@ def next_token_distribution(
         answer_ids: The answer so far, which others count.
     """
     current = logits.float().unsqueeze(0)  # [1, V]
-    vocab_size = current.shape[-1]
-    counts = torch.bincount(torch.tensor(list(answer_ids), dtype=torch.long), minlength=vocab_size).to(current)
-    seen = torch.bincount(torch.tensor(list(prompt_ids), dtype=torch.long), minlength=vocab_size).to(current) + counts
-    history = History(seen=seen[None] > 0, counts=counts[None], prompts=[prompt_ids], answers=[answer_ids])
+    history = History([prompt_ids], [answer_ids])
     stages = [Stage("model", "the model's own probabilities", current[0], current[0].softmax(-1))]
     for processor in processors_for(config):
         before = stages[-1]

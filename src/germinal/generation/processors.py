@@ -27,18 +27,29 @@ _NUCLEUS = 512
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Which tokens the sequences of a batch have seen, as far as the processors in use need it.
+    """The tokens before those to choose, row by row.
 
     Attributes:
-        seen: bool [B, V], tokens of prompt or answer; for the repetition penalty.
-        counts: float32 [B, V], how often each token stands in the answer; for presence and frequency penalties.
-        prompts, answers: Tokens of each row's prompt, and of its answer so far.
+        prompts: Those of the prompts.
+        answers: Those of the answers so far.
     """
 
-    seen: Tensor | None = None
-    counts: Tensor | None = None
     prompts: Sequence[Sequence[int]] = ()
     answers: Sequence[Sequence[int]] = ()
+
+    def counts(self, logits: Tensor) -> Tensor:
+        """How often each token stands in the answers, as numbers like logits [B, V]."""
+        return _counts(self.answers, logits)
+
+    def seen(self, logits: Tensor) -> Tensor:
+        """Which tokens of logits [B, V] stand in prompt or answer."""
+        return (_counts(self.prompts, logits) + _counts(self.answers, logits)) > 0
+
+
+def _counts(rows: Sequence[Sequence[int]], logits: Tensor) -> Tensor:
+    vocab_size = logits.shape[-1]
+    counts = [torch.bincount(torch.tensor(tuple(ids), dtype=torch.long), minlength=vocab_size) for ids in rows]
+    return torch.stack(counts).to(logits)
 
 
 class Processor(Protocol):
@@ -86,9 +97,8 @@ class RepetitionPenalty:
     penalty: float
 
     def __call__(self, logits: Tensor, history: History) -> Tensor:
-        assert history.seen is not None
         penalised = torch.where(logits < 0, logits * self.penalty, logits / self.penalty)
-        return torch.where(history.seen, penalised, logits)
+        return torch.where(history.seen(logits), penalised, logits)
 
     def __str__(self) -> str:
         return f"repetition_penalty: {self.penalty:g}"
@@ -107,8 +117,8 @@ class PresenceFrequencyPenalty:
     frequency: float
 
     def __call__(self, logits: Tensor, history: History) -> Tensor:
-        assert history.counts is not None
-        return logits - self.frequency * history.counts - self.presence * (history.counts > 0)
+        counts = history.counts(logits)
+        return logits - self.frequency * counts - self.presence * (counts > 0)
 
     def __str__(self) -> str:
         return f"presence_penalty: {self.presence:g}, frequency_penalty: {self.frequency:g}"

@@ -65,45 +65,14 @@ class Sampler:
         self._generator: torch.Generator | None = None
         if not config.greedy:
             self._generator = torch.Generator().manual_seed(_stream_seed(self.seed, index))
-        self._counted = 0
-        self._seen: Tensor | None = None
-        self._counts: Tensor | None = None
-
-    def choose(self, logits: Tensor, generated: Sequence[int] = ()) -> SampledToken:
-        """Choose the token that follows `generated` from logits [V]; a sampling one draws its next number for it."""
-        return choose_batch(logits.unsqueeze(0), [self], [generated])[0]
 
     def uniform(self) -> float:
         """The sequence's next number in [0, 1)."""
         assert self._generator is not None, "a greedy sampler draws nothing"
         return torch.rand((), generator=self._generator, dtype=torch.float64).item()
 
-    def history(
-        self, generated: Sequence[int], vocab_size: int, device: torch.device
-    ) -> tuple[Tensor | None, Tensor | None]:
-        """Rows [V] of `History`, brought up to date with the answer so far; only new tokens cost anything."""
-        needs_seen = self.config.repetition_penalty is not None
-        needs_counts = self.config.presence_penalty is not None or self.config.frequency_penalty is not None
-        if not (needs_seen or needs_counts):
-            return None, None
-        if len(generated) < self._counted:  # tokens were taken back
-            self._seen = self._counts = None
-            self._counted = 0
-        if needs_seen and self._seen is None:
-            self._seen = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-            self._seen[torch.tensor(self.prompt_ids, dtype=torch.long, device=device)] = True
-        if needs_counts and self._counts is None:
-            self._counts = torch.zeros(vocab_size, device=device)
-        for token in generated[self._counted :]:
-            if self._seen is not None:
-                self._seen[token] = True
-            if self._counts is not None:
-                self._counts[token] += 1
-        self._counted = len(generated)
-        return self._seen, self._counts
 
-
-def choose_batch(logits: Tensor, samplers: Sequence[Sampler], histories: Sequence[Sequence[int]]) -> list[SampledToken]:
+def choose_batch(logits: Tensor, samplers: Sequence[Sampler], answers: Sequence[Sequence[int]]) -> list[SampledToken]:
     """Choose one token for each row.
 
     When all are plain greedy this is one argmax; log-probabilities are worked out only for the rows that ask for them.
@@ -112,7 +81,7 @@ def choose_batch(logits: Tensor, samplers: Sequence[Sampler], histories: Sequenc
     Args:
         logits: [B, V], any float type.
         samplers: One a row.
-        histories: Each row's generated tokens so far.
+        answers: Each row's generated tokens so far.
 
     Raises:
         CheckpointError: the model's logits are not numbers.
@@ -125,7 +94,8 @@ def choose_batch(logits: Tensor, samplers: Sequence[Sampler], histories: Sequenc
             continue
         chosen = [samplers[row] for row in rows]
         wanted = logits if len(rows) == len(logits) else logits[rows]
-        left = processed(wanted, chosen, [histories[row] for row in rows])
+        history = History([sampler.prompt_ids for sampler in chosen], [answers[row] for row in rows])
+        left = processed(wanted, processors, history)
         ids[rows] = left.argmax(dim=-1) if greedy else _draw(left, chosen)
     return _with_logprobs(logits, ids, samplers)
 
@@ -143,10 +113,9 @@ def check_finite(logits: Tensor) -> None:
         )
 
 
-def processed(logits: Tensor, samplers: Sequence[Sampler], histories: Sequence[Sequence[int]]) -> Tensor:
-    """What the processors, which are the same for all rows, leave of logits [B, V]."""
-    history = _history(samplers, histories, logits)
-    for processor in samplers[0].processors:
+def processed(logits: Tensor, processors: Sequence[Processor], history: History) -> Tensor:
+    """What processors leave of logits [B, V]."""
+    for processor in processors:
         logits = processor(logits, history)
     return logits
 
@@ -157,19 +126,6 @@ def _groups(samplers: Sequence[Sampler]) -> dict[tuple[tuple[Processor, ...], bo
     for row, sampler in enumerate(samplers):
         groups[sampler.processors, sampler.config.greedy].append(row)
     return groups
-
-
-def _history(samplers: Sequence[Sampler], histories: Sequence[Sequence[int]], logits: Tensor) -> History:
-    vocab_size, device = logits.shape[-1], logits.device
-    rows = [s.history(generated, vocab_size, device) for s, generated in zip(samplers, histories, strict=True)]
-    seen = [row for row, _ in rows if row is not None]
-    counts = [row for _, row in rows if row is not None]
-    return History(
-        seen=torch.stack(seen) if seen else None,
-        counts=torch.stack(counts) if counts else None,
-        prompts=[sampler.prompt_ids for sampler in samplers],
-        answers=histories,
-    )
 
 
 def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
-from germinal.generation.backends.backend import Chunk, EncoderInput
+from germinal.generation.backends.backend import Chunk
 from germinal.generation.sequence import Sequence
 from germinal.generation.slots import SlotManager, shared_prefix
 
@@ -32,7 +32,7 @@ class Scheduled:
 
     sequence: Sequence
     chunk: Chunk
-    encoder_input: EncoderInput | None = None
+    encoder_input: Chunk | None = None
 
     @property
     def num_encoded(self) -> int:
@@ -128,7 +128,7 @@ class Scheduler:
         chunk = Chunk(slot, start, sequence.ids[start : start + count], sequence.wanted_logits(count), adapter)
         encoder_input = None
         if sequence.encoder_input_ids is not None and not self._slots.is_encoded(sequence):
-            encoder_input = EncoderInput(slot, sequence.encoder_input_ids, adapter)
+            encoder_input = Chunk(slot, 0, sequence.encoder_input_ids, 0, adapter)
         part = Scheduled(sequence, chunk, encoder_input)
         scheduled.append(part)
         return count + part.num_encoded  # an encoder sees its input whole: it is never cut into chunks

@@ -14,13 +14,14 @@ NUM_SLOTS = 32
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive tokens of one sequence that run in this step: a part of a prompt, or the last generated token.
+    """Consecutive tokens of one sequence that run in this step: a part of a prompt, the last generated token, or all
+    that an encoder reads.
 
     Attributes:
         slot: Where the sequence's keys and values lie.
         start: Position of the first token; the positions before it have been computed.
         token_ids: The tokens.
-        num_logits: Logits are wanted after so many of the last tokens.
+        num_logits: Logits are wanted after so many of the last tokens; of an encoder after none.
         adapter: Name of the adapter that they go through.
     """
 
@@ -39,31 +40,14 @@ StepBatch = Sequence[Chunk]
 """All that runs in one step; no two chunks share a slot."""
 
 
-@dataclass(frozen=True, slots=True)
-class EncoderInput:
-    """What the encoder of an encoder-decoder reads for one sequence.
-
-    Attributes:
-        slot: Where the sequence's keys and values lie.
-        token_ids: The tokens.
-        adapter: Name of the adapter that they go through.
-    """
-
-    slot: int
-    token_ids: Sequence[int]
-    adapter: str | None = None
-
-
 class Backend(Protocol):
     """One way to run a network with a decoder."""
 
     num_slots: int
     context_window: int
 
-    def encode(self, inputs: Sequence[EncoderInput]) -> None:
-        """Run the encoder over the inputs of some slots and keep the keys and values of cross-attention, which serve
-        every token of the slot's sequence.
-        """
+    def encode(self, batch: StepBatch) -> None:
+        """Run the encoder over what some sequences give it, and keep the keys and values that cross-attention reads."""
         ...
 
     def forward(self, batch: StepBatch) -> Tensor:

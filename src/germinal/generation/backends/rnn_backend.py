@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from germinal.errors import UnsupportedError
-from germinal.generation.backends.backend import NUM_SLOTS, Chunk, EncoderInput, StepBatch
+from germinal.generation.backends.backend import NUM_SLOTS, Chunk, StepBatch
 from germinal.models.rnn import RNNLanguageModel, State
 
 
@@ -64,7 +64,7 @@ class RNNBackend:
         self.context_window = network.config.max_position_embeddings
         self._slots = [_Slot() for _ in range(num_slots)]
 
-    def encode(self, inputs: Sequence[EncoderInput]) -> None:
+    def encode(self, batch: StepBatch) -> None:
         """See `Backend.encode`.
 
         Raises:

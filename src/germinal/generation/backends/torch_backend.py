@@ -11,20 +11,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
-from typing import TypeVar, cast
+from typing import cast
 
 import torch
 from torch import Tensor
 
-from germinal.generation.backends.backend import NUM_SLOTS, Chunk, EncoderInput, StepBatch
+from germinal.generation.backends.backend import NUM_SLOTS, Chunk, StepBatch
 from germinal.layers.attention import Attention, AttentionView, CrossAttention, Span
 from germinal.layers.cache import KVCache
 from germinal.layers.linear import Route, adapter_routing
 from germinal.layers.masks import add_bias
 from germinal.layers.positions import Positions
 from germinal.models.transformer import Transformer
-
-Part = TypeVar("Part", Chunk, EncoderInput)
 
 
 class TorchBackend:
@@ -43,28 +41,28 @@ class TorchBackend:
         sizes = (config.num_layers, config.num_kv_heads, config.head_dim, num_slots, network.dtype, network.device)
         self._cache = KVCache(*sizes)
         self._memory = KVCache(*sizes)
-        self._encoded: dict[int, EncoderInput] = {}
+        self._encoded: dict[int, Chunk] = {}
 
     @torch.inference_mode()
-    def encode(self, inputs: Sequence[EncoderInput]) -> None:
+    def encode(self, batch: StepBatch) -> None:
         """See `Backend.encode`."""
         assert self.network.decoder is not None
-        self._memory.reserve(max(len(each.token_ids) for each in inputs))
-        view = EncoderView(self._memory, inputs, self.network.device)
-        with adapter_routing(self.network).using(_route(view.parts, self.network.device)):
+        self._memory.reserve(max(chunk.end for chunk in batch))
+        view = EncoderView(self._memory, batch, self.network.device)
+        with adapter_routing(self.network).using(view.route):
             encoded = self.network.encode(view.input_ids, view)  # [N, D]
             for layer, block in enumerate(self.network.decoder.layers):
                 key, value = cast("CrossAttention", block.cross_attention).project(encoded)  # [N, K, E] each
                 self._memory.write(layer, view.places, key, value)
-        for each in inputs:
-            self._encoded[each.slot] = each
-            self._memory.lengths[each.slot] = len(each.token_ids)
+        for chunk in batch:
+            self._encoded[chunk.slot] = chunk
+            self._memory.lengths[chunk.slot] = chunk.end
 
     @torch.inference_mode()
     def forward(self, batch: StepBatch) -> Tensor:
         """See `Backend.forward`."""
         view = DecoderView(self._cache, self._memory, batch, self.network.device)
-        with adapter_routing(self.network).using(_route(view.parts, self.network.device)):
+        with adapter_routing(self.network).using(view.route):
             hidden_states = self.network.hidden_states(view.input_ids, view)  # [N, D]
         for chunk in batch:
             self._cache.lengths[chunk.slot] = chunk.end
@@ -79,37 +77,68 @@ class TorchBackend:
         self._cache.copy(source, target, length)
         encoded = self._encoded.get(source)
         if encoded is not None and self._encoded.get(target) is not encoded:  # beams of one search have it already
-            self._memory.copy(source, target, len(encoded.token_ids))
+            self._memory.copy(source, target, encoded.end)
             self._encoded[target] = encoded
 
     def weights_changed(self) -> None:
         """See `Backend.weights_changed`. The weights are the network's own: there is nothing to read anew."""
 
 
-class EncoderView(AttentionView):
-    """The attention of an encoder that reads the inputs of several sequences, each token all of its own input.
+class FlatView(AttentionView):
+    """The attention of chunks that stand one after the other in a flat batch.
+
+    Args:
+        cache: Where their keys and values are kept.
+        batch: The chunks.
+        device: Of the network.
 
     Attributes:
-        parts: The inputs in the order of the flat batch: by length, then slot.
+        chunks: In the order of the flat batch: by length, then slot.
         input_ids, position_ids: [N].
         places: Those of the tokens in the cache, [N K].
     """
 
-    def __init__(self, cache: KVCache, inputs: Sequence[EncoderInput], device: torch.device) -> None:
+    def __init__(self, cache: KVCache, batch: StepBatch, device: torch.device) -> None:
         super().__init__()
-        self.parts = _in_order(inputs)
-        ids = [token for part in self.parts for token in part.token_ids]
-        positions = [position for part in self.parts for position in range(len(part.token_ids))]
-        slots = [part.slot for part in self.parts for _ in part.token_ids]
+        self.chunks = sorted(batch, key=lambda chunk: (len(chunk.token_ids), chunk.slot))
+        ids = [token for chunk in self.chunks for token in chunk.token_ids]
+        positions = [position for chunk in self.chunks for position in range(chunk.start, chunk.end)]
+        slots = [chunk.slot for chunk in self.chunks for _ in chunk.token_ids]
         self.input_ids, self.position_ids, slot_ids = torch.tensor([ids, positions, slots], device=device)
         self.places = cache.places(slot_ids, self.position_ids)
+
+    def by_length(self) -> Iterator[tuple[slice, list[Chunk]]]:
+        """Chunks of equal length, and where their tokens stand in the flat batch."""
+        start = 0
+        for length, alike in groupby(self.chunks, key=lambda chunk: len(chunk.token_ids)):
+            chunks = list(alike)
+            yield slice(start, start := start + length * len(chunks)), chunks
+
+    @property
+    def route(self) -> Route:
+        """The adapters of the batch: None, one name for all tokens, or the token indices of each name."""
+        names = {chunk.adapter for chunk in self.chunks}
+        if len(names) == 1:
+            return names.pop()
+        tokens: dict[str, list[int]] = {}
+        start = 0
+        for chunk in self.chunks:
+            end = start + len(chunk.token_ids)
+            if chunk.adapter is not None:
+                tokens.setdefault(chunk.adapter, []).extend(range(start, end))
+            start = end
+        return [(name, torch.tensor(indices, device=self.input_ids.device)) for name, indices in tokens.items()]
+
+
+class EncoderView(FlatView):
+    """The attention of an encoder that reads the inputs of several sequences, each token all of its own input."""
 
     def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
         """Each input over itself."""
         spans = []
-        for tokens, parts in _by_length(self.parts):
-            length = len(parts[0].token_ids)
-            keys, values = (each[tokens].view(len(parts), length, *each.shape[1:]) for each in (key, value))
+        for tokens, chunks in self.by_length():
+            length = chunks[0].end
+            keys, values = (each[tokens].view(len(chunks), length, *each.shape[1:]) for each in (key, value))
             mask = self.cached(
                 ("mask", length, attention.window, attention.positions), partial(self._mask, length, attention)
             )
@@ -164,7 +193,7 @@ class _Group:
         return add_bias(visible, positions.bias(self.query_positions, keys))
 
 
-class DecoderView(AttentionView):
+class DecoderView(FlatView):
     """The attention of one step: which tokens of the flat batch belong together, and where their past lies.
 
     Args:
@@ -172,24 +201,14 @@ class DecoderView(AttentionView):
         memory: Keys and values of cross-attention, by slot; empty where there is no encoder.
         batch: The step's chunks.
         device: Of the network.
-
-    Attributes:
-        parts: The chunks in the order of the flat batch: by length, then slot.
-        input_ids, position_ids: [N].
     """
 
     def __init__(self, cache: KVCache, memory: KVCache, batch: StepBatch, device: torch.device) -> None:
-        super().__init__()
+        super().__init__(cache, batch, device)
         self._cache = cache
         self._memory = memory
         self._device = device
-        self.parts = _in_order(batch)
-        ids = [token for chunk in self.parts for token in chunk.token_ids]
-        positions = [position for chunk in self.parts for position in range(chunk.start, chunk.end)]
-        slots = [chunk.slot for chunk in self.parts for _ in chunk.token_ids]
-        self.input_ids, self.position_ids, slot_ids = torch.tensor([ids, positions, slots], device=device)
-        self._places = cache.places(slot_ids, self.position_ids)
-        self._groups = [self._group(tokens, chunks) for tokens, chunks in _by_length(self.parts)]
+        self._groups = [self._group(tokens, chunks) for tokens, chunks in self.by_length()]
 
     def _group(self, tokens: slice, chunks: Sequence[Chunk]) -> _Group:
         length, ends = len(chunks[0].token_ids), {chunk.end for chunk in chunks}
@@ -206,7 +225,7 @@ class DecoderView(AttentionView):
     def wanted(self, batch: StepBatch) -> Tensor:
         """Indices in the flat batch of the tokens whose logits are wanted, in the order of `batch`."""
         ends, end = {}, 0
-        for chunk in self.parts:
+        for chunk in self.chunks:
             end += len(chunk.token_ids)
             ends[chunk.slot] = end
         rows = [row for chunk in batch for row in range(ends[chunk.slot] - chunk.num_logits, ends[chunk.slot])]
@@ -214,7 +233,7 @@ class DecoderView(AttentionView):
 
     def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
         """Each chunk over its past and itself, after its keys and values have been kept."""
-        self._cache.write(layer, self._places, key, value)
+        self._cache.write(layer, self.places, key, value)
         window, positions = attention.window, attention.positions
         masks = self.cached(
             ("masks", window, positions), lambda: [group.mask(window, positions) for group in self._groups]
@@ -242,30 +261,3 @@ class DecoderView(AttentionView):
             return longest, None
         ends = torch.tensor(lengths, device=self._device)
         return longest, (torch.arange(longest, device=self._device) < ends[:, None])[:, None, None]
-
-
-def _in_order(parts: Sequence[Part]) -> list[Part]:
-    """Parts of a step in the order of its flat batch."""
-    return sorted(parts, key=lambda part: (len(part.token_ids), part.slot))
-
-
-def _by_length(parts: Sequence[Part]) -> Iterator[tuple[slice, list[Part]]]:
-    """Parts of equal length, and where their tokens stand in the flat batch."""
-    start = 0
-    for length, alike in groupby(parts, key=lambda part: len(part.token_ids)):
-        together = list(alike)
-        yield slice(start, start := start + length * len(together)), together
-
-
-def _route(parts: Sequence[Part], device: torch.device) -> Route:
-    """The adapters of a flat batch: None, one name for all tokens, or the token indices of each name."""
-    names = {part.adapter for part in parts}
-    if len(names) == 1:
-        return names.pop()
-    tokens: dict[str, list[int]] = {}
-    index = 0
-    for part in parts:
-        if part.adapter is not None:
-            tokens.setdefault(part.adapter, []).extend(range(index, index + len(part.token_ids)))
-        index += len(part.token_ids)
-    return [(name, torch.tensor(indices, device=device)) for name, indices in tokens.items()]
