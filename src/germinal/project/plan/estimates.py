@@ -14,18 +14,27 @@ from functools import lru_cache
 from pathlib import Path
 from statistics import mean, median
 
+import psutil
+import torch
+
+from germinal.checkpoints.gguf_file import config_tensors
+from germinal.checkpoints.gguf_header import read_header
+from germinal.checkpoints.json_file import read_json
 from germinal.data import read_table
 from germinal.data.dataset import inputs_of
 from germinal.generation.backends.backend import NUM_SLOTS
 from germinal.generation.scheduler import MAX_STEP_TOKENS
 from germinal.ledger import EstimateRecord, Ledger
+from germinal.models import families
 from germinal.models.config import TransformerConfig
+from germinal.models.transformer import Transformer
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
 from germinal.predictors.language_model_predictor import TEXT_TOKENS
 from germinal.project.file.config import ProjectConfig
-from germinal.project.plan.plan import Resolver
+from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import HEAD, Trial
+from germinal.project.steps.environment import device
 from germinal.project.steps.loaded_models import check_purpose, locate
 
 _CHARACTERS_A_TOKEN = 4.5  # of English under a vocabulary of some 50,000
@@ -220,12 +229,6 @@ def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
     Args:
         num_labels: With a head for as many labels, where it is an encoder.
     """
-    from germinal.checkpoints.gguf_file import config_tensors
-    from germinal.checkpoints.gguf_header import read_header
-    from germinal.checkpoints.json_file import read_json
-    from germinal.models import families
-    from germinal.models.transformer import Transformer
-
     if path.is_dir():
         published = read_json(path / "config.json")
         config = families.for_hf(published).config_from_hf(published)
@@ -264,8 +267,6 @@ def _speed(ledger: Ledger, computing: Mapping[int, int]) -> Speed:
     Args:
         computing: Parameters of a model -> those of them that compute.
     """
-    from germinal.project.steps.environment import device
-
     here = device()
     known = [
         computing[step.values["parameters"]] * sum(step.values["tokens"].values()) / step.seconds
@@ -280,8 +281,6 @@ def _speed(ledger: Ledger, computing: Mapping[int, int]) -> Speed:
 @lru_cache(maxsize=1)
 def _matrix_speed() -> float:
     """Multiplications a second of a product the size of a small model's."""
-    import torch
-
     left, right = torch.randn(256, 1024), torch.randn(1024, 1024)
     fastest, start = float("inf"), time.perf_counter()
     while time.perf_counter() - start < 0.1:  # the fastest: others may be at work here now
@@ -292,6 +291,4 @@ def _matrix_speed() -> float:
 
 
 def _resident_bytes() -> int:
-    import psutil
-
     return int(psutil.Process().memory_info().rss)

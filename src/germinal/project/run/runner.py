@@ -19,7 +19,7 @@ from germinal.ledger import EstimateRecord, Ledger, StepRecord
 from germinal.progress import Reporter, silent
 from germinal.project.file.config import Limits
 from germinal.project.plan.estimates import estimate_trials
-from germinal.project.plan.plan import Resolver, in_order
+from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import Trial
 from germinal.project.run.executor import Executor
@@ -105,7 +105,7 @@ class Runner:
 
     def _do_dev(self) -> None:
         """Every trial on dev, and the choice among them."""
-        steps = in_order([self.graph.choose], self._resolver.recipes.key)
+        steps = self._resolver.in_order([self.graph.choose])
         self._progress = RunProgress(self.reporter, steps)
         for step in steps:
             self._do(step)
@@ -117,7 +117,7 @@ class Runner:
     def _do_test(self, tested: Sequence[Trial]) -> None:
         """The winner and the baselines on test; a look at it is counted when anything is new there."""
         measures = {trial.id: self.graph.steps(trial, "test")["measure/test"] for trial in tested}
-        steps = in_order(list(measures.values()), self._resolver.recipes.key)
+        steps = self._resolver.in_order(list(measures.values()))
         new = [step for step in steps if self._resolver.recipes.key(step) not in self._records]
         self._progress = RunProgress(self.reporter, new)
         self._progress.began(self._record(self.graph.data))
