@@ -20,8 +20,8 @@ from germinal.project import Project
 from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.steps.fit import FitStep
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep
+from germinal.project.steps.predict_fitted import FittedPredictStep
 
 GOLDEN = Path(__file__).with_name("golden.json")
 

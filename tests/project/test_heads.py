@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import plain
 from tiny_encoders import save_encoder
 from tiny_project import TOML, review, write_rows
 
 import germinal
-from germinal.cli import leaderboard_view
-from germinal.cli.terminal import plain
+from germinal.cli.views import leaderboard as leaderboard_view
 from germinal.errors import ContextWindowError, GerminalError, LedgerError, ProjectFileError, UnsupportedError
 from germinal.predictors.classifier_predictor import ClassifierPredictor
 from germinal.project import Project

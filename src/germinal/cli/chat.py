@@ -27,8 +27,8 @@ def chat(
     settings: dict[str, Any],
 ) -> None:
     """Talk with a model; the oldest turns make room when the context window is full."""
-    from germinal.cli.console import stderr
     from germinal.cli.loading import load
+    from germinal.cli.views.console import stderr
     from germinal.generation.config import GenerationConfig
     from germinal.text.chat_template import Message
 
@@ -63,7 +63,7 @@ def _ask() -> str | None:
 
 def _turn(lm: LanguageModel, messages: list[Message], settings: dict[str, Any]) -> list[Message]:
     """Stream one answer; the conversation with it, or without the question when the window is too small for it."""
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
     from germinal.errors import ContextWindowError
     from germinal.text.chat_template import Message
     from germinal.text.conversation import fit_conversation

@@ -62,8 +62,8 @@ def classify(
 
 
 def _show(found: Classification | TokenClassification | Answer) -> None:
-    from germinal.cli.console import stdout
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
     from germinal.reading.classes import Answer, TokenClassification
 
     if isinstance(found, Answer):

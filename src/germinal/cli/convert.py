@@ -33,9 +33,9 @@ def convert(
     quiet: QuietOption = False,
 ) -> None:
     """Write a model as a Hugging Face folder, or as a .gguf file that llama.cpp reads."""
-    from germinal.cli.console import stdout
     from germinal.cli.loading import load
     from germinal.cli.paths import refuse_existing
+    from germinal.cli.views.console import stdout
 
     refuse_existing(output, force=force)
     packed = precision == "float16"  # in which no network computes

@@ -42,7 +42,7 @@ def embed(
 ) -> None:
     """Turn texts into vectors, and show the cosine and the angle between any two."""
     from germinal.cli.loading import load
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.reporter import reporter
 
     read = [line.rstrip("\n") for line in sys.stdin if line.strip()] if texts == ["-"] else texts
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
@@ -56,8 +56,8 @@ def embed(
 
 
 def _show(texts: list[str], vectors: Vectors) -> None:
-    from germinal.cli.console import stdout
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
     from germinal.reading.vectors import similarities
 
     cosines = similarities(vectors)

@@ -23,9 +23,9 @@ def fill_mask(
     quiet: QuietOption = False,
 ) -> None:
     """Fill the gaps of a text, marked by the model's mask token, with the likeliest words."""
-    from germinal.cli.console import stdout
     from germinal.cli.loading import load
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
 
     read = sys.stdin.read().rstrip("\n") if text == "-" else text
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)

@@ -86,8 +86,8 @@ def _print_logprobs(lm: LanguageModel, completion: Completion) -> None:
     """Each token's log-probability, and its likeliest rivals."""
     if completion.logprobs is None:
         return
-    from germinal.cli.console import stdout
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
 
     def spelt(token: int) -> str:
         return repr(lm.tokenizer.decode([token], skip_special_tokens=False))

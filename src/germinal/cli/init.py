@@ -34,7 +34,7 @@ def init(
 
     What no flag says and the data does not tell is asked for on a terminal.
     """
-    from germinal.cli.console import stderr, stdout
+    from germinal.cli.views.console import stderr, stdout
     from germinal.project.init.proposal import propose, write_project
 
     asking = sys.stdin.isatty() and not yes
@@ -56,7 +56,7 @@ def init(
 
 
 def _ask(question: Question) -> str:
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     if question.options:
         what = "Tasks" if question.key == "task" else "Columns"

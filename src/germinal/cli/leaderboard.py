@@ -20,8 +20,8 @@ def leaderboard(project: ProjectArgument = Path(), run: RunOption = None, as_jso
 
     In the JSON, everything outside `run` and `timings` is the same wherever and however often the project was run.
     """
-    from germinal.cli.console import stdout
-    from germinal.cli.leaderboard_view import render
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.leaderboard import render
     from germinal.project import Project
 
     board = Project(project).leaderboard(run)

@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print_error(error: GerminalError) -> None:
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     place = f"{error.where}: " if error.where else ""
     stderr.print("error:", style="bold red", end=" ")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from germinal.cli.options import JsonOption, LimitOption, ProjectArgument, SetOption
-from germinal.cli.tables import duration, megabytes, millions, table
+from germinal.cli.views.tables import duration, megabytes, millions, table
 
 if TYPE_CHECKING:
     from germinal.project.plan.plan import Plan
@@ -29,7 +29,7 @@ def plan(
 
     A step is cached, to run, or depends on what a step before it gives.
     """
-    from germinal.cli.console import stdout
+    from germinal.cli.views.console import stdout
     from germinal.project import Project
 
     made = Project(project).plan(limit=limit, overrides=tuple(overrides or ()))

@@ -33,7 +33,7 @@ def serve(
 
     A project's client sends the bare input; prompt, shots, adapter and answer rule are applied here.
     """
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
     from germinal.serving import serve as listen
 
     listen(

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from germinal.cli.options import JsonOption, ModelArgument, QuietOption
-from germinal.cli.tables import table
+from germinal.cli.views.tables import table
 
 
 def tokenize(
@@ -23,8 +23,8 @@ def tokenize(
 ) -> None:
     """Show the pieces of a text, their ids, and whether they give the text back."""
     from germinal.checkpoints import read_tokenizer
-    from germinal.cli.console import stdout
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.reporter import reporter
 
     source = sys.stdin.read() if text == "-" else text
     with reporter(quiet=quiet) as report:

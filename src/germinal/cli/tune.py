@@ -109,8 +109,8 @@ def _tune_adapter(
     *,
     quiet: bool,
 ) -> None:
-    from germinal.cli.console import stdout
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.reporter import reporter
     from germinal.training.lora import tune_lora
 
     examples = _examples(lm, prompt, pairs)
@@ -123,8 +123,8 @@ def _tune_adapter(
 def _tune_head(
     lm: LanguageModel, pairs: list[tuple[str, str]], training: TrainingConfig, output: Path, *, quiet: bool
 ) -> None:
-    from germinal.cli.console import stdout
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.reporter import reporter
     from germinal.training.classification import ClassExample, tune_classifier
 
     labels = sorted({right for _, right in pairs})
@@ -158,7 +158,7 @@ def _refuse_without_effect(context: typer.Context) -> None:
 
 
 def _tell(output: Path, examples: int) -> None:
-    from germinal.cli.console import stdout
+    from germinal.cli.views.console import stdout
 
     result = json.loads((output / "result.json").read_text(encoding="utf-8"))
     loss = result["best_validation_loss"]

@@ -40,7 +40,7 @@ def why(
 
 
 def _show(step: WhyStep, *, parts: bool) -> None:
-    from germinal.cli.console import stdout
+    from germinal.cli.views.console import stdout
 
     stdout.print(f"{step.role}: {_STATES[step.state]}  ({step.name})", style="bold", soft_wrap=True)
     changed = {part.part: part for part in step.changed}

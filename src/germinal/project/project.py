@@ -108,9 +108,9 @@ class Project:
         Raises:
             LedgerError: no run is finished.
         """
-        from germinal.project.trial_predictor import winner
+        from germinal.project.loading import load_winner
 
-        return winner(self.ledger, self.folder, self.artifacts)
+        return load_winner(self.ledger, self.folder, self.artifacts)
 
     def predictor(self, trial_id: str) -> Predictor:
         """Any trial of the latest finished run, ready to answer.
@@ -118,9 +118,9 @@ class Project:
         Raises:
             LedgerError: no run is finished, or it had no such trial.
         """
-        from germinal.project.trial_predictor import predictor
+        from germinal.project.loading import load_trial
 
-        return predictor(self.ledger, self.folder, self.artifacts, trial_id)
+        return load_trial(self.ledger, self.folder, self.artifacts, trial_id)
 
     def why(self, trial_id: str, overrides: Sequence[str] = ()) -> Why:
         """Which parts of the keys of a trial's steps changed since the last run.

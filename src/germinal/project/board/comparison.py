@@ -18,7 +18,7 @@ from germinal.evaluation import evaluator
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
 from germinal.ledger import AnswerRecord, Ledger, Results
-from germinal.project.board import wording
+from germinal.project.board import formats
 from germinal.project.board.leaderboard import answers_of
 
 
@@ -44,7 +44,7 @@ class Reply:
     @property
     def raw(self) -> str:
         """The text as it was generated, else the probabilities, else nothing."""
-        return self.text if self.text is not None else wording.probabilities(self.probabilities or {})
+        return self.text if self.text is not None else formats.probabilities(self.probabilities or {})
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from germinal import figures
 from germinal.errors import LedgerError
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import Ledger, RunRecord
-from germinal.project.board import wording
+from germinal.project.board import formats, sentences
 from germinal.project.board.leaderboard import Leaderboard, leaderboard
 from germinal.project.board.report_examples import ExampleTable, PromptGroup, example_table, prompt_groups, visible
 from germinal.project.board.report_figures import Drawing, drawings
@@ -69,14 +69,14 @@ def render(report: Report) -> str:
     """The page."""
     environment = figures.page_templates(Path(__file__).parent)
     environment.filters.update(
-        value=wording.value,
-        interval=wording.interval,
-        p=wording.p_value,
-        difference=wording.difference,
-        count=wording.count,
-        duration=wording.duration,
-        memory=wording.memory,
-        factor=wording.factor,
+        value=formats.value,
+        interval=formats.interval,
+        p=formats.p_value,
+        difference=formats.difference,
+        count=formats.count,
+        duration=formats.duration,
+        memory=formats.memory,
+        factor=formats.factor,
         visible=visible,
         pretty=_pretty,
     )
@@ -87,7 +87,8 @@ def render(report: Report) -> str:
         drawings=report.drawings,
         examples=report.examples,
         prompts=report.prompts,
-        words=wording,
+        formats=formats,
+        sentences=sentences,
         metrics={metric.name: METRICS[metric.name] for metric in report.board.metrics if metric.name in METRICS},
         theme=figures.page_css(),
     )

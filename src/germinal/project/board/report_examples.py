@@ -11,7 +11,7 @@ from typing import Any
 
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, PromptRecord, Results
-from germinal.project.board import wording
+from germinal.project.board import formats
 from germinal.project.board.comparison import reply, text_sample
 from germinal.project.board.leaderboard import Leaderboard
 
@@ -88,7 +88,7 @@ def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: s
         first=first,
         second=(others or [first])[0],
         metric=metric,
-        digits=wording.places(board.primary),
+        digits=formats.digits(board.primary),
     )
 
 

@@ -11,7 +11,7 @@ from markupsafe import Markup
 from germinal import figures
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, Results
-from germinal.project.board import wording
+from germinal.project.board import formats
 from germinal.project.board.comparison import text_sample
 from germinal.project.board.leaderboard import Leaderboard, Row
 from germinal.project.board.report_examples import MOST_EXAMPLES
@@ -113,7 +113,7 @@ def _rows(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawing]
         f"{metric.name} of each example of dev by itself: half of them lie in the bar, nine in ten on the line, and "
         "the tick is the median."
     )
-    digits = wording.places(metric.name)
+    digits = formats.digits(metric.name)
     chart = figures.row_values(candidates, metric=f"{metric.name} of an example", digits=digits, width=_WIDTH)
     return [_drawing("From example to example", caption, chart)]
 

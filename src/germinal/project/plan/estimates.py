@@ -35,7 +35,7 @@ from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import HEAD, Trial
 from germinal.project.steps.environment import device
-from germinal.project.steps.loaded_models import check_purpose, locate
+from germinal.project.steps.model import check_purpose, locate
 
 _CHARACTERS_A_TOKEN = 4.5  # of English under a vocabulary of some 50,000
 _BYTES = {"float32": 4, "bfloat16": 2}

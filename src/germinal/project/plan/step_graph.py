@@ -22,11 +22,11 @@ from germinal.project.steps.clock import ClockStep
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
 from germinal.project.steps.fit import FitStep
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep, Replicate
 from germinal.project.steps.model import ModelStep
 from germinal.project.steps.predict import PredictStep
-from germinal.project.steps.prompted import Reading
+from germinal.project.steps.predict_fitted import FittedPredictStep
+from germinal.project.steps.prompted import PromptSpec
 from germinal.project.steps.tune import TuneStep
 from germinal.project.steps.tune_head import TuneHeadStep
 
@@ -52,7 +52,7 @@ class StepGraph:
             limit=limit,
             answers=self.answers,
         )
-        self.reading = Reading(config.adapt.prompt, scope.labels)
+        self.prompt_spec = PromptSpec(config.adapt.prompt, scope.labels)
 
     @cached_property
     def choose(self) -> ChooseStep:
@@ -158,7 +158,7 @@ class StepGraph:
         return TuneStep(
             self.data,
             self._model(trial),
-            self.reading,
+            self.prompt_spec,
             examples=None,
             tune=None,
             lora=self.config.adapt.lora,
@@ -169,7 +169,7 @@ class StepGraph:
         return CalibrateStep(
             self.data,
             self._model(trial),
-            self.reading,
+            self.prompt_spec,
             self._examples(trial),
             self._tune(trial),
             method=self.config.adapt.prompt.calibration,
@@ -183,7 +183,7 @@ class StepGraph:
         return PredictStep(
             self.data,
             self._model(trial),
-            self.reading,
+            self.prompt_spec,
             self._examples(trial),
             self._tune(trial),
             split=split,

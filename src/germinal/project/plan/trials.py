@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from germinal.predictors.answers import Rule
 from germinal.project.file.config import ProjectConfig
-from germinal.project.steps.loaded_models import short_name
+from germinal.project.steps.model import short_name
 
 HEAD = "head"
 """The adapter of a trial whose model has a head for the labels: it reads inputs without prompt and rule."""

@@ -14,7 +14,7 @@ from germinal.progress import Progress, Reporter
 from germinal.project.steps import memory
 from germinal.project.steps.base import RowCount, Step, StepContext
 from germinal.project.steps.keys import Key, RecipeKeys
-from germinal.project.steps.loaded_models import ModelCache
+from germinal.project.steps.model_cache import ModelCache
 
 _SECONDS_BETWEEN_NOTES = 2.0
 

@@ -10,9 +10,9 @@ from germinal.ledger import StepRecord
 from germinal.progress import Progress, Reporter
 from germinal.project.steps.base import Step
 from germinal.project.steps.calibrate import CalibrateStep
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep
 from germinal.project.steps.predict import PredictStep
+from germinal.project.steps.predict_fitted import FittedPredictStep
 from germinal.project.steps.tune import TuneStep
 from germinal.project.steps.tune_head import TuneHeadStep
 

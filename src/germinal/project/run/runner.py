@@ -28,7 +28,7 @@ from germinal.project.run.outcome import outcome, trial_rows
 from germinal.project.run.progress import RunProgress
 from germinal.project.steps.base import RowCount, Step
 from germinal.project.steps.environment import environment
-from germinal.project.steps.loaded_models import ModelCache
+from germinal.project.steps.model_cache import ModelCache
 
 
 @dataclass(frozen=True)

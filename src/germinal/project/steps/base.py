@@ -18,7 +18,7 @@ from germinal.progress import Reporter
 
 if TYPE_CHECKING:
     from germinal.ledger import Ledger
-    from germinal.project.steps.loaded_models import ModelCache
+    from germinal.project.steps.model_cache import ModelCache
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ class CalibrateStep(PromptedStep):
         return f"calibrate: {self.title}"
 
     def settings(self) -> Mapping[str, Any]:
-        return {"prompt": self.reading.key_parts(), "method": self.method, "precision": self.model.precision}
+        return {"prompt": self.prompt_spec.key_parts(), "method": self.method, "precision": self.model.precision}
 
     def dependencies(self) -> Mapping[str, Dependency]:
         found = dict(super().dependencies())
@@ -42,7 +42,7 @@ class CalibrateStep(PromptedStep):
         rows = self._rows(context)
         predictor = self.predictor(context, {})
         answered = answer_rows(context, predictor, self.identity(context), rows, ("score",), self.name)
-        labels = self.reading.labels(context.inputs["labels"].values["labels"])
+        labels = self.prompt_spec.labels(context.inputs["labels"].values["labels"])
         assert labels is not None, "only labels are calibrated"
         priors = priors_from(answered.outputs, labels)
         return StepResult(

@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import rows_of
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.predict import PredictStep
+from germinal.project.steps.predict_fitted import FittedPredictStep
 from germinal.storage import digest
 
 _WARM_UP, _TIMED = 2, 10

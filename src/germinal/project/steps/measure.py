@@ -24,8 +24,8 @@ from germinal.project.steps.base import Dependency, Step, StepContext, StepResul
 from germinal.project.steps.calibrate import CalibrateStep
 from germinal.project.steps.data import DataStep, rows_of
 from germinal.project.steps.environment import versions
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.predict import PredictStep
+from germinal.project.steps.predict_fitted import FittedPredictStep
 from germinal.project.steps.rows import outputs_of
 from germinal.storage import digest
 

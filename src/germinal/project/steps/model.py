@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from germinal.checkpoints import references, sources
+from germinal.checkpoints.cache import remembered
+from germinal.errors import ModelNotFoundError, UnsupportedError
+from germinal.models.config import TransformerConfig
 from germinal.project.steps.base import Step, StepContext, StepResult
-from germinal.project.steps.loaded_models import check_purpose, locate, short_name, source_digest
-from germinal.storage import digest
+from germinal.storage import digest, file_digest
+
+_READ_FILES = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")
 
 
 @dataclass(frozen=True)
@@ -50,3 +55,66 @@ class ModelStep(Step):
             "name": model.card.name,
         }
         return StepResult(outputs, values)
+
+
+def locate(reference: str, folder: Path, *, fetch: bool) -> Path | None:
+    """The files of a model; a relative path starts at `folder`.
+
+    Args:
+        fetch: Download what is not here. Without it, None says that it would have to be.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+    """
+    local = folder / Path(reference).expanduser()
+    if local.exists():
+        return local
+    references.parse(reference)  # what names nothing at all is said at once
+    try:
+        return sources.fetch(reference, offline=None if fetch else True)
+    except ModelNotFoundError:
+        if fetch:
+            raise
+        return None
+
+
+def source_digest(path: Path) -> str:
+    """Digest of a model's files by their contents; a folder's files count by their names inside it too.
+
+    It is remembered for as long as the files stay as they are.
+    """
+    if path.is_file():
+        return remembered("source", [path], None, lambda: file_digest(path))
+    files = sorted(file for file in path.iterdir() if file.suffix in _READ_FILES)
+    return remembered("source", files, None, lambda: digest({file.name: file_digest(file) for file in files}))
+
+
+def short_name(reference: str) -> str:
+    """The last part of a reference, for names of trials and steps."""
+    last = PurePosixPath(reference.rstrip("/").split("@")[0].split(":")[-1]).name
+    return last.removesuffix(".gguf") or reference
+
+
+def check_purpose(reference: str, config: TransformerConfig, *, head: bool) -> None:
+    """Refuse a model that cannot do what the project wants of it.
+
+    Args:
+        head: Whether it shall get a head for the labels; else it is prompted.
+
+    Raises:
+        UnsupportedError: names the model, what it is and the key of the project file.
+    """
+    if head and config.stacks != "encoder":
+        raise UnsupportedError(
+            f"'{reference}' is no encoder, and only encoders get a head for the labels.",
+            where="adapt.head.models",
+            hint="Leave it out there: it is prompted, and tuned by [adapt.lora].",
+        )
+    if not head and config.head != "lm":
+        raise UnsupportedError(
+            f"'{reference}' cannot be prompted: it reads and does not write.",
+            where="select.models",
+            hint=f'Where answers are labels it can have a head for them: models = ["{reference}"] under [adapt.head].'
+            if config.stacks == "encoder"
+            else "Choose a model with a language-model head.",
+        )

@@ -43,7 +43,7 @@ class PredictStep(PromptedStep):
     def settings(self) -> Mapping[str, Any]:
         generation = dict(self.generation) if "generate" in self.wants else None
         return {
-            "prompt": self.reading.key_parts(),
+            "prompt": self.prompt_spec.key_parts(),
             "wants": list(self.wants),
             "generation": generation,
             "precision": self.model.precision,

@@ -17,8 +17,7 @@ from germinal.project.file.config import PromptSettings
 from germinal.project.steps.base import Dependency, Step, StepContext
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
-from germinal.project.steps.loaded_models import short_name
-from germinal.project.steps.model import ModelStep
+from germinal.project.steps.model import ModelStep, short_name
 from germinal.project.steps.rows import Identity
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
@@ -28,7 +27,7 @@ ADAPTER = "adapter"
 
 
 @dataclass(frozen=True)
-class Reading:
+class PromptSpec:
     """How an input becomes a prompt.
 
     Attributes:
@@ -69,7 +68,7 @@ class PromptedStep(Step):
 
     data: DataStep
     model: ModelStep
-    reading: Reading
+    prompt_spec: PromptSpec
     examples: ExamplesStep | None
     tune: Step | None
 
@@ -96,8 +95,8 @@ class PromptedStep(Step):
         tuned = context.inputs["adapter"] if self.tune else None
         return make_predictor(
             context.models.get(self.model.reference, self.model.precision),
-            self.reading,
-            self.reading.labels(context.inputs["labels"].values["labels"]),
+            self.prompt_spec,
+            self.prompt_spec.labels(context.inputs["labels"].values["labels"]),
             pairs=context.inputs["examples"].values["examples"] if self.examples else (),
             adapter=adapter_folder(tuned, context.artifact.parent) if tuned else None,
             generation=generation,
@@ -133,7 +132,7 @@ def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:
 
 def make_predictor(
     lm: LanguageModel,
-    reading: Reading,
+    prompt_spec: PromptSpec,
     labels: Labels | None,
     *,
     pairs: Sequence[Sequence[str]] = (),
@@ -150,10 +149,10 @@ def make_predictor(
         generation: Settings of [apply.generation], over the predictor's own.
         rule: None takes any, for callers that take outputs alone.
     """
-    settings = reading.settings
+    settings = prompt_spec.settings
     predictor = LanguageModelPredictor(
         lm,
-        reading.prompt,
+        prompt_spec.prompt,
         labels,
         rule or ("generate" if labels is None else "likelihood"),
         examples=[Example(text, target if labels is None else labels.words[target]) for text, target in pairs],

@@ -19,7 +19,7 @@ from germinal.progress import Progress
 from germinal.project.file.config import LoRASettings
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
-from germinal.project.steps.loaded_models import short_name
+from germinal.project.steps.model import short_name
 from germinal.project.steps.prompted import PromptedStep, check_targets
 from germinal.training.examples import TuningExample
 from germinal.training.lora import tune_lora
@@ -46,7 +46,7 @@ class TuneStep(PromptedStep):
 
     def settings(self) -> Mapping[str, Any]:
         return {
-            "prompt": self.reading.key_parts(),
+            "prompt": self.prompt_spec.key_parts(),
             "lora": self.lora.model_dump(),
             "precision": self.model.precision,
             "seed": self.seed,

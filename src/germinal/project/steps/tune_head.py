@@ -18,8 +18,7 @@ from germinal.progress import Progress
 from germinal.project.file.config import HeadSettings
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of
-from germinal.project.steps.loaded_models import short_name
-from germinal.project.steps.model import ModelStep
+from germinal.project.steps.model import ModelStep, short_name
 from germinal.storage import digest
 from germinal.text.context_window import ContextWindow
 from germinal.training.classification import ClassExample, tune_classifier

@@ -24,7 +24,7 @@ def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
     if quiet:
         yield silent
         return
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     if not stderr.is_terminal:
         yield PlainReporter(lambda line: stderr.print(line, soft_wrap=True))
@@ -103,7 +103,7 @@ def _drawn_bars() -> Iterator[bars.Progress]:
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     class TimeLeft(ProgressColumn):
         """Counts down to the end that was last foreseen."""
