@@ -13,7 +13,8 @@ from small_data import Table, reviews, write_csv
 from germinal.errors import DataError, ProjectFileError, UnsupportedError
 from germinal.project import Project
 from germinal.project.file.reader import read_project_file
-from germinal.project.init.proposal import Proposal, propose, write_project
+from germinal.project.init.proposal import Proposal, propose
+from germinal.project.init.writer import write_project
 
 
 @pytest.fixture

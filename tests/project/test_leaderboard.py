@@ -24,7 +24,8 @@ from germinal.ledger import Ledger, LimitRecord
 from germinal.project import Project
 from germinal.project.board import formats, sentences
 from germinal.project.board.leaderboard import Leaderboard, leaderboard, mixed_environments
-from germinal.project.init.proposal import propose, write_project
+from germinal.project.init.proposal import propose
+from germinal.project.init.writer import write_project
 
 WINNER = f"{MODEL}/lora-r8/zero-shot/likelihood"
 

@@ -35,7 +35,8 @@ def init(
     What no flag says and the data does not tell is asked for on a terminal.
     """
     from germinal.cli.views.console import stderr, stdout
-    from germinal.project.init.proposal import propose, write_project
+    from germinal.project.init.proposal import propose
+    from germinal.project.init.writer import write_project
 
     asking = sys.stdin.isatty() and not yes
     if data is None:

@@ -72,6 +72,14 @@ class Guess:
         return self.name is not None and not self.others
 
 
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """Which columns hold the inputs and the right answers, as far as somebody said it or the data shows it."""
+
+    input: Guess
+    target: Guess
+
+
 def describe(table: Table) -> list[Column]:
     """Every column with what its values look like; missing values do not count."""
     columns = []
@@ -81,6 +89,21 @@ def describe(table: Table) -> list[Column]:
         length = fmean(len(value) for value in values) if values else 0.0
         columns.append(Column(name, len(values), len(counts), length, counts))
     return columns
+
+
+def guess_columns(
+    columns: Sequence[Column], answers: Answers, input: str | None = None, target: str | None = None
+) -> Guesses:
+    """Guess the columns that nobody named.
+
+    Args:
+        answers: Whether the target holds labels or texts, see `answers_in`.
+        input: The input column, if it is named.
+        target: The target column, if it is named.
+    """
+    guess = guess_target if answers == "labels" else guess_text
+    found = Guess(target) if target else guess(columns, input)
+    return Guesses(Guess(input) if input else guess_input(columns, found.name), found)
 
 
 def guess_target(columns: Sequence[Column], given_input: str | None = None) -> Guess:
