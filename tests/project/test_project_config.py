@@ -219,7 +219,8 @@ def test_every_key_of_the_schema_is_described() -> None:
 
 
 def test_lora_settings_are_those_of_training() -> None:
-    from germinal.training.config import LoRAConfig, TrainingConfig
+    from germinal.layers.lora_config import LoRAConfig
+    from germinal.training.config import TrainingConfig
 
     settings = LoRASettings()
     lora, training = settings.lora_config(), settings.training_config(seed=3, save_every=7)

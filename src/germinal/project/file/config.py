@@ -6,16 +6,18 @@ What a key means stands in the docstring under it and becomes the schema's descr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from dataclasses import fields
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from germinal.errors import GerminalError
+from germinal.generation.config import GenerationConfig
+from germinal.layers.lora_config import LoRAConfig
 from germinal.predictors.answers import Rule
 from germinal.project.file.tasks import Baseline, Task, fill_in
 from germinal.text.context_window import Policy, Side
-
-if TYPE_CHECKING:
-    from germinal.training.config import LoRAConfig, TrainingConfig
+from germinal.training.config import TrainingConfig
 
 Precision = Literal["float32", "bfloat16"]
 Calibration = Literal["batch", "content-free"]
@@ -117,7 +119,9 @@ class PromptSettings(_Table):
 
 
 class TrainingSettings(_Table):
-    """How something is tuned. Names and defaults are those of `germinal.training.config.TrainingConfig`."""
+    """How something is tuned."""
+
+    # Names and defaults are those of `TrainingConfig`.
 
     epochs: Epochs = 1
     max_examples: Annotated[int, Field(ge=2)] | None = None
@@ -139,28 +143,14 @@ class TrainingSettings(_Table):
 
     def training_config(self, seed: int, save_every: int) -> TrainingConfig:
         """How it is trained."""
-        from germinal.training.config import TrainingConfig
-
-        return TrainingConfig(
-            epochs=self.epochs,
-            micro_batch_size=self.micro_batch_size,
-            gradient_accumulation_steps=self.gradient_accumulation_steps,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            warmup_steps=self.warmup_steps,
-            weight_decay=self.weight_decay,
-            max_grad_norm=self.max_grad_norm,
-            seed=seed,
-            validation_fraction=self.validation_fraction,
-            save_every=save_every,
-        )
+        shared = self.model_dump(include={field.name for field in fields(TrainingConfig)})
+        return TrainingConfig(**shared, seed=seed, save_every=save_every)
 
 
 class LoRASettings(TrainingSettings):
-    """Low-rank adaptation on the zero-shot prompt, the loss on the answers only.
+    """Low-rank adaptation (LoRA) on the zero-shot prompt, the loss on the answers only."""
 
-    Names and defaults are those of `germinal.layers.linear.LoRAConfig`.
-    """
+    # Names and defaults are those of `LoRAConfig`.
 
     rank: Annotated[int, Field(ge=1)] = 8
     """Inner width of the update."""
@@ -175,8 +165,6 @@ class LoRASettings(TrainingSettings):
 
     def lora_config(self) -> LoRAConfig:
         """Size and place of the adapter."""
-        from germinal.training.config import LoRAConfig
-
         return LoRAConfig(
             rank=self.rank,
             alpha=self.alpha,
@@ -221,9 +209,6 @@ class Apply(_Table):
     @field_validator("generation")
     @classmethod
     def _generation_is_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
-        from germinal.errors import GerminalError
-        from germinal.generation.config import GenerationConfig
-
         for name in _WITHOUT_EFFECT:
             if name in value:
                 raise ValueError(f"{name} has no effect here: each row is answered once, by its text.")

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from germinal.errors import ProjectFileError, nearest
+from germinal.evaluation.metrics import METRICS
 from germinal.project.file.config import ProjectConfig
 from germinal.project.file.tasks import BASELINES_OF, RULES_OF, TASKS
 
@@ -225,7 +226,6 @@ def _shown(value: Any) -> str:
 
 def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[KeyPath]) -> None:
     """Names that other packages define, with the nearest that exists, and whether they fit the task."""
-    from germinal.evaluation.metrics import METRICS
 
     def refuse(path: KeyPath, what: str, hint: str) -> ProjectFileError:
         return ProjectFileError(f"{'.'.join(path)}: {what}", where=_place(file, text, path, overridden), hint=hint)
@@ -253,8 +253,6 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
 
 def _misfits(config: ProjectConfig) -> Iterator[tuple[KeyPath, str, str]]:
     """What does not go with the kind of answers of the task: key, what is wrong, and what would fit."""
-    from germinal.evaluation.metrics import METRICS
-
     scope, task = config.scope, TASKS.get(config.scope.task)
     if task is None:
         return  # the graph refuses it

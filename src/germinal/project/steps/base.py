@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -81,6 +81,10 @@ class StepContext:
     rows: RowCount
     report: Reporter
     peak_memory: Callable[[], int | None]
+
+    def reporter(self, task: str) -> Reporter:
+        """`report` for work that calls itself something else: what it reports bears the name `task`."""
+        return lambda progress: self.report(replace(progress, task=task))
 
 
 @dataclass(frozen=True)
