@@ -236,7 +236,7 @@ def test_a_baseline_that_wins_is_said(tmp_path: Path) -> None:
         ),
         (
             LimitRecord("memory_gb", 4, None, None),
-            "Not known whether it keeps the limit of 4 GB for peak memory.",
+            "It is not known whether the limit of 4 GB for peak memory is kept.",
         ),
     ],
 )

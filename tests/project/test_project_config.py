@@ -162,8 +162,8 @@ def test_overrides_are_toml_and_come_before_validation(write) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("adapt.lora.rank", "is not key.path=value"),
-        ("select.models=smollm2", "Text stands in quotes"),
+        ("adapt.lora.rank", "expected key.path=value"),
+        ("select.models=smollm2", "Put text in quotes"),
         ("seed.x=1", "'seed' is not a table"),
         ("adapt.lora.rnk=4", "Did you mean 'rank'?"),
         ('scope.metrics=["acc"]', "--set scope.metrics"),

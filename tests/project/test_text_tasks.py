@@ -187,7 +187,7 @@ def test_tasks_of_another_day_are_refused_by_name(make: Callable[..., Project], 
 
 
 def test_targets_that_the_separator_would_cut_are_refused(make: Callable[..., Project]) -> None:
-    with pytest.raises(DataError, match=r"targets hold the separator ' and '.*film|separator"):
+    with pytest.raises(DataError, match=r"targets contain the separator ' and '.*film|separator"):
         make("shots = [0, 2]", 'shots = [0, 2]\nseparator = " and "').run()
 
 

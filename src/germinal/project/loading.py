@@ -1,4 +1,4 @@
-"""From a trial in the ledger to a predictor: the same model, prompt, examples, adapter, rule and priors."""
+"""A trial in the ledger becomes a predictor: the same model, prompt, examples, adapter, rule and priors."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from germinal.project.steps.prompted import PromptSpec, adapter_folder, make_pre
 
 
 def load_winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporter = silent) -> Predictor:
-    """What the latest finished run chose.
+    """Load what the latest finished run chose.
 
     Raises:
-        LedgerError: no run is finished.
+        LedgerError: no run is finished, or the files that the trial left are gone.
     """
     choice = ledger.results().choice
     if choice is None:
@@ -27,10 +27,10 @@ def load_winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporte
 
 
 def load_trial(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, reporter: Reporter = silent) -> Predictor:
-    """Any trial of the latest finished run.
+    """Load any trial of the latest finished run.
 
     Raises:
-        LedgerError: no run is finished, it had no such trial, or somebody removed the files that it left.
+        LedgerError: no run is finished, it had no such trial, or the files that the trial left are gone.
     """
     results = ledger.results()
     steps = {role: ledger.step(key) for role, key in results.trial(trial_id).steps.items()}

@@ -9,7 +9,7 @@ from germinal.ledger import Figure
 
 
 def digits(metric: str) -> int:
-    """Digits that a metric is shown with: one of those from 0 to 100, three of all others."""
+    """Decimal places of a metric's values: one on a scale from 0 to 100, else three."""
     found = METRICS.get(metric)
     return 1 if found is not None and found.bounds[1] == 100 else 3
 

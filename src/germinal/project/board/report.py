@@ -1,8 +1,8 @@
-"""`germinal report`: one HTML file that stands alone, from the ledger alone.
+"""The report of a run: one HTML file that stands alone, made from the ledger alone.
 
-Everything a reader needs to believe the verdict, or not to: the figures with their intervals, the tests, every example
-with its answers, the prompts exactly as the model saw them, and how it was all computed. The page loads nothing: charts
-are SVG inside it, styles and the little script too. Text that comes from data or models is escaped wherever it goes.
+It has what a reader needs to believe the verdict, or not to: figures with their intervals, tests, every example with
+its answers, the prompts exactly as the model saw them, and how it was all computed. The page loads nothing: its charts
+are inline SVG, its styles and its small script are inside. Text that comes from data or models is escaped everywhere.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from germinal.storage import write_text
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the page shows, before it is a page."""
+    """What the page shows."""
 
     board: Leaderboard
     run: RunRecord
@@ -66,7 +66,7 @@ def collect(ledger: Ledger, run_id: int | None = None) -> Report:
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """The page as HTML."""
     environment = figures.page_templates(Path(__file__).parent)
     environment.filters.update(
         value=formats.value,

@@ -1,4 +1,4 @@
-"""What a leaderboard says in sentences, the same on the terminal and in the report: verdicts, choice, limits, looks."""
+"""A leaderboard's conclusions as sentences, the same on the terminal and in the report."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _LIMITS = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("the time of one a
 
 
 def success(record: SuccessRecord, board: Leaderboard) -> str:
-    """One sentence on one success criterion."""
+    """A sentence on a success criterion."""
     metric = next((metric for metric in board.metrics if metric.name == record.metric), board.metrics[0])
     wanted = f"{record.metric} of at {'least' if metric.higher_is_better else 'most'} {record.threshold:g} on test"
     if record.figure is None:
@@ -39,7 +39,7 @@ def against_baseline(board: Leaderboard) -> str | None:
     figures = f"{measured}, {p_stated(comparison.p)}"
     better = comparison.difference > 0 if board.metrics[0].higher_is_better else comparison.difference < 0
     if comparison.p >= 0.05:
-        # Corrected with all that the plan compares; `choice` speaks of the comparisons with the best, corrected apart.
+        # Corrected for all comparisons of the plan; those with the best, of which `choice` speaks, are corrected apart.
         return f"Not shown to differ from the best baseline, {name}, among all planned comparisons: {figures}."
     return f"{'Better' if better else 'Worse'} than the best baseline, {name}: {figures}."
 
@@ -50,19 +50,22 @@ def choice(board: Leaderboard) -> str | None:
         return None
     names = [row.label for row in board.rows if row.tied]
     if len(names) < 2:
-        return f"{board.winner.label} is alone at the top: told apart from every other when all are compared with it."
-    return f"{len(names)} candidates cannot be told apart from the best; of them {board.winner.label} takes least work."
+        return f"{board.winner.label} is alone at the top: every other candidate can be told apart from it."
+    return (
+        f"{len(names)} candidates cannot be told apart from the best; of these, {board.winner.label} takes the least "
+        "work."
+    )
 
 
 def detectable(board: Leaderboard) -> str:
-    """What difference dev can show; nothing where that is not known of the metric that decides."""
+    """What difference dev can show; nothing where that is not known for the deciding metric."""
     what = "accuracy" if board.answers == "labels" else board.primary
     is_share = board.answers == "labels" or METRICS[what].is_proportion
     if board.detectable_difference is None and not is_share:
         return ""
     if board.detectable_difference is None:
         return f"Dev is too small to show a difference in {what} reliably."
-    assumed = "" if is_share else ", if candidates differ by some 0.2 on single examples"
+    assumed = "" if is_share else ", if candidates differ by about 0.2 on single examples"
     return f"Dev can show differences in {what} of about {board.detectable_difference:.3f} and more{assumed}."
 
 
@@ -75,9 +78,9 @@ def looks(board: Leaderboard) -> str:
 
 
 def limit(found: LimitRecord) -> str:
-    """One sentence on one limit of the scope."""
+    """A sentence on a limit of the scope."""
     what, unit = _LIMITS.get(found.name, (found.name, ""))
     allowed = f"the limit of {found.limit:g} {unit} for {what}"
     if found.measured is None:
-        return f"Not known whether it keeps {allowed}."
+        return f"It is not known whether {allowed} is kept."
     return f"{'Within' if found.kept else 'Over'} {allowed}: {found.measured:.3g} {unit} measured."

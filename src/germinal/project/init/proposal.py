@@ -22,7 +22,7 @@ from germinal.project.file.tasks import TASKS, Task, task_named
 from germinal.project.init.columns import MOST_LABELS, Guesses, answers_in, describe, guess_columns, guess_group
 from germinal.project.init.words import Words, words_for
 
-_MOST_HELD_OUT = 300  # rows of dev and of test: more make a run longer than they make it sharper
+_MOST_HELD_OUT = 300  # rows of dev and of test: with more, a run takes longer and hardly tells more
 _SHARE_HELD_OUT = 0.2
 _LEAST_ROWS = 30
 _LIKELIEST_TASK: dict[Answers, Task] = {"labels": "classification", "text": "generation"}
@@ -118,7 +118,7 @@ class Proposal:
 
     @property
     def shots(self) -> list[int]:
-        """Zero, and as many as there are labels or twice that; of texts, which are long, two."""
+        """None, as many as there are labels, and with few labels twice as many; for texts, which are long, two."""
         if not self.labels:
             return [0, 2]
         return [0, len(self.labels), 2 * len(self.labels)] if len(self.labels) <= 4 else [0, len(self.labels)]
@@ -141,7 +141,7 @@ def propose(
     group: str | None = None,
     models: Sequence[str] = ("smollm2-135m-instruct",),
 ) -> Proposal:
-    """Look into a data file and say what its project could be.
+    """Propose a project for a data file.
 
     Args:
         data: A csv, tsv, jsonl or parquet file.
@@ -155,8 +155,8 @@ def propose(
 
     Raises:
         DataError: the file is missing or malformed, has no column that could be the input or the target, too few rows,
-            the same input with two targets, or a label too rare to be in the training split.
-        UnsupportedError: a task that no project can have yet.
+            the same input with two targets, or a label that is too rare to be in the training split.
+        UnsupportedError: no project can have this task yet.
     """
     path = Path(data)
     table = _readable(path, (input, target, group))
@@ -205,7 +205,7 @@ def _chosen(guesses: Guesses, data: Path) -> tuple[str, str]:
         DataError: no column could be one of them.
     """
     if guesses.target.name is None:
-        raise DataError("no column has few values that come again.", where=str(data), hint="Name the target column.")
+        raise DataError("no column looks like right answers.", where=str(data), hint="Name the target column.")
     if guesses.input.name is None:
         raise DataError("no column holds texts.", where=str(data), hint="Name the input column.")
     return guesses.input.name, guesses.target.name
@@ -233,7 +233,9 @@ def _held_out(dataset: Dataset, data: Path, closed: bool) -> int:
     rows = len(dataset.rows)
     if rows < _LEAST_ROWS:
         raise DataError(
-            f"{rows} different rows are too few to measure anything.", where=str(data), hint=f"Bring {_LEAST_ROWS}."
+            f"{rows} different rows are too few to measure anything.",
+            where=str(data),
+            hint=f"At least {_LEAST_ROWS} are needed.",
         )
     held_out = min(_MOST_HELD_OUT, max(10, round(rows * _SHARE_HELD_OUT)))
     if closed:

@@ -1,4 +1,4 @@
-"""Writing a proposal down: germinal.toml, every choice explained beside it, and the schema for editors."""
+"""A proposal becomes a germinal.toml, every choice explained beside it, and the schema that editors read."""
 
 from __future__ import annotations
 
@@ -22,20 +22,18 @@ def write_project(proposal: Proposal, path: str | Path, overwrite: bool = False)
     """Write germinal.toml, and beside it the JSON Schema that its first line points editors to.
 
     Args:
-        proposal: What it shall say.
-        path: The file, or the folder that it shall stand in.
+        proposal: What it is to say.
+        path: The file, or its folder.
         overwrite: Replace a file that is there.
 
     Raises:
-        ProjectFileError: there is one, and nobody said to replace it.
+        ProjectFileError: there is a file, and `overwrite` is False.
         StorageError: it cannot be written.
     """
     path = Path(path)
     file = path / FILE_NAME if path.is_dir() or not path.suffix else path
     if file.exists() and not overwrite:
-        raise ProjectFileError(
-            "there is a project file already.", where=str(file), hint="Say --overwrite to replace it."
-        )
+        raise ProjectFileError("there is a project file already.", where=str(file), hint="--overwrite replaces it.")
     write_text(file.parent / SCHEMA_FILE, schema_text())
     write_text(file, project_file(proposal, file.parent))
     return file

@@ -1,7 +1,7 @@
-"""The plan: trials, the steps that they stand on, and which of these the ledger has, before anything is done.
+"""The plan: trials, the steps that they stand on, and which of these the ledger has already.
 
-Equal steps are one step: three rules share a prediction, three trials a tuning. The order is depth first, trial by
-trial, so that what belongs to one model is done while it is loaded.
+Equal steps are one step: three rules share a prediction, three trials a tuning. Steps are ordered depth first, trial by
+trial, so that everything with one model is done while it is loaded.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from germinal.project.steps.base import Step
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A step and what will become of it.
+    """A step and what a run will do about it.
 
     Attributes:
-        state: "cached": the ledger has it; "run": it will run; "depends": on what a step before it gives.
+        resolved_key: None while it depends on steps that are not done.
         trials: The trials that stand on it.
     """
 
@@ -41,8 +41,8 @@ class Plan:
     """Everything that a run will do.
 
     Attributes:
-        detectable_difference: What dev can tell, as `StepGraph.detectable`, or None where the data is not yet read.
-        estimates: By trial; trials of models that are not here yet have none.
+        detectable_difference: See `StepGraph.detectable`; None also while the number of dev rows is not known.
+        estimates: By trial; trials of models that are not fetched yet have none.
     """
 
     trials: list[Trial]
@@ -57,8 +57,8 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
     """What a run would do now.
 
     Raises:
-        DataError: the data file is missing.
-        UnsupportedError: the task is none that germinal handles yet.
+        DataError: the data file is missing or malformed.
+        UnsupportedError: no project can have this task yet, or a model cannot do what is asked of it.
     """
     graph = StepGraph(config, limit)
     resolver = Resolver(ledger, folder, artifacts)
@@ -78,7 +78,7 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
 
 
 def _dev_rows(config: ProjectConfig, data: Resolved | None, limit: int | None) -> int | None:
-    """How many rows dev has, or None where it is a share of data that is not yet read."""
+    """How many rows dev has; None where it is a share of rows that are not counted yet."""
     if data and data.record:
         return int(data.record.values["splits"]["dev"]["rows"])
     asked = config.scope.split.dev
@@ -95,7 +95,7 @@ def _planned(step: Step, resolver: Resolver, standing: Mapping[str, tuple[str, .
 
 
 def _planned_test(graph: StepGraph, resolver: Resolver) -> Iterator[PlannedStep]:
-    """Steps on test: of the winner, once it is known, and of the baselines."""
+    """The steps on test: those of the baselines and, once it is known, of the winner."""
     chosen = resolver.look(graph.choose)
     trials = graph.tested_trials(chosen.record if chosen else None)
     by_step: dict[str, list[str]] = {}

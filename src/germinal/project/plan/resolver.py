@@ -15,7 +15,7 @@ from germinal.project.steps.base import Step
 from germinal.project.steps.keys import Key, RecipeKeys, resolved_key
 
 State = Literal["cached", "run", "depends"]
-"""The ledger has the step; it will run; or that depends on what a step before it gives."""
+"""The ledger has the step; it will run; or which of the two depends on steps before it."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Resolved:
 
 
 class Resolver:
-    """Finds the keys of steps, and what is done of them, in the ledger.
+    """Finds the keys of steps and, in the ledger, the steps that are done.
 
     Args:
         ledger: Where finished steps are recorded.
@@ -61,14 +61,14 @@ class Resolver:
         return list(ordered.values())
 
     def look(self, step: Step) -> Resolved | None:
-        """The step's key and record; None while they depend on a step that is not done or a model that is not here."""
+        """The step's key and record; None while a step that it stands on is not done, or a model is not fetched."""
         recipe = self.recipes.key(step)
         if recipe not in self._known:
             self._known[recipe] = self._look(step)
         return self._known[recipe]
 
     def state(self, step: Step) -> State:
-        """What a run would make of the step."""
+        """What a run would do about the step."""
         resolved = self.look(step)
         if resolved is None:
             return "depends" if step.dependencies() else "run"  # what stands on nothing only has to be fetched
@@ -92,7 +92,7 @@ class Resolver:
         return self.resolve(step, inputs, fetch=False)
 
     def _finished(self, step: Step, key: str) -> StepRecord | None:
-        """The step that the ledger calls done, unless somebody removed its files."""
+        """The step, if the ledger calls it done and its files are still there."""
         record = self._ledger.find_step(key)
         if record is None or record.status != "done":
             return None

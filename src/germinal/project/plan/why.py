@@ -1,4 +1,4 @@
-"""Why a trial's steps run again: the parts of their keys that differ from the last run that had this trial."""
+"""Why a trial's steps run again: the parts of their keys that changed since the last run that had the trial."""
 
 from __future__ import annotations
 
@@ -29,9 +29,8 @@ class WhyStep:
     """One step of the trial.
 
     Attributes:
-        state: As in the plan.
-        parts: The parts of its key now: the resolved key's where it is known, else the recipe's.
-        changed: What differs from the last run; empty when it is cached, or never ran.
+        parts: The parts of its key: of the resolved key where it is known, else of the recipe key.
+        changed: What differs from the last run; empty for a step that is cached or never ran.
     """
 
     role: str

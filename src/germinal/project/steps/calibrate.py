@@ -1,4 +1,4 @@
-"""The calibrate step: each label's prior, from training inputs or inputs without content; never from dev or test."""
+"""The calibrate step: the labels' priors, from training inputs or inputs without content; never from dev or test."""
 
 from __future__ import annotations
 
@@ -52,9 +52,8 @@ class CalibrateStep(PromptedStep):
             peak_memory_bytes=answered.peak_memory_bytes,
         )
 
-    def num_inputs(self, train_rows: int) -> int:
-        """How many inputs the priors are taken from."""
-        return min(BATCH_CALIBRATION_INPUTS, train_rows) if self.method == "batch" else len(CONTENT_FREE_INPUTS)
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        return min(BATCH_CALIBRATION_INPUTS, rows["train"]) if self.method == "batch" else len(CONTENT_FREE_INPUTS)
 
     def _rows(self, context: StepContext) -> list[Row]:
         if self.method == "batch":

@@ -1,6 +1,6 @@
-"""The clock step: how long the winner takes for one answer, asked one at a time as a user would, and in what memory.
+"""The clock step: how long the winner takes for one answer, and in what memory, when it is asked one at a time.
 
-Its result belongs to the machine that it ran on, which the ledger records beside it.
+The result holds for the machine that it ran on, which the ledger records beside it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The model step: a reference (alias, folder, file, hub id) becomes weights and a tokenizer, known by content."""
+"""The model step: a reference (alias, folder, file, hub id) becomes weights and a tokenizer, known by their content."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ModelStep(Step):
     reference: str
     precision: str
     head: bool = False
-    """Whether it shall have a head for the labels; else it is prompted."""
+    """Whether it gets a head for the labels; else it is prompted."""
 
     @property
     def name(self) -> str:
@@ -58,10 +58,11 @@ class ModelStep(Step):
 
 
 def locate(reference: str, folder: Path, *, fetch: bool) -> Path | None:
-    """The files of a model; a relative path starts at `folder`.
+    """The files of a model.
 
     Args:
-        fetch: Download what is not here. Without it, None says that it would have to be.
+        reference: A relative path starts at `folder`.
+        fetch: Download what is not here; else the result is None where that would be needed.
 
     Raises:
         ModelNotFoundError: there is no such model.
@@ -69,7 +70,7 @@ def locate(reference: str, folder: Path, *, fetch: bool) -> Path | None:
     local = folder / Path(reference).expanduser()
     if local.exists():
         return local
-    references.parse(reference)  # what names nothing at all is said at once
+    references.parse(reference)  # refuses what cannot be a reference
     try:
         return sources.fetch(reference, offline=None if fetch else True)
     except ModelNotFoundError:
@@ -79,9 +80,9 @@ def locate(reference: str, folder: Path, *, fetch: bool) -> Path | None:
 
 
 def source_digest(path: Path) -> str:
-    """Digest of a model's files by their contents; a folder's files count by their names inside it too.
+    """Digest of a model's files: their contents, and for a folder their names in it.
 
-    It is remembered for as long as the files stay as they are.
+    It is remembered for as long as the files do not change.
     """
     if path.is_file():
         return remembered("source", [path], None, lambda: file_digest(path))
@@ -90,31 +91,31 @@ def source_digest(path: Path) -> str:
 
 
 def short_name(reference: str) -> str:
-    """The last part of a reference, for names of trials and steps."""
+    """The last part of a reference, for the names of trials and steps."""
     last = PurePosixPath(reference.rstrip("/").split("@")[0].split(":")[-1]).name
     return last.removesuffix(".gguf") or reference
 
 
 def check_purpose(reference: str, config: TransformerConfig, *, head: bool) -> None:
-    """Refuse a model that cannot do what the project wants of it.
+    """Refuse a model that cannot do what the project asks of it.
 
     Args:
-        head: Whether it shall get a head for the labels; else it is prompted.
+        head: Whether it gets a head for the labels; else it is prompted.
 
     Raises:
-        UnsupportedError: names the model, what it is and the key of the project file.
+        UnsupportedError: names the model, what it lacks, and the key of the project file.
     """
     if head and config.stacks != "encoder":
         raise UnsupportedError(
             f"'{reference}' is no encoder, and only encoders get a head for the labels.",
             where="adapt.head.models",
-            hint="Leave it out there: it is prompted, and tuned by [adapt.lora].",
+            hint="Leave it out here: it is prompted, and [adapt.lora] tunes it.",
         )
     if not head and config.head != "lm":
         raise UnsupportedError(
             f"'{reference}' cannot be prompted: it reads and does not write.",
             where="select.models",
-            hint=f'Where answers are labels it can have a head for them: models = ["{reference}"] under [adapt.head].'
+            hint=f'If answers are labels, give it a head for them: models = ["{reference}"] under [adapt.head].'
             if config.stacks == "encoder"
             else "Choose a model with a language-model head.",
         )

@@ -1,4 +1,4 @@
-"""The model that a project's steps work with: one at a time is loaded."""
+"""The model that a project's steps work with; one is loaded at a time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,12 @@ if TYPE_CHECKING:
 
 
 class ModelCache:
-    """The model that steps work with. Another one takes its place, so that each is measured alone."""
+    """Keeps the model that was loaded last. Another one replaces it, so that the memory of each is measured alone.
+
+    Args:
+        folder: The folder of germinal.toml, where relative paths start.
+        reporter: Hears of a download.
+    """
 
     def __init__(self, folder: Path, reporter: Reporter = silent) -> None:
         self._folder = folder
@@ -23,7 +28,7 @@ class ModelCache:
         self._model: LanguageModel | None = None
 
     def get(self, reference: str, precision: str) -> LanguageModel:
-        """The model, loaded once for all steps that follow each other."""
+        """The model, loaded once for all steps in a row that work with it."""
         if self._held != (reference, precision):
             from germinal.language_model import load
 

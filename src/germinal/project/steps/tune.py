@@ -1,7 +1,6 @@
 """The tune step: a LoRA adapter learns the answers of the training split on the zero-shot prompt.
 
-It is resumable inside: an interrupted attempt leaves checkpoints in the artifact folder, from which the next goes on to
-the same adapter.
+An interrupted attempt leaves checkpoints in the artifact folder; the next one goes on from there to the same adapter.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from germinal.checkpoints.lora_folder import adapter_digest
-from germinal.project.file.config import LoRASettings
+from germinal.project.file.config import LoRASettings, TrainingSettings
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
 from germinal.project.steps.model import short_name
@@ -23,7 +22,7 @@ from germinal.training.lora import tune_lora
 from germinal.training.run_folder import read_history, read_result
 
 SAVE_EVERY = 10
-"""Updates between checkpoints: what a kill can cost."""
+"""Updates between two checkpoints: what a kill can cost."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +51,9 @@ class TuneStep(PromptedStep):
     def dependencies(self) -> Mapping[str, Dependency]:
         return {**super().dependencies(), "train": Dependency(self.data, "train")}
 
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        return num_tuned_examples(self.lora, rows)
+
     def run(self, context: StepContext) -> StepResult:
         rows = rows_of(context.inputs["train"], "train", context.artifact.parent)[: self.lora.max_examples]
         predictor = self.predictor(context, {})
@@ -68,6 +70,12 @@ class TuneStep(PromptedStep):
         return StepResult({"adapter": adapter_digest(adapter)}, {**run_values(context.artifact), "examples": len(rows)})
 
 
+def num_tuned_examples(settings: TrainingSettings, rows: Mapping[str, int]) -> int:
+    """The work of a tuning, in examples: one that is learned takes three passes, forward and twice that backward."""
+    used = min(rows["train"], settings.max_examples or rows["train"])
+    return 3 * settings.epochs * used
+
+
 def run_values(folder: Path) -> dict[str, Any]:
-    """What the ledger keeps of a training run: what it came to, and its history."""
+    """What the ledger keeps of a training run: its result and its history."""
     return {**read_result(folder), "history": [asdict(record) for record in read_history(folder)]}

@@ -1,6 +1,6 @@
-"""The tune step of an encoder: a head for the labels learns the training split, with all weights under it.
+"""The tune step of an encoder: a head for the labels learns the training split, together with all weights under it.
 
-It is resumable inside, as the tuning of an adapter is. Its artifact is a predictor's folder, with the run's history.
+An interrupted attempt is gone on with, as that of an adapter is. The artifact is a predictor's folder.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from germinal.project.file.config import HeadSettings
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of
 from germinal.project.steps.model import ModelStep, short_name
-from germinal.project.steps.tune import run_values
+from germinal.project.steps.tune import num_tuned_examples, run_values
 from germinal.storage import digest
 from germinal.text.context_window import ContextWindow
 from germinal.training.classification import class_examples, tune_classifier
 
 SAVE_EVERY = 40
-"""Updates between checkpoints: what a kill can cost. One is three times the model, so that they are not cheap."""
+"""Updates between two checkpoints: what a kill can cost. A checkpoint is three times as large as the model."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class TuneHeadStep(Step):
 
     @property
     def title(self) -> str:
-        """Whose answers these are."""
+        """Whose answers these are, for a reader of the plan."""
         return f"{short_name(self.model.reference)}, head"
 
     def settings(self) -> Mapping[str, Any]:
@@ -56,7 +56,7 @@ class TuneHeadStep(Step):
         }
 
     def _head_parts(self) -> dict[str, Any]:
-        """What of [adapt.head] bears on this model: not which others have a head, nor the side where nothing is cut."""
+        """The keys of [adapt.head] that bear on this model: not which models have a head, nor an unused side."""
         side = self.head.truncate_side if self.head.overflow == "truncate_input" else None
         return {**self.head.model_dump(exclude={"models"}), "truncate_side": side}
 
@@ -67,6 +67,9 @@ class TuneHeadStep(Step):
             "tokenizer": Dependency(self.model, "tokenizer"),
             "train": Dependency(self.data, "train"),
         }
+
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        return num_tuned_examples(self.head, rows)
 
     def run(self, context: StepContext) -> StepResult:
         rows = rows_of(context.inputs["train"], "train", context.artifact.parent)[: self.head.max_examples]
