@@ -33,11 +33,11 @@ AdapterOption = Annotated[Path | None, typer.Option(metavar="FOLDER", help="A Lo
 SetOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--set", metavar="KEY=VALUE", help="Another value for a key of germinal.toml, as adapt.prompt.shots=[0]."
+        "--set", metavar="KEY=VALUE", help="Override a key of germinal.toml, for instance adapt.prompt.shots=[0]."
     ),
 ]
-LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Only N rows of dev and of test.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="JSON for programs, on standard output.")]
+LimitOption = Annotated[int | None, typer.Option(min=1, metavar="N", help="Use at most N rows of dev and of test.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")]
 
 

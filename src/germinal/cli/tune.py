@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from germinal.cli.inputs import load
 from germinal.cli.options import ModelArgument, PrecisionOption, QuietOption, config_options
 from germinal.layers.lora_config import LoRAConfig
 from germinal.text.prompt import Prompt
@@ -32,17 +33,16 @@ def tune(
     lora: dict[str, Any],
     training: dict[str, Any],
 ) -> None:
-    """Tune a LoRA adapter, the loss on the answers only; of an encoder a head for classes, with all weights under it.
+    """Tune a LoRA adapter on right answers; an encoder gets a head for classes, tuned together with all its weights.
 
     An adapter is written as a PEFT folder, an encoder with its head as a model that `germinal classify` reads.
     Killed and called again with the same options, it goes on where it was.
     """
-    from germinal.cli.loading import load
     from germinal.cli.views.console import stdout
     from germinal.cli.views.reporter import reporter
     from germinal.data import read_pairs
 
-    # What is wrong with settings or data is told before the model is loaded.
+    # Wrong settings and data are refused before the model is loaded.
     Prompt(**prompt), LoRAConfig(**lora), TrainingConfig(**training)
     pairs = read_pairs(data, input=input, target=target)
     lm = load(model, precision=precision, quiet=quiet)

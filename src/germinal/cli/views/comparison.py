@@ -1,4 +1,4 @@
-"""Two trials side by side on a terminal: the four cells, the test, then the examples on which they differ."""
+"""Two trials side by side on a terminal: counts of right and wrong answers, the test, and where they differ."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from germinal.project.board.comparison import Difference, Reply, TrialComparison
 
 
-_TEXTS_SHOWN = 10  # examples; a terminal shows no more long texts than that to anybody's use
+_TEXTS_SHOWN = 10  # examples; of more long texts a terminal gives no overview
 _LONGEST_INPUT = 240
 
 
 def render(comparison: TrialComparison) -> RenderableType:
-    """All of it."""
+    """The whole comparison."""
     texts = any(row.first.score is not None for row in comparison.differing)
     counted = _scores if texts else _cells
     parts: list[RenderableType] = [_head(comparison), counted(comparison), _verdict(comparison)]

@@ -26,12 +26,12 @@ _INTERVALS_SHOWN = 2  # metrics; more than these would not fit 100 columns with 
 
 
 def render(board: Leaderboard) -> RenderableType:
-    """All of it, one part under the other."""
+    """The whole leaderboard."""
     return Group(*(part for _, part in parts(board)))
 
 
 def parts(board: Leaderboard) -> Iterator[tuple[str, RenderableType]]:
-    """The parts by name: the use case, quality on dev, what it cost, the winner on test, what was shown."""
+    """The parts by name, from top to bottom: the use case, quality on dev, cost, the winner on test, the conclusion."""
     yield "use case", Text(board.use_case, style="bold")
     yield "quality", Group(_heading("Quality on dev", board, "dev"), _quality(board), _legend(board))
     yield "cost", Group(_heading("What it took to answer dev"), _costs(board), _cost_legend(board))
@@ -66,7 +66,7 @@ def _style(row: Row) -> str:
 
 
 def _opponent(board: Leaderboard, role: str) -> str:
-    """The name of what a column compares with, where it is short and the same for every row."""
+    """The head of a column of comparisons: the opponent's name, if it is short and the same in every row."""
     opponents = {comparison.second for row in board.rows if (comparison := row.against(role))}
     name = board.row(opponents.pop()).label if role == "baseline" and len(opponents) == 1 else role
     return f"vs {name if len(name) <= _LONGEST_OPPONENT else role}"
@@ -112,7 +112,7 @@ def _cost_legend(board: Leaderboard) -> RenderableType:
     if board.answers == "labels":
         notes.append("rules on the same prompts share the time of one pass over them")
     if any(row.cut for row in board.rows):
-        notes.append("cut: texts that max_new_tokens ended")
+        notes.append("cut: texts that ended at max_new_tokens")
     return Text("   ".join(notes), style="dim")
 
 

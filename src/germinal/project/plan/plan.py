@@ -7,8 +7,9 @@ trial, so that everything with one model is done while it is loaded.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 from germinal.ledger import EstimateRecord, Ledger
 from germinal.project.file.config import Limits, ProjectConfig
@@ -51,6 +52,16 @@ class Plan:
     comparisons: list[Comparison]
     detectable_difference: float | None
     estimates: dict[str, EstimateRecord] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Values that JSON can hold, in a fixed order."""
+        estimates = {trial: asdict(estimate) for trial, estimate in self.estimates.items()}
+        return {
+            "trials": [{**asdict(trial), "estimate": estimates.get(trial.id)} for trial in self.trials],
+            "steps": [asdict(step) for step in self.steps],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "detectable_difference": self.detectable_difference,
+        }
 
 
 def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Path, limit: int | None = None) -> Plan:
