@@ -19,7 +19,7 @@ import germinal
 
 ROOT = Path(__file__).parent.parent
 HEAVY = {"torch", "numpy", "pandas", "sklearn", "scipy", "sqlalchemy", "pydantic", "altair", "fastapi", "tokenizers"}
-PEERS = {"transformers", "peft", "accelerate"}
+PEERS = {"transformers", "peft", "accelerate", "sentence_transformers", "statsmodels"}
 
 
 def imported_by(code: str) -> set[str]:

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.segment import Segment
 
-from germinal.cli.leaderboard_view import parts
+from germinal.cli.views.leaderboard import parts
 from germinal.figures import css
 from germinal.project import Project
 from germinal.project.board.leaderboard import Leaderboard

@@ -150,5 +150,5 @@ def test_tune_refuses_what_is_nothing_to_an_encoder(
     arguments = ("--data", labelled, "--input", "text", "--target", "label", "-o", tmp_path / "clf", *option)
     done = germinal("tune", encoder, *arguments)
     assert done.code == 12
-    assert f"{option[0]}: has no effect on an encoder" in done.err
+    assert f"{str(option[0]).removeprefix('--')}: has no effect on an encoder" in done.err
     assert not (tmp_path / "clf").exists()

@@ -222,6 +222,7 @@ def test_an_encoder_decoder_is_tuned_and_answers_by_the_same_commands(
         (("--input", "text", "--target", "lable"), 4, "Did you mean 'label'?"),
         (("--input", "text", "--target", "label", "--rank", "0"), 12, "rank"),
         (("--input", "text", "--target", "label", "--target-modules", "w_proj"), 12, "w_proj"),
+        (("--input", "text", "--target", "label", "--layers", "1,two"), 2, "two"),
     ],
 )
 def test_a_bad_tuning_is_refused_and_leaves_nothing(

@@ -23,7 +23,7 @@ def test_the_whole_life_cycle_of_a_tiny_project(germinal: Germinal, project: Pat
     assert "to run" in planned.out
     assert "differ by" not in planned.out  # fifteen rows tell nothing
     assert (
-        "Dev can tell candidates apart that differ by" in germinal("plan", project, "--set", "scope.split.dev=300").out
+        "Dev can tell apart candidates that differ by" in germinal("plan", project, "--set", "scope.split.dev=300").out
     )
 
     done = germinal("run", project)

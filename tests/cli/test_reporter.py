@@ -6,8 +6,8 @@ import io
 
 import pytest
 
-from germinal.cli import reporter
-from germinal.cli.reporter import PlainReporter
+from germinal.cli.views import reporter
+from germinal.cli.views.reporter import PlainReporter
 from germinal.progress import Progress
 
 
@@ -63,7 +63,7 @@ def test_an_unknown_total_and_bytes(clock: Clock) -> None:
 def test_a_file_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    from germinal.cli import console
+    from germinal.cli.views import console
 
     written = io.StringIO()
     monkeypatch.setattr(console, "stderr", Console(file=written, markup=False, highlight=False))
@@ -75,7 +75,7 @@ def test_a_file_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_terminal_gets_bars_with_trials_examples_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    from germinal.cli import console
+    from germinal.cli.views import console
 
     written = io.StringIO()
     terminal = Console(file=written, markup=False, highlight=False, force_terminal=True, width=120)

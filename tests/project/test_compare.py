@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 
 import pytest
+from drawn import plain
 from filled_ledger import MODEL, NASTY, fill
 from scipy.stats import binomtest
 
-from germinal.cli import comparison_view
-from germinal.cli.terminal import plain
+from germinal.cli.views import comparison as comparison_view
 from germinal.errors import LedgerError, SettingError
 from germinal.ledger import Ledger
 from germinal.project.board.comparison import compare

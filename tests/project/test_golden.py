@@ -17,11 +17,11 @@ from tiny_project import BAD, GOOD, HEAD_TOML, TEXT_TOML, TOML, news, review, wr
 from germinal.ledger.records import StepRecord
 from germinal.ledger.tables import CANDIDATE
 from germinal.project import Project
-from germinal.project.plan.plan import Resolver, in_order
+from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.steps.fit import FitStep
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep
+from germinal.project.steps.predict_fitted import FittedPredictStep
 
 GOLDEN = Path(__file__).with_name("golden.json")
 
@@ -80,7 +80,7 @@ def results_of(project: Project) -> dict[str, dict[str, Any]]:
     graph = StepGraph(project.config)
     resolver = Resolver(project.ledger, project.folder, project.artifacts)
     found: dict[str, dict[str, Any]] = {}
-    for step in in_order([graph.choose], resolver.recipes.key):
+    for step in resolver.in_order([graph.choose]):
         resolved = resolver.look(step)
         assert resolved is not None
         assert resolved.record is not None

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import plain
 from tiny_encoders import save_encoder
 from tiny_project import TOML, review, write_rows
 
 import germinal
-from germinal.cli import leaderboard_view
-from germinal.cli.terminal import plain
+from germinal.cli.views import leaderboard as leaderboard_view
 from germinal.errors import ContextWindowError, GerminalError, LedgerError, ProjectFileError, UnsupportedError
 from germinal.predictors.classifier_predictor import ClassifierPredictor
 from germinal.project import Project
@@ -25,7 +25,7 @@ from germinal.project.board.leaderboard import leaderboard
 from germinal.project.board.report import report_html
 from germinal.project.file.config import HeadSettings
 from germinal.project.run.runner import RunSummary
-from germinal.training.classification import HEAD_TRAINING
+from germinal.training.config import HEAD_TRAINING
 
 ROWS, DEV, TEST = 140, 24, 16
 HEAD = """\
@@ -277,10 +277,10 @@ def test_killed_while_it_is_tuned_and_resumed_it_is_as_if_nothing_had_been(
 
 def test_a_run_killed_while_it_predicts_loses_one_batch_at_most(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from germinal.ledger import Ledger
-    from germinal.project.steps import fitted
+    from germinal.project.steps import predict_fitted
 
     edit(copy, "seed = 0", "seed = 1")
-    monkeypatch.setattr(fitted, "BATCH", 5)
+    monkeypatch.setattr(predict_fitted, "BATCH", 5)
     store, stored = Ledger.store_predictions, []
 
     def stop_after_two(self: Ledger, predictions: Any, run_id: int) -> None:

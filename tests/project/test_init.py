@@ -13,7 +13,8 @@ from small_data import Table, reviews, write_csv
 from germinal.errors import DataError, ProjectFileError, UnsupportedError
 from germinal.project import Project
 from germinal.project.file.reader import read_project_file
-from germinal.project.init.proposal import Proposal, propose, write_project
+from germinal.project.init.proposal import Proposal, propose
+from germinal.project.init.writer import write_project
 
 
 @pytest.fixture
@@ -135,7 +136,7 @@ def test_held_out_rows_are_bounded(write: Callable[..., Path]) -> None:
     ("rows", "message"),
     [
         (reviews(20), "too few"),
-        ([{"text": f"a {index}", "label": f"l{index}"} for index in range(100)], "come again"),
+        ([{"text": f"a {index}", "label": f"l{index}"} for index in range(100)], "right answers"),
         ([{"label": "ab"[index % 2]} for index in range(100)], "holds texts"),
         (
             [*reviews(100), *({"text": f"rare {index}", "label": f"rare{index}"} for index in range(10))],

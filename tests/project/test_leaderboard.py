@@ -11,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import plain
 from filled_ledger import FULL, MODEL, SMALL, Spec, environment, fill, prompted
 from scipy.stats import binomtest
 from sklearn.metrics import accuracy_score, f1_score
 from small_data import reviews, write_csv
 from statsmodels.stats.proportion import proportion_confint
 
-from germinal.cli import leaderboard_view
-from germinal.cli.terminal import plain
+from germinal.cli.views import leaderboard as leaderboard_view
 from germinal.errors import LedgerError
 from germinal.ledger import Ledger, LimitRecord
 from germinal.project import Project
-from germinal.project.board import wording
+from germinal.project.board import formats, sentences
 from germinal.project.board.leaderboard import Leaderboard, leaderboard, mixed_environments
-from germinal.project.init.proposal import propose, write_project
+from germinal.project.init.proposal import propose
+from germinal.project.init.writer import write_project
 
 WINNER = f"{MODEL}/lora-r8/zero-shot/likelihood"
 
@@ -190,9 +191,9 @@ def test_a_limited_run_and_mixed_devices_are_said(tmp_path: Path) -> None:
 
 
 def test_mixed_versions_name_the_library() -> None:
-    sentences = mixed_environments({"a": [environment()], "b": [environment(torch="2.12.0"), environment()]})
+    said = mixed_environments({"a": [environment()], "b": [environment(torch="2.12.0"), environment()]})
     counts = "2.12.0 (1 of 2 trials), 2.13.0 (2 of 2 trials)"
-    assert sentences == [f"Different versions of torch took part in what is compared here: {counts}."]
+    assert said == [f"Different versions of torch took part in what is compared here: {counts}."]
     assert mixed_environments({"a": [environment()], "b": [environment()]}) == []
 
 
@@ -220,7 +221,7 @@ def test_a_baseline_that_wins_is_said(tmp_path: Path) -> None:
     specs = (prompted(0, "likelihood", 0.55), Spec("majority", (0.5,)), Spec("tfidf", (0.9,)))
     board = leaderboard(fill(tmp_path / "ledger.sqlite", specs=specs))
     assert (
-        wording.against_baseline(board)
+        sentences.against_baseline(board)
         == "No language model was shown to be better: the plain baseline tfidf is proposed."
     )
 
@@ -235,37 +236,37 @@ def test_a_baseline_that_wins_is_said(tmp_path: Path) -> None:
         ),
         (
             LimitRecord("memory_gb", 4, None, None),
-            "Not known whether it keeps the limit of 4 GB for peak memory.",
+            "It is not known whether the limit of 4 GB for peak memory is kept.",
         ),
     ],
 )
 def test_limits_in_words(limit: LimitRecord, expected: str) -> None:
-    assert wording.limit(limit) == expected
+    assert sentences.limit(limit) == expected
 
 
 @pytest.mark.parametrize(
     ("written", "expected"),
     [
-        (wording.p_value(0.0004), "<.001"),
-        (wording.p_value(0.0241), ".024"),
-        (wording.p_value(1.0), "1"),
-        (wording.p_value(None), "–"),
-        (wording.p_stated(0.0001), "p<.001"),
-        (wording.p_stated(0.5), "p=.500"),
-        (wording.difference(-0.05), "−0.050"),
-        (wording.difference(0.05), "+0.050"),
-        (wording.count(0), "0"),
-        (wording.count(999), "999"),
-        (wording.count(12_345), "12.3k"),
-        (wording.count(134_515_008), "135M"),
-        (wording.duration(0.04), "0.0 s"),
-        (wording.duration(59.4), "59 s"),
-        (wording.duration(187), "3:07 min"),
-        (wording.duration(3_750), "1:02:30 h"),
-        (wording.memory(812 << 20), "812 MiB"),
-        (wording.memory(3 << 30), "3.00 GiB"),
-        (wording.factor(1.333), "×1.33"),
-        (wording.factor(12.0), "×12"),
+        (formats.p_value(0.0004), "<.001"),
+        (formats.p_value(0.0241), ".024"),
+        (formats.p_value(1.0), "1"),
+        (formats.p_value(None), "–"),
+        (formats.p_stated(0.0001), "p<.001"),
+        (formats.p_stated(0.5), "p=.500"),
+        (formats.difference(-0.05), "−0.050"),
+        (formats.difference(0.05), "+0.050"),
+        (formats.count(0), "0"),
+        (formats.count(999), "999"),
+        (formats.count(12_345), "12.3k"),
+        (formats.count(134_515_008), "135M"),
+        (formats.duration(0.04), "0.0 s"),
+        (formats.duration(59.4), "59 s"),
+        (formats.duration(187), "3:07 min"),
+        (formats.duration(3_750), "1:02:30 h"),
+        (formats.memory(812 << 20), "812 MiB"),
+        (formats.memory(3 << 30), "3.00 GiB"),
+        (formats.factor(1.333), "×1.33"),
+        (formats.factor(12.0), "×12"),
     ],
 )  # fmt: skip
 def test_figures_in_words(written: Any, expected: str) -> None:

@@ -18,7 +18,7 @@ from germinal.project.plan.estimates import size_of
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import candidates_of, comparisons_of, trials_of
 from germinal.project.steps.keys import RecipeKeys, changed_parts, prediction_key
-from germinal.project.steps.loaded_models import short_name
+from germinal.project.steps.model import short_name
 from germinal.project.steps.predict import shared_tokens
 
 

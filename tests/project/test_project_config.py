@@ -162,8 +162,8 @@ def test_overrides_are_toml_and_come_before_validation(write) -> None:
 @pytest.mark.parametrize(
     ("override", "said"),
     [
-        ("adapt.lora.rank", "is not key.path=value"),
-        ("select.models=smollm2", "Text stands in quotes"),
+        ("adapt.lora.rank", "expected key.path=value"),
+        ("select.models=smollm2", "Put text in quotes"),
         ("seed.x=1", "'seed' is not a table"),
         ("adapt.lora.rnk=4", "Did you mean 'rank'?"),
         ('scope.metrics=["acc"]', "--set scope.metrics"),
@@ -219,7 +219,8 @@ def test_every_key_of_the_schema_is_described() -> None:
 
 
 def test_lora_settings_are_those_of_training() -> None:
-    from germinal.training.config import LoRAConfig, TrainingConfig
+    from germinal.layers.lora_config import LoRAConfig
+    from germinal.training.config import TrainingConfig
 
     settings = LoRASettings()
     lora, training = settings.lora_config(), settings.training_config(seed=3, save_every=7)

@@ -12,14 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from drawn import plain
 from rouge_score.rouge_scorer import RougeScorer
 from tiny_models import small_tokenizer
 from tiny_project import TEXT_TOML, news, write_rows
 from typer.testing import CliRunner
 
-from germinal.cli import comparison_view, leaderboard_view
 from germinal.cli.main import app
-from germinal.cli.terminal import plain
+from germinal.cli.views import comparison as comparison_view
+from germinal.cli.views import leaderboard as leaderboard_view
 from germinal.errors import DataError, ProjectFileError, SettingError, UnsupportedError
 from germinal.ledger import Ledger
 from germinal.predictors import load_predictor
@@ -186,7 +187,7 @@ def test_tasks_of_another_day_are_refused_by_name(make: Callable[..., Project], 
 
 
 def test_targets_that_the_separator_would_cut_are_refused(make: Callable[..., Project]) -> None:
-    with pytest.raises(DataError, match=r"targets hold the separator ' and '.*film|separator"):
+    with pytest.raises(DataError, match=r"targets contain the separator ' and '.*film|separator"):
         make("shots = [0, 2]", 'shots = [0, 2]\nseparator = " and "').run()
 
 

@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError
-from germinal.layers.linear import LoRAConfig, adapter_parts, adapter_routing, add_adapter
+from germinal.layers.linear import adapter_parts, adapter_routing, add_adapter
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models.families import Family
 from germinal.models.transformer import Transformer
 from germinal.storage import atomic_folder, digest, write_json

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from germinal.cli.inputs import load
 from germinal.cli.options import AdapterOption, ModelArgument, PrecisionOption, QuietOption, generation_options
 
 if TYPE_CHECKING:
@@ -27,8 +28,7 @@ def chat(
     settings: dict[str, Any],
 ) -> None:
     """Talk with a model; the oldest turns make room when the context window is full."""
-    from germinal.cli.console import stderr
-    from germinal.cli.loading import load
+    from germinal.cli.views.console import stderr
     from germinal.generation.config import GenerationConfig
     from germinal.text.chat_template import Message
 
@@ -62,8 +62,8 @@ def _ask() -> str | None:
 
 
 def _turn(lm: LanguageModel, messages: list[Message], settings: dict[str, Any]) -> list[Message]:
-    """Stream one answer; the conversation with it, or without the question when the window is too small for it."""
-    from germinal.cli.console import stderr
+    """Stream an answer, and return the conversation with it; without the question, if that alone does not fit."""
+    from germinal.cli.views.console import stderr
     from germinal.errors import ContextWindowError
     from germinal.text.chat_template import Message
     from germinal.text.conversation import fit_conversation
@@ -71,7 +71,7 @@ def _turn(lm: LanguageModel, messages: list[Message], settings: dict[str, Any]) 
     window = lm.config.max_position_embeddings
     longest = settings.get("max_new_tokens", lm.generation_defaults.max_new_tokens)
     try:
-        # An answer that may be long must not push out all that it should answer.
+        # Room for a long answer must not push out the messages that it answers.
         fitted = fit_conversation(messages, lm.tokenizer, window, reserve=min(longest, window // 2))
     except ContextWindowError as error:
         stderr.print(str(error), style="red")

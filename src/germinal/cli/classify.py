@@ -1,13 +1,13 @@
-"""`germinal classify`: what a model with a head for classes says of a text, of its words, or of a question about it."""
+"""`germinal classify`: the classes of a text or of its words, its score, or the answer to a question about it."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from germinal.cli.inputs import load, read_text
 from germinal.cli.options import AdapterOption, JsonOption, ModelArgument, PrecisionOption, QuietOption
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ def classify(
     model: ModelArgument,
     text: Annotated[str, typer.Argument(metavar="TEXT", help="The text; - reads standard input.")],
     pair: Annotated[
-        str | None, typer.Option(metavar="TEXT", help="A second text, for a model that judges pairs.")
+        str | None, typer.Option(metavar="TEXT", help="A second text, for a model that classifies pairs.")
     ] = None,
     question: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="A question that the text answers, for a model that finds answers."),
+        typer.Option(metavar="TEXT", help="A question, for a model that finds its answer in the text."),
     ] = None,
     prompt: Annotated[
         str | None,
-        typer.Option(metavar="TEXT", help="What the text answers in a chat, for a reward model, which says how well."),
+        typer.Option(metavar="TEXT", help="The message that the text answers, for a reward model, which scores it."),
     ] = None,
     precision: PrecisionOption = None,
     adapter: AdapterOption = None,
@@ -34,7 +34,6 @@ def classify(
     quiet: QuietOption = False,
 ) -> None:
     """Classify a text, or its words, with a model that has a head for it."""
-    from germinal.cli.loading import load
     from germinal.errors import SettingError
     from germinal.reading.classes import Classification
 
@@ -42,8 +41,8 @@ def classify(
         f"--{name}" for name, value in (("pair", pair), ("question", question), ("prompt", prompt)) if value is not None
     ]
     if len(given) > 1:
-        raise SettingError(f"cannot stand beside {given[0]}.", where=given[1])
-    read = sys.stdin.read() if text == "-" else text
+        raise SettingError(f"cannot be combined with {given[0]}.", where=given[1])
+    read = read_text(text)
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
     found: Classification | TokenClassification | Answer
     if question is not None:
@@ -62,8 +61,8 @@ def classify(
 
 
 def _show(found: Classification | TokenClassification | Answer) -> None:
-    from germinal.cli.console import stdout
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
     from germinal.reading.classes import Answer, TokenClassification
 
     if isinstance(found, Answer):

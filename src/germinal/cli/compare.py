@@ -21,8 +21,8 @@ def compare(
     as_json: JsonOption = False,
 ) -> None:
     """Compare two trials: a paired test, and the examples on which they differ, with raw outputs."""
-    from germinal.cli.comparison_view import render
-    from germinal.cli.console import stdout
+    from germinal.cli.views.comparison import render
+    from germinal.cli.views.console import stdout
     from germinal.project import Project
     from germinal.project.board.comparison import compare as compare_trials
 

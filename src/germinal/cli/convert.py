@@ -1,4 +1,4 @@
-"""`germinal convert`: a model as a Hugging Face folder or a GGUF file."""
+"""`germinal convert`: a model is written as a Hugging Face folder or a GGUF file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from germinal.cli.inputs import load
 from germinal.cli.options import ModelArgument, QuietOption
 
 
@@ -33,12 +34,11 @@ def convert(
     quiet: QuietOption = False,
 ) -> None:
     """Write a model as a Hugging Face folder, or as a .gguf file that llama.cpp reads."""
-    from germinal.cli.console import stdout
-    from germinal.cli.loading import load
     from germinal.cli.paths import refuse_existing
+    from germinal.cli.views.console import stdout
 
     refuse_existing(output, force=force)
-    packed = precision == "float16"  # in which no network computes
+    packed = precision == "float16"  # for files only: no network computes in it
     lm = load(model, precision=None if packed else precision, quiet=quiet)
     lm.save(output, precision if packed else None, without_head)
     stdout.print(f"{lm.card.name}, {precision if packed else lm.precision}: {output}")

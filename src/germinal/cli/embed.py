@@ -1,4 +1,4 @@
-"""`germinal embed`: texts as vectors, and how near they lie to each other."""
+"""`germinal embed`: texts as vectors, and how close these are to each other."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from germinal.cli.inputs import load
 from germinal.cli.options import AdapterOption, JsonOption, ModelArgument, PrecisionOption, QuietOption
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def embed(
     prompt: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="What the model puts before such texts: query, ...", show_default="the model's own"
+            metavar="NAME", help="Which of the model's prompts to put first: query, ...", show_default="the model's own"
         ),
     ] = None,
     precision: PrecisionOption = None,
@@ -41,8 +42,7 @@ def embed(
     quiet: QuietOption = False,
 ) -> None:
     """Turn texts into vectors, and show the cosine and the angle between any two."""
-    from germinal.cli.loading import load
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.reporter import reporter
 
     read = [line.rstrip("\n") for line in sys.stdin if line.strip()] if texts == ["-"] else texts
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
@@ -56,8 +56,8 @@ def embed(
 
 
 def _show(texts: list[str], vectors: Vectors) -> None:
-    from germinal.cli.console import stdout
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
     from germinal.reading.vectors import similarities
 
     cosines = similarities(vectors)

@@ -1,13 +1,13 @@
-"""`germinal fill-mask`: the likeliest words for a gap in a text."""
+"""`germinal fill-mask`: the likeliest words for the gaps of a text."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
+from germinal.cli.inputs import load, read_text
 from germinal.cli.options import AdapterOption, JsonOption, ModelArgument, PrecisionOption, QuietOption
 
 
@@ -16,18 +16,17 @@ def fill_mask(
     text: Annotated[
         str, typer.Argument(metavar="TEXT", help="The text, with the model's mask token in it; - reads standard input.")
     ],
-    top_k: Annotated[int, typer.Option(min=1, metavar="N", help="So many words for each mask.")] = 5,
+    top_k: Annotated[int, typer.Option(min=1, metavar="N", help="How many words to show for each mask.")] = 5,
     precision: PrecisionOption = None,
     adapter: AdapterOption = None,
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
     """Fill the gaps of a text, marked by the model's mask token, with the likeliest words."""
-    from germinal.cli.console import stdout
-    from germinal.cli.loading import load
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
 
-    read = sys.stdin.read().rstrip("\n") if text == "-" else text
+    read = read_text(text).rstrip("\n")
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
     filled = lm.fill_mask(read, top_k)
     if as_json:

@@ -1,4 +1,4 @@
-"""`germinal generate`: a prompt answered by a model, the text appearing as it is made."""
+"""`germinal generate`: a model's answer to a prompt, printed as it is generated."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from germinal.cli.inputs import load, read_prompt
 from germinal.cli.options import (
     AdapterOption,
     JsonOption,
@@ -16,11 +17,10 @@ from germinal.cli.options import (
     QuietOption,
     generation_options,
 )
-from germinal.errors import SettingError
 
 if TYPE_CHECKING:
     from germinal.generation.request import Completion
-    from germinal.language_model import Content, LanguageModel
+    from germinal.language_model import LanguageModel
 
 
 @generation_options()
@@ -42,13 +42,10 @@ def generate(
 
     A setting that could have no effect (--top-p at temperature 0) is refused, not ignored.
     """
-    from germinal.cli.loading import load
     from germinal.generation.config import GenerationConfig
 
-    if system is not None and not chat:
-        raise SettingError("--system has no effect without --chat.", where="--system")
-    GenerationConfig.lenient(**settings)  # what is out of range is told before the model is loaded
-    content = as_content(sys.stdin.read() if prompt == "-" else prompt, chat=chat, system=system)
+    GenerationConfig.lenient(**settings)  # what is out of range is refused before the model is loaded
+    content = read_prompt(prompt, chat=chat, system=system)
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
     if as_json or "n" in settings or "logprobs" in settings:
         answer = lm.generate(content, **settings)
@@ -60,16 +57,8 @@ def generate(
     sys.stdout.write("\n")
 
 
-def as_content(text: str, *, chat: bool, system: str | None) -> Content:
-    """A prompt as it stands, or as the user's message of a chat."""
-    if not chat:
-        return text
-    opening = [{"role": "system", "content": system}] if system is not None else []
-    return [*opening, {"role": "user", "content": text}]
-
-
 def _print(lm: LanguageModel, answers: list[Completion], *, as_json: bool) -> None:
-    """What cannot be streamed: several answers, or figures beside the text."""
+    """Print what cannot be streamed: several answers, or figures beside the text."""
     if as_json:
         from dataclasses import asdict
 
@@ -83,11 +72,11 @@ def _print(lm: LanguageModel, answers: list[Completion], *, as_json: bool) -> No
 
 
 def _print_logprobs(lm: LanguageModel, completion: Completion) -> None:
-    """Each token's log-probability, and its likeliest rivals."""
+    """Print each token's log-probability, and its likeliest rivals."""
     if completion.logprobs is None:
         return
-    from germinal.cli.console import stdout
-    from germinal.cli.tables import table
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.tables import table
 
     def spelt(token: int) -> str:
         return repr(lm.tokenizer.decode([token], skip_special_tokens=False))

@@ -1,4 +1,4 @@
-"""`germinal init`: a commented germinal.toml, from flags or a few questions."""
+"""`germinal init`: a commented germinal.toml, from a data file, options and a few questions."""
 
 from __future__ import annotations
 
@@ -32,10 +32,11 @@ def init(
 ) -> None:
     """Write a germinal.toml from your data, its scope as narrow as it can be made.
 
-    What no flag says and the data does not tell is asked for on a terminal.
+    On a terminal, it asks for what neither the options nor the data tell.
     """
-    from germinal.cli.console import stderr, stdout
-    from germinal.project.init.proposal import propose, write_project
+    from germinal.cli.views.console import stderr, stdout
+    from germinal.project.init.proposal import propose
+    from germinal.project.init.writer import write_project
 
     asking = sys.stdin.isatty() and not yes
     if data is None:
@@ -56,7 +57,7 @@ def init(
 
 
 def _ask(question: Question) -> str:
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     if question.options:
         what = "Tasks" if question.key == "task" else "Columns"
@@ -65,7 +66,7 @@ def _ask(question: Question) -> str:
         answer: str = typer.prompt(question.text, default=question.default, err=True)
         if not question.options or answer in question.options:
             return answer
-        stderr.print(f"There is no {what.lower().removesuffix('s')} '{answer}' that could be it.")
+        stderr.print(f"'{answer}' is none of them.")
 
 
 def _summary(proposal: Proposal) -> str:
@@ -74,12 +75,12 @@ def _summary(proposal: Proposal) -> str:
     lines = [proposal.words.use_case, f"{counted}: {proposal.train:,} train, {proposal.dev} dev"]
     lines[-1] += f", {proposal.test} test."
     if proposal.dropped:
-        lines.append(f"{proposal.dropped:,} rows stand there twice; they are dropped.")
+        lines.append(f"{proposal.dropped:,} rows repeat another one and are dropped.")
     if proposal.detectable is not None:
         lines.append(f"Dev can show differences of {100 * proposal.detectable:.0f} points or more.")
     return "\n".join(lines)
 
 
 def _named(file: Path) -> str:
-    """The project as an argument: nothing when it stands in this folder."""
+    """The project as an argument: nothing when it is in this folder."""
     return "" if file.resolve().parent == Path.cwd() and file.name == "germinal.toml" else str(file)

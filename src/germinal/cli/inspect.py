@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from germinal.cli.inputs import load, read_prompt
 from germinal.cli.options import AdapterOption, ModelArgument, PrecisionOption, QuietOption, generation_options
-from germinal.errors import SettingError
 from germinal.generation.config import GenerationConfig
 
-# One token is looked at: what counts the answer so far, or ends it, has nothing to act on.
+# Only one token is generated: settings that count the answer so far, or end it, have nothing to act on.
 _OF_ONE_TOKEN = ("temperature", "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram_size", "logit_bias")
 _WITHOUT_EFFECT = tuple(each.name for each in GenerationConfig.settings() if each.name not in _OF_ONE_TOKEN)
 
@@ -47,15 +46,11 @@ def inspect(
 ) -> None:
     """Show what happens inside a model, from tokens to the next token's odds, as one HTML file.
 
-    Without sampling settings the steps of sampling are shown with an example's.
+    Without sampling settings, the steps of sampling are shown for those of an example.
     """
-    from germinal.cli.generate import as_content
-    from germinal.cli.loading import load
 
-    if system is not None and not chat:
-        raise SettingError("--system has no effect without --chat.", where="--system")
-    GenerationConfig.lenient(**settings)  # what is out of range is told before the model is loaded
-    content = as_content(sys.stdin.read() if prompt == "-" else prompt, chat=chat, system=system)
+    GenerationConfig.lenient(**settings)  # what is out of range is refused before the model is loaded
+    content = read_prompt(prompt, chat=chat, system=system)
     lm = load(model, precision=precision, adapter=adapter, quiet=quiet)
 
     from germinal import inspection

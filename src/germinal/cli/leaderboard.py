@@ -18,10 +18,10 @@ RunOption = Annotated[
 def leaderboard(project: ProjectArgument = Path(), run: RunOption = None, as_json: JsonOption = False) -> None:
     """Show the leaderboard again.
 
-    In the JSON, everything outside `run` and `timings` is the same wherever and however often the project was run.
+    The JSON is the same wherever and however often the project is run, but for `run` and `timings`.
     """
-    from germinal.cli.console import stdout
-    from germinal.cli.leaderboard_view import render
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.leaderboard import render
     from germinal.project import Project
 
     board = Project(project).leaderboard(run)

@@ -1,7 +1,7 @@
-"""The program `germinal`: its commands, and what becomes of an error.
+"""The program `germinal`: its commands, and how it ends.
 
-A `GerminalError` is printed in one or two lines and its class's exit code returned; wrong usage exits with 2, Ctrl-C
-with 130. Anything else is a bug of ours and keeps its traceback.
+A `GerminalError` is printed in one or two lines, and its class has the exit code; wrong usage exits with 2, Ctrl-C with
+130. Any other exception is a bug of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _print_error(error: GerminalError) -> None:
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     place = f"{error.where}: " if error.where else ""
     stderr.print("error:", style="bold red", end=" ")
@@ -107,7 +107,7 @@ def _print_error(error: GerminalError) -> None:
 
 
 def _flush() -> None:
-    """Write out what is left; a reader that has gone (`germinal models | head -1`) is no error."""
+    """Write out what is buffered. That nobody reads it any more (`germinal models | head -1`) is no error."""
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

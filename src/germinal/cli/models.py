@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from germinal.cli.options import JsonOption
-from germinal.cli.tables import megabytes, millions, table
+from germinal.cli.views.tables import megabytes, millions, table
 
 if TYPE_CHECKING:
     from germinal.checkpoints.catalogue import Alias
@@ -36,7 +36,7 @@ def models(sizes: SizesOption = False, as_json: JsonOption = False) -> None:
     if as_json:
         typer.echo(json.dumps([_as_json(alias) for alias in known], indent=2, ensure_ascii=False))
         return
-    from germinal.cli.console import stdout
+    from germinal.cli.views.console import stdout
 
     columns = ("alias", "size class", "parameters", "stacks", *_PRECISIONS, "context", "chat", "licence")
     rows = ((alias.name, alias.size_class, *_facts(alias)) for alias in known)
@@ -64,7 +64,7 @@ def _list_sizes(as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps([_size_as_json(*each) for each in counted], indent=2, ensure_ascii=False))
         return
-    from germinal.cli.console import stdout
+    from germinal.cli.views.console import stdout
 
     columns = ("size", "layers", "width", "heads", "parameters", *_PRECISIONS)
     rows: list[tuple[str, ...]] = []

@@ -8,10 +8,10 @@ from germinal.errors import StorageError
 
 
 def refuse_existing(path: Path, *, force: bool) -> None:
-    """Replace nothing unless told to.
+    """Refuse to replace what is there, unless `force` says so.
 
     Raises:
-        StorageError: there is a file, or a folder with something in it.
+        StorageError: there is a file, or a folder that is not empty.
     """
     if force or not path.exists():
         return

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from germinal.cli.options import JsonOption, LimitOption, ProjectArgument, SetOption
-from germinal.cli.tables import duration, megabytes, millions, table
+from germinal.cli.views.tables import duration, megabytes, millions, table
 
 if TYPE_CHECKING:
     from germinal.project.plan.plan import Plan
@@ -27,14 +27,14 @@ def plan(
 ) -> None:
     """Show the steps and trials of a run, what each will cost, and what the data can tell.
 
-    A step is cached, to run, or depends on what a step before it gives.
+    A step is cached, to run, or depends on the result of a step before it.
     """
-    from germinal.cli.console import stdout
+    from germinal.cli.views.console import stdout
     from germinal.project import Project
 
     made = Project(project).plan(limit=limit, overrides=tuple(overrides or ()))
     if as_json:
-        typer.echo(json.dumps(_as_json(made), indent=2, ensure_ascii=False))
+        typer.echo(json.dumps(made.to_json(), indent=2, ensure_ascii=False))
         return
     if steps:
         rows = ((_STATES[step.state], step.name, str(len(step.trials) or "")) for step in made.steps)
@@ -47,7 +47,7 @@ def plan(
     stdout.print(f"{len(made.trials)} trials of {len(made.candidates)} candidates; {len(made.steps)} steps: {counted}.")
     if made.detectable_difference is not None:
         points = 100 * made.detectable_difference
-        stdout.print(f"Dev can tell candidates apart that differ by {points:.1f} points or more (80% power, 5% level).")
+        stdout.print(f"Dev can tell apart candidates that differ by {points:.1f} points or more (80% power, 5% level).")
 
 
 def _trial_table(made: Plan) -> Any:
@@ -61,21 +61,3 @@ def _trial_table(made: Plan) -> Any:
         sizes = (estimate.weight_bytes, estimate.cache_bytes, estimate.activation_bytes, estimate.memory_bytes)
         rows.append((trial.id, millions(estimate.parameters), *map(megabytes, sizes), duration(estimate.seconds)))
     return table(columns, rows, right=columns[1:])
-
-
-def _as_json(made: Plan) -> dict[str, Any]:
-    from dataclasses import asdict
-
-    return {
-        "trials": [{**asdict(trial), "estimate": _estimate(made, trial.id)} for trial in made.trials],
-        "steps": [asdict(step) for step in made.steps],
-        "comparisons": [asdict(comparison) for comparison in made.comparisons],
-        "detectable_difference": made.detectable_difference,
-    }
-
-
-def _estimate(made: Plan, trial: str) -> dict[str, Any] | None:
-    from dataclasses import asdict
-
-    estimate = made.estimates.get(trial)
-    return asdict(estimate) if estimate is not None else None

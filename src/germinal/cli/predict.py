@@ -34,7 +34,7 @@ def predict(
 ) -> None:
     """Answer new inputs with the winner, and say how sure it is."""
     from germinal.cli.paths import refuse_existing
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.reporter import reporter
     from germinal.predictors.answer_file import check_output, read_inputs, render_answers, write_answers
     from germinal.project import Project
 

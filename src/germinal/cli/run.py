@@ -21,9 +21,9 @@ def run(
 
     Stop it whenever you like, even with kill -9: the same command goes on where it was and repeats nothing.
     """
-    from germinal.cli.console import stderr, stdout
-    from germinal.cli.leaderboard_view import render
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.console import stderr, stdout
+    from germinal.cli.views.leaderboard import render
+    from germinal.cli.views.reporter import reporter
     from germinal.project import Project
 
     opened = Project(project)

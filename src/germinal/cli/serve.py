@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from germinal.cli.inputs import load
 from germinal.cli.options import AdapterOption, PrecisionOption, QuietOption
 from germinal.errors import SettingError
 
@@ -18,12 +19,12 @@ def serve(
     target: Annotated[
         str, typer.Argument(metavar="PROJECT | MODEL", help="What to serve.", show_default="this folder's project")
     ] = ".",
-    host: Annotated[str, typer.Option(metavar="HOST", help="Where to listen; other machines only if you say so.")] = (
-        "127.0.0.1"
-    ),
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="The address to listen on; by default, of this machine only.")
+    ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any free one.")] = 8000,
     api_key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Keys, one a line; clients have to send one of them.")
+        Path | None, typer.Option(metavar="FILE", help="API keys, one a line; a client has to send one of them.")
     ] = None,
     precision: PrecisionOption = None,
     adapter: AdapterOption = None,
@@ -31,9 +32,9 @@ def serve(
 ) -> None:
     """Serve the winner of a project, or a model, as /v1/chat/completions with streaming.
 
-    A project's client sends the bare input; prompt, shots, adapter and answer rule are applied here.
+    A project's clients send bare inputs; prompt, shots, adapter and answer rule are applied here.
     """
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
     from germinal.serving import serve as listen
 
     listen(
@@ -46,7 +47,6 @@ def serve(
 
 
 def _service(target: str, *, precision: str | None, adapter: Path | None, quiet: bool) -> Service:
-    from germinal.cli.loading import load
 
     if not _is_project(target):
         from germinal.serving import ModelService

@@ -1,15 +1,15 @@
-"""`germinal tokenize`: what a model makes of a text before it reads it."""
+"""`germinal tokenize`: the tokens of a text, as a model reads it."""
 
 from __future__ import annotations
 
 import json
-import sys
 from typing import Annotated
 
 import typer
 
+from germinal.cli.inputs import read_text
 from germinal.cli.options import JsonOption, ModelArgument, QuietOption
-from germinal.cli.tables import table
+from germinal.cli.views.tables import table
 
 
 def tokenize(
@@ -23,10 +23,10 @@ def tokenize(
 ) -> None:
     """Show the pieces of a text, their ids, and whether they give the text back."""
     from germinal.checkpoints import read_tokenizer
-    from germinal.cli.console import stdout
-    from germinal.cli.reporter import reporter
+    from germinal.cli.views.console import stdout
+    from germinal.cli.views.reporter import reporter
 
-    source = sys.stdin.read() if text == "-" else text
+    source = read_text(text)
     with reporter(quiet=quiet) as report:
         tokenizer = read_tokenizer(model, reporter=report)
     ids = tokenizer.encode(source, add_special_tokens=special)
@@ -44,7 +44,7 @@ def tokenize(
 
 
 def _shown(token: bytes) -> str:
-    """A token's text in quotes, so that its spaces can be seen; the bytes of a part of a character."""
+    """A token's text in quotes, so that spaces can be seen; in hex, if it is a part of a character."""
     try:
         return repr(token.decode())
     except UnicodeDecodeError:

@@ -1,4 +1,4 @@
-"""`germinal why`: what a trial's steps are made of, and what made them run again."""
+"""`germinal why`: what the keys of a trial's steps are made of, and what changed in them."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def why(
 
 
 def _show(step: WhyStep, *, parts: bool) -> None:
-    from germinal.cli.console import stdout
+    from germinal.cli.views.console import stdout
 
     stdout.print(f"{step.role}: {_STATES[step.state]}  ({step.name})", style="bold", soft_wrap=True)
     changed = {part.part: part for part in step.changed}
@@ -50,7 +50,7 @@ def _show(step: WhyStep, *, parts: bool) -> None:
             stdout.print(f"  * {path}: {_short(part.before)} -> {_short(part.now)}", style="yellow", soft_wrap=True)
         elif parts:
             stdout.print(f"    {path}: {_short(value)}", style="dim", soft_wrap=True)
-    for part in changed.values():  # what is there no more
+    for part in changed.values():  # parts that are gone
         stdout.print(f"  * {part.part}: {_short(part.before)} -> {_short(part.now)}", style="yellow", soft_wrap=True)
 
 

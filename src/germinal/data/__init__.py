@@ -6,7 +6,7 @@ splits = split(dataset.rows, dev=300, test=300)                 # splits: by the
 check_labels(splits)                                            # every label of dev and test occurs in train
 """
 
-from germinal.data.dataset import Dataset, Duplicate, Row, inputs_of, make_dataset, read_dataset
+from germinal.data.dataset import Dataset, Duplicate, Row, inputs_of, make_dataset, read_dataset, read_pairs
 from germinal.data.readers import Record, Table, read_table
 from germinal.data.splits import Splits, check_labels, split
 
@@ -21,6 +21,7 @@ __all__ = [
     "inputs_of",
     "make_dataset",
     "read_dataset",
+    "read_pairs",
     "read_table",
     "split",
 ]

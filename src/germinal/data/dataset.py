@@ -128,6 +128,17 @@ def inputs_of(table: Table, column: str) -> list[str]:
     return _texts(table, column, strip=False)
 
 
+def read_pairs(path: str | Path, *, input: str, target: str) -> list[tuple[str, str]]:
+    """Input and right answer of every row of a data file, in the file's order, duplicates and all.
+
+    Raises:
+        DataError: the file cannot be read, lacks a column, or has a row without one of the two.
+        UnsupportedError: the file is of another kind.
+    """
+    table = read_table(path)
+    return list(zip(_texts(table, input, strip=False), _texts(table, target, strip=True), strict=True))
+
+
 def _row(input: str, target: str, group: str | None, position: int) -> Row:
     same = _comparable(input)
     unit = (

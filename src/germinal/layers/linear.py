@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -24,53 +23,10 @@ from torch import Tensor, nn
 from germinal.errors import SettingError, nearest
 from germinal.layers.activations import ACTIVATIONS
 from germinal.layers.kernels import linear, packed
+from germinal.layers.lora_config import ALL_LINEAR, LoRAConfig
 
 Route = str | Sequence[tuple[str, Tensor]] | None
 """One adapter for every token, or (adapter, indices of its tokens in the flat batch), or None: the base alone."""
-
-ALL_LINEAR = "all-linear"
-
-
-@dataclass(frozen=True, slots=True)
-class LoRAConfig:
-    """Which layers get an adapter, and of what size.
-
-    Attributes:
-        rank: Inner width R of the update.
-        alpha: Scale of the update: it is multiplied by alpha / rank.
-        dropout: Probability of dropping an input of the update while training, in [0, 1).
-        target_modules: Last part of the names of the adapted layers, or "all-linear" for every linear layer but the
-            output head.
-        layers: Indices of the adapted blocks; None is all of them. Adapters on the upper blocks alone train faster,
-            because the backward pass ends at the lowest one.
-        use_rslora: Scale by alpha / sqrt(rank) instead.
-    """
-
-    rank: int = 8
-    alpha: float = 16.0
-    dropout: float = 0.0
-    target_modules: tuple[str, ...] = ("q_proj", "v_proj")
-    layers: tuple[int, ...] | None = None
-    use_rslora: bool = False
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise SettingError(f"must be at least 1, not {self.rank}.", where="rank")
-        if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise SettingError(f"must be above 0, not {self.alpha}.", where="alpha")
-        if not 0 <= self.dropout < 1:
-            raise SettingError(f"must be at least 0 and below 1, not {self.dropout}.", where="dropout")
-        if not self.target_modules or not isinstance(self.target_modules, tuple):  # a bare string would pass as letters
-            raise SettingError(
-                "must be a tuple of layer names.", where="target_modules", hint='For instance ["q_proj", "v_proj"].'
-            )
-        if self.layers is not None and (not self.layers or min(self.layers) < 0):
-            raise SettingError("must be a list of block indices from 0.", where="layers")
-
-    @property
-    def scaling(self) -> float:
-        """The factor s of the update."""
-        return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
 
 
 class LoRA(nn.Module):

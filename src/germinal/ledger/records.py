@@ -183,6 +183,11 @@ class ComparisonRecord:
     exploratory: bool
     n: int
 
+    @property
+    def p(self) -> float:
+        """The p-value to read: corrected where the test was one of several, else as it was computed."""
+        return self.p_value if self.p_adjusted is None else self.p_adjusted
+
 
 @dataclass(frozen=True, slots=True)
 class ChoiceRecord:

@@ -1,4 +1,4 @@
-"""`Project`: a germinal.toml and what came of it. The door for the command line, the studio, the server and Python.
+"""`Project`: a germinal.toml and what came of it, for the command line, the studio, the server and Python alike.
 
 project = Project("examples/reviews")
 project.plan()                     # what a run would do, and what it would cost
@@ -72,7 +72,7 @@ class Project:
         """What a run would do now, and what it would cost.
 
         Args:
-            limit: Take the first rows of dev and of test only, as many as this.
+            limit: Use at most so many rows of dev and of test, the first ones.
             overrides: `key.path=value`, the value in TOML.
         """
         from germinal.project.plan.plan import make_plan
@@ -80,7 +80,12 @@ class Project:
         return make_plan(self._config(overrides), self.ledger, self.folder, self.artifacts, limit)
 
     def run(self, limit: int | None = None, overrides: Sequence[str] = (), reporter: Reporter = silent) -> RunSummary:
-        """Do what the plan says, as far as it is not done yet. See `plan` for the arguments.
+        """Do what the plan says and is not done yet.
+
+        Args:
+            limit: As in `plan`.
+            overrides: As in `plan`.
+            reporter: Told how far the run is.
 
         Raises:
             ProjectBusyError: another process is running this project.
@@ -108,9 +113,9 @@ class Project:
         Raises:
             LedgerError: no run is finished.
         """
-        from germinal.project.trial_predictor import winner
+        from germinal.project.loading import load_winner
 
-        return winner(self.ledger, self.folder, self.artifacts)
+        return load_winner(self.ledger, self.folder, self.artifacts)
 
     def predictor(self, trial_id: str) -> Predictor:
         """Any trial of the latest finished run, ready to answer.
@@ -118,9 +123,9 @@ class Project:
         Raises:
             LedgerError: no run is finished, or it had no such trial.
         """
-        from germinal.project.trial_predictor import predictor
+        from germinal.project.loading import load_trial
 
-        return predictor(self.ledger, self.folder, self.artifacts, trial_id)
+        return load_trial(self.ledger, self.folder, self.artifacts, trial_id)
 
     def why(self, trial_id: str, overrides: Sequence[str] = ()) -> Why:
         """Which parts of the keys of a trial's steps changed since the last run.
@@ -136,7 +141,7 @@ class Project:
         return read_project_file(self.file, overrides) if overrides else self.config
 
     def _ignore_state(self) -> None:
-        """The state folder is no part of a repository, whatever its owner's .gitignore says."""
+        """Keep the state folder out of version control."""
         from germinal.storage import write_text
 
         if not (self.state / ".gitignore").exists():

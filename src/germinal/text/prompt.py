@@ -14,7 +14,7 @@ the target alone, and the input is the last user turn; no system message is adde
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from germinal.errors import SettingError
 from germinal.text.chat_template import Message
@@ -30,19 +30,20 @@ class Example:
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """How an input is presented to a language model.
+    """How an input is presented to a language model. A field's help is what the command line says of its option.
 
-    Attributes:
-        instruction: First line of each block; omitted if empty.
-        answer: Last line of each block, after which the answer starts; omitted if empty.
-        chat: Render messages for the model's chat template instead of plain text.
-        separator: The text between blocks in plain mode.
+    Raises:
+        SettingError: the answer cue ends in white space.
     """
 
-    instruction: str = ""
-    answer: str = ""
-    chat: bool = False
-    separator: str = "\n\n"
+    instruction: str = field(
+        default="", metadata={"help": "First line of the prompt and of each worked example; no line when empty."}
+    )
+    answer: str = field(default="", metadata={"help": "Last line, after which the answer starts; no line when empty."})
+    chat: bool = field(
+        default=False, metadata={"help": "Write messages for the model's chat template instead of plain text."}
+    )
+    separator: str = field(default="\n\n", metadata={"help": "What stands between worked examples in plain text."})
 
     def __post_init__(self) -> None:
         if self.answer != self.answer.rstrip():

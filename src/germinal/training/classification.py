@@ -22,8 +22,10 @@ from germinal.models.config import TransformerConfig
 from germinal.models.heads import SequenceClassificationHead
 from germinal.models.transformer import Transformer
 from germinal.objectives.classification import classification_loss
+from germinal.predictors.classifier_predictor import read_inputs
 from germinal.progress import Reporter, silent
 from germinal.storage import digest, write_json
+from germinal.text.context_window import ContextWindow
 from germinal.training.config import TrainingConfig
 from germinal.training.loop import train
 from germinal.training.run_folder import RunFolder
@@ -34,9 +36,6 @@ if TYPE_CHECKING:
 
 MODEL = "model"
 """Where in its folder a run leaves the tuned model."""
-
-HEAD_TRAINING = TrainingConfig(epochs=3, micro_batch_size=16, learning_rate=5e-5)
-"""What is good for most encoders and some thousand examples."""
 
 _FRESH_DEVIATION = 0.02  # of fresh weights, as in the published code
 _POOLING_HEADS = ("pooler", "sequence-classification")  # whose `dense` is the layer that a new head has too
@@ -56,6 +55,23 @@ class ClassExample:
     @property
     def content(self) -> tuple[object, ...]:
         return self.input_ids, self.label
+
+
+def class_examples(
+    lm: LanguageModel, pairs: Sequence[tuple[str, str]], labels: Sequence[str], window: ContextWindow | None = None
+) -> list[ClassExample]:
+    """Each input as an encoder reads it, and the number of its label.
+
+    Args:
+        pairs: Inputs and labels.
+        labels: The names of the classes, by number.
+        window: What to do when an input is longer than the model reads; by default an error.
+
+    Raises:
+        ContextWindowError: an input is too long, and the window does not cut it.
+    """
+    read = read_inputs(lm, [input for input, _ in pairs], window or ContextWindow(lm.reader.limit))
+    return [ClassExample(fitted.ids, labels.index(label)) for fitted, (_, label) in zip(read, pairs, strict=True)]
 
 
 @dataclass(frozen=True, slots=True)

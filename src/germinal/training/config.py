@@ -1,52 +1,63 @@
-"""What can be set about a training run. The size and place of a LoRA adapter is `germinal.layers.linear.LoRAConfig`."""
+"""What can be set about a training run. No torch is needed to say it."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from germinal.errors import SettingError, nearest
-from germinal.layers.linear import LoRAConfig
 from germinal.training.schedules import SCHEDULES
-
-__all__ = ["LoRAConfig", "TrainingConfig"]
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingConfig:
     """Settings of `germinal.training.loop.train`; every one of them bears on the result except `save_every`.
 
-    Attributes:
-        epochs: Times that every training example is seen.
-        max_steps: Stop after this many updates, if that comes earlier.
-        micro_batch_size: Examples that go through the network at once.
-        gradient_accumulation_steps: Micro-batches to one update. The gradient is that of the one big batch.
-        learning_rate: Highest learning rate of AdamW.
-        schedule: How it falls from there to zero: "constant", "linear" or "cosine".
-        warmup_steps: Updates in which it rises from zero; None is 5% of all.
-        weight_decay: Decoupled decay of matrices; norms and biases have none.
-        adam_betas: Decay of AdamW's two running means.
-        max_grad_norm: The gradient is shortened to this length; None leaves it.
-        seed: Of the order of examples, dropout, the validation part and fresh weights.
-        validation_fraction: Part of the examples, at least one if above 0, that only chooses the best checkpoint.
-        evaluate_every: Updates between two looks at the validation part; None is twice an epoch.
-        save_every: Updates between two checkpoints; what is lost when the run is killed.
+    A field's help is what the command line says of its option.
+
+    Raises:
+        SettingError: a value is out of range.
     """
 
-    epochs: int = 1
-    max_steps: int | None = None
-    micro_batch_size: int = 8
-    gradient_accumulation_steps: int = 1
-    learning_rate: float = 1e-3
-    schedule: str = "cosine"
-    warmup_steps: int | None = None
-    weight_decay: float = 0.0
-    adam_betas: tuple[float, float] = (0.9, 0.999)
-    max_grad_norm: float | None = 1.0
-    seed: int = 0
-    validation_fraction: float = 0.1
-    evaluate_every: int | None = None
-    save_every: int = 10
+    epochs: int = field(default=1, metadata={"help": "Times that every training example is seen."})
+    max_steps: int | None = field(
+        default=None, metadata={"help": "Stop after this many updates, even if the epochs are not over."}
+    )
+    micro_batch_size: int = field(default=8, metadata={"help": "Examples that go through the network at once."})
+    gradient_accumulation_steps: int = field(
+        default=1, metadata={"help": "Micro-batches to one update; the gradient is that of the one big batch."}
+    )
+    learning_rate: float = field(default=1e-3, metadata={"help": "Highest learning rate of AdamW."})
+    schedule: str = field(
+        default="cosine",
+        metadata={"help": "The learning rate after the warm-up: constant, or linear or cosine down to zero."},
+    )
+    warmup_steps: int | None = field(
+        default=None, metadata={"help": "Updates in which the learning rate rises from zero, 5% of all by default."}
+    )
+    weight_decay: float = field(
+        default=0.0, metadata={"help": "Decoupled decay of weight matrices; norms and biases have none."}
+    )
+    adam_betas: tuple[float, float] = field(
+        default=(0.9, 0.999), metadata={"help": "Decay of AdamW's two running means."}
+    )
+    max_grad_norm: float | None = field(
+        default=1.0, metadata={"help": "A gradient of a larger norm is scaled down to it."}
+    )
+    seed: int = field(
+        default=0, metadata={"help": "Seed of the order of examples, dropout, the validation part and fresh weights."}
+    )
+    validation_fraction: float = field(
+        default=0.1,
+        metadata={"help": "Share of the examples, below 1, that is held out to choose the best checkpoint."},
+    )
+    evaluate_every: int | None = field(
+        default=None,
+        metadata={"help": "Updates between two measurements of the validation loss, half an epoch by default."},
+    )
+    save_every: int = field(
+        default=10, metadata={"help": "Updates between two checkpoints: what is lost when the run is killed."}
+    )
 
     def __post_init__(self) -> None:
         for name in ("epochs", "micro_batch_size", "gradient_accumulation_steps", "save_every"):
@@ -90,3 +101,7 @@ class TrainingConfig:
 def _require(name: str, value: object, holds: bool, range: str) -> None:
     if not holds:
         raise SettingError(f"must be {range}, not {value}.", where=name)
+
+
+HEAD_TRAINING = TrainingConfig(epochs=3, micro_batch_size=16, learning_rate=5e-5)
+"""What suits most encoders that learn a head for classes, on some thousand examples."""

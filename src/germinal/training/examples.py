@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from torch import Tensor
 from germinal.errors import ContextWindowError, DataError
 from germinal.objectives.language_modelling import IGNORED, labelled_tokens
 from germinal.training.shuffling import ShuffledData, padded
+
+if TYPE_CHECKING:
+    from germinal.predictors.language_model_predictor import LanguageModelPredictor
 
 
 class ContinuationEncoder(Protocol):
@@ -68,6 +71,26 @@ def encode_example(
     prompt_ids, answer_ids = tokenizer.encode_continuation(prompt, answer, add_special_tokens, apart=apart)
     closing = (tokenizer.eos_id,) if end and tokenizer.eos_id is not None else ()
     return TuningExample(tuple(prompt_ids), (*answer_ids, *closing))
+
+
+def prompted_examples(predictor: LanguageModelPredictor, pairs: Sequence[tuple[str, str]]) -> list[TuningExample]:
+    """Each input in the predictor's prompt, exactly as the model will be asked, and its answer, where it is to stop.
+
+    Args:
+        predictor: A model with a prompt.
+        pairs: Inputs and targets: labels, whose words are learned, or texts where the predictor has no labels.
+
+    Raises:
+        ContextWindowError: a prompt does not fit, and the predictor's policy does not make it.
+    """
+    prompts = predictor.prompts_for([input for input, _ in pairs])
+    words = predictor.continuation_ids
+    end = predictor.lm.tokenizer.eos_id
+    closing = () if end is None else (end,)
+    return [
+        TuningExample(prompt.ids, (*(words[target] if words else predictor.continuation(prompt, target)), *closing))
+        for prompt, (_, target) in zip(prompts, pairs, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

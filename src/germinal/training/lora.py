@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 
 from germinal.checkpoints.lora_folder import save_adapter
-from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter, remove_adapter
+from germinal.layers.linear import adapter_routing, add_adapter, remove_adapter
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import causal_lm_loss, labelled_cross_entropy
 from germinal.progress import Reporter, silent

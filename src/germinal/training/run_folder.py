@@ -2,6 +2,7 @@
 
     run.json                          what is being trained: a run goes on only with the settings it began with
     history.jsonl                     one line an update
+    result.json                       what it came to, once it is over
     checkpoints/step-000040/
         state.json                    update count, best so far, time and tokens spent
         state.safetensors             parameters/NAME, optimizer/NAME/KEY, random/DEVICE
@@ -187,6 +188,11 @@ def read_history(path: Path) -> tuple[Record, ...]:
     """The history of the run in folder `path`; a last line cut short by a kill is left out."""
     lines = (path / "history.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     return tuple(Record(**json.loads(line)) for line in lines if line.endswith("\n"))
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """What the finished run in folder `path` came to: `TrainingResult.summary`."""
+    return _read_json(path / "result.json")
 
 
 def _copy_parameters(tensors: Mapping[str, Tensor], parameters: Parameters, folder: Path) -> None:

@@ -1,1 +1,1 @@
-"""What came of a run, from the ledger alone: the leaderboard, the comparison of two trials, the report, their words."""
+"""What came of a run, from the ledger alone: the leaderboard, the comparison of two trials and the report."""

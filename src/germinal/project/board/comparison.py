@@ -1,10 +1,10 @@
-"""Two trials side by side: who is right where the other is wrong, whether that could be chance, and where they differ.
-Every example whose answers differ comes with the raw output of both. Texts are seldom right to the letter: they are
-compared by the metric that decides, row by row.
+"""Two trials side by side: where one is right and the other wrong, whether that could be chance, and all differences.
 
-The test is the evaluator's: exact McNemar for right and wrong answers unless rows share sources. It was not declared in
-the plan, so its p-value is not corrected for the other pairs that could have been looked at, and is said to be
-exploratory.
+Every example whose answers differ comes with the raw output of both. Texts are seldom right to the letter: they are
+compared by the deciding metric, row by row.
+
+The test is the evaluator's: exact McNemar for right and wrong answers unless rows share sources. No plan declared it:
+its p-value is exploratory, not corrected for the other pairs that could have been compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from germinal.evaluation import evaluator
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
 from germinal.ledger import AnswerRecord, Ledger, Results
-from germinal.project.board import wording
+from germinal.project.board import formats
 from germinal.project.board.leaderboard import answers_of
 
 
@@ -27,11 +27,12 @@ class Reply:
     """What one trial made of one example.
 
     Attributes:
-        answer: The label or the text, or None when there was none.
-        correct: It is the target to the letter.
-        text: What it generated, None where it generated nothing that the answer does not say.
+        answer: The label or the text; None when the trial failed.
+        correct: Whether it is the target to the letter.
+        text: What was generated; None where nothing was, or exactly the answer.
         probabilities: Of the labels, where the rule gives them.
-        score: The metric of this row alone, where answers are texts.
+        error: Why the trial failed.
+        score: The metric of this row by itself, where answers are texts.
     """
 
     answer: str | None
@@ -44,7 +45,7 @@ class Reply:
     @property
     def raw(self) -> str:
         """The text as it was generated, else the probabilities, else nothing."""
-        return self.text if self.text is not None else wording.probabilities(self.probabilities or {})
+        return self.text if self.text is not None else formats.probabilities(self.probabilities or {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,16 +65,17 @@ class TrialComparison:
     """Two trials on the same examples of one split.
 
     Attributes:
+        n: Examples that both answered.
         both_right: Examples that both got right; `only_first`, `only_second` and `neither` are the other three cells.
-        metric: What they are compared by: accuracy, or the metric that decides among texts.
+        metric: What they are compared by: accuracy for labels, for texts the deciding metric.
         figures: Its value for the first and for the second.
-        better: Examples on which the first, and on which the second, has the better value by itself.
+        better: On how many examples the first has the better value, and on how many the second.
         difference: The metric of the first minus that of the second.
         low: Lower end of the difference's 95% interval; `high` is the upper one.
         p_value: Of the paired test, uncorrected.
         test: Its name.
-        differing: The examples whose answers differ; both may be wrong. In the split's order, or, of texts, those that
-            differ most in the metric first.
+        differing: The examples whose answers differ; both may be wrong. They are in the split's order; for texts, those
+            that differ most in the metric come first.
     """
 
     first: str
@@ -95,7 +97,7 @@ class TrialComparison:
     differing: list[Difference]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-ready values, in a fixed order."""
+        """Values that JSON can hold, in a fixed order."""
         return asdict(self)
 
 
@@ -104,8 +106,8 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
 
     Args:
         ledger: The project's.
-        first: A trial's id, or that of a candidate with a single replicate.
-        second: The same.
+        first: The id of a trial, or of a candidate with a single replicate.
+        second: Likewise.
         split: "dev" or "test".
         run_id: Of the run; the latest finished one by default.
 
@@ -169,13 +171,13 @@ def _answers(ledger: Ledger, results: Results, trial: str, split: str) -> list[A
 
 
 def _paired(first: Sequence[AnswerRecord], second: Sequence[AnswerRecord]) -> list[tuple[AnswerRecord, AnswerRecord]]:
-    """Answers to the same row, in the split's order."""
+    """The answers of both to the same rows, in the split's order."""
     others = {answer.row_id: answer for answer in second}
     return [(answer, others[answer.row_id]) for answer in first if answer.row_id in others]
 
 
 def _sample(answers: Sequence[AnswerRecord]) -> Sample:
-    """Right and wrong answers as the evaluator wants them: only whether an answer is the target counts."""
+    """Right and wrong answers as metrics want them: it only counts whether an answer is the target."""
     return Sample(
         labels=("right", "wrong"),
         targets=("right",) * len(answers),
@@ -207,6 +209,6 @@ def _difference(
 
 
 def reply(answer: AnswerRecord, score: float | None = None) -> Reply:
-    """An answer with the raw output that it came from."""
-    text = None if answer.text == answer.answer else answer.text  # so answer the baselines: the label to the letter
+    """An answer with the raw output behind it."""
+    text = None if answer.text == answer.answer else answer.text  # a baseline's text is its label
     return Reply(answer.answer, answer.correct, text, answer.probabilities, answer.error, score)

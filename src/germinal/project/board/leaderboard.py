@@ -1,7 +1,7 @@
-"""The leaderboard as data: what one run found, in the order in which a reader wants it, from the ledger alone.
+"""The leaderboard as data: what one run found, the best first, from the ledger alone.
 
-Everything outside `run` and `timings` is the same for the same project, data and weights, wherever and however often it
-was run; what depends on the machine or the hour stands in those two fields alone. `leaderboard_view` draws it.
+The same project, data and weights give the same leaderboard, wherever and however often they are run, but for its
+fields `run` and `timings`, which tell of the machine and the hour.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Kind = Literal["prompted", "tuned", "baseline"]
 
 @dataclass(frozen=True, slots=True)
 class Tokens:
-    """What a candidate's answers to dev took, over all its replicates; a shared prefix counts once."""
+    """Tokens of a candidate's answers to dev, over all its replicates; a prefix that prompts share counts once."""
 
     total: int
     prompt: int
@@ -55,15 +55,16 @@ class Row:
 
     Attributes:
         label: Its id without the parts that all candidates share.
-        place: 1 for the best value of the primary metric on dev.
-        replicates: How many choices of few-shot examples stand behind its figures.
-        dev: Metric name to figure; means over the replicates.
+        place: By the primary metric on dev, from 1.
+        replicates: How many choices of few-shot examples its figures are means over.
+        dev: Metric name -> figure.
         test: The same on test, for the winner and the baselines only.
-        spread: Metric name to spread over the replicates, when there are several.
-        comparisons: The paired tests in which it stands first.
+        spread: Metric name -> spread over the replicates, where there are several.
+        comparisons: The paired tests of which it is the first side.
         tied: It cannot be told apart from the best.
-        winner: It is what the run proposes.
-        cut: How many of its texts on dev ended because they grew too long, over all replicates; None for labels.
+        winner: The run proposes it.
+        work: Tokens x parameters of one answer.
+        cut: How many of its texts on dev ended at max_new_tokens, over all replicates; None for labels.
     """
 
     id: str
@@ -94,7 +95,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class CostEstimate:
-    """What the plan estimated for a candidate, and measured divided by estimated (None until measured)."""
+    """What the plan estimated for a candidate, and measured / estimated (None until it is measured)."""
 
     seconds: float
     memory_bytes: int
@@ -106,7 +107,7 @@ class CostEstimate:
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """What a candidate cost on the machine that ran it: dev only, all replicates; the peak is the highest of them."""
+    """What a candidate took to answer dev, on the machine that ran it: all its replicates, and their highest peak."""
 
     seconds: float
     by_step: dict[str, float]
@@ -117,7 +118,7 @@ class Timing:
 
 @dataclass(frozen=True, slots=True)
 class RunInfo:
-    """Which run this is of, where it happened, and what a reader must know before comparing its rows."""
+    """The run behind a leaderboard: when and where it happened, and what to know before comparing its rows."""
 
     id: int
     started_at: datetime
@@ -133,7 +134,7 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """What one run found, best candidate first; `answers` says whether the candidates gave labels or texts."""
+    """What one run found, the best candidate first; `answers` says whether the candidates give labels or texts."""
 
     use_case: str
     answers: Answers
@@ -153,7 +154,7 @@ class Leaderboard:
 
     @property
     def winner(self) -> Row | None:
-        """The row of the winner, or None when the run chose none."""
+        """The row of the winner, or None when the run chose nothing."""
         return next((row for row in self.rows if row.winner), None)
 
     @property
@@ -173,7 +174,7 @@ class Leaderboard:
         return found[candidate]
 
     def to_json(self) -> dict[str, Any]:
-        """As JSON-ready values, in a fixed order."""
+        """Values that JSON can hold, in a fixed order."""
         dumped: dict[str, Any] = _adapter().dump_python(self, mode="json")
         return dumped
 
@@ -241,7 +242,7 @@ def _model_parts(candidates: Sequence[CandidateRecord]) -> set[str]:
 
 
 def kind_of(candidate: CandidateRecord) -> Kind:
-    """Prompted, tuned or baseline."""
+    """Whether a candidate is prompted, tuned or a baseline."""
     if candidate.kind == "baseline":
         return "baseline"
     return "tuned" if candidate.adapter else "prompted"
@@ -296,7 +297,7 @@ def _timing(candidate: CandidateRecord) -> Timing:
 
 
 def _cost_estimate(candidate: CandidateRecord) -> CostEstimate | None:
-    """The estimates of the replicates: seconds and tokens add up, memory is the highest."""
+    """The estimates of the replicates together: the sum of seconds and tokens, the highest memory."""
     estimates = [trial.estimate for trial in candidate.trials if trial.estimate is not None]
     if not estimates or len(estimates) < len(candidate.trials):
         return None
@@ -345,7 +346,7 @@ def _warnings(results: Results, ledger: Ledger) -> list[str]:
 
 
 def _cautions(results: Results, ledger: Ledger) -> list[str]:
-    """What the metrics do not see of the references, where these are texts."""
+    """What the metrics miss in references that are texts."""
     measured = next((trial.id for trial in results.trials if trial.figures.get("dev")), None)
     if measured is None or answers_of(results) == "labels":
         return []
@@ -354,7 +355,7 @@ def _cautions(results: Results, ledger: Ledger) -> list[str]:
 
 
 def mixed_environments(by_trial: Mapping[str, Iterable[Environment]]) -> list[str]:
-    """One sentence for each thing (device, germinal, a library) that was not the same for everything compared."""
+    """A sentence for the device, germinal and each library that was not the same for all trials."""
     seen: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for trial, environments in by_trial.items():
         for environment in environments:

@@ -1,8 +1,8 @@
-"""`germinal report`: one HTML file that stands alone, from the ledger alone.
+"""The report of a run: one HTML file that stands alone, made from the ledger alone.
 
-Everything a reader needs to believe the verdict, or not to: the figures with their intervals, the tests, every example
-with its answers, the prompts exactly as the model saw them, and how it was all computed. The page loads nothing: charts
-are SVG inside it, styles and the little script too. Text that comes from data or models is escaped wherever it goes.
+It has what a reader needs to believe the verdict, or not to: figures with their intervals, tests, every example with
+its answers, the prompts exactly as the model saw them, and how it was all computed. The page loads nothing: its charts
+are inline SVG, its styles and its small script are inside. Text that comes from data or models is escaped everywhere.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from germinal import figures
 from germinal.errors import LedgerError
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import Ledger, RunRecord
-from germinal.project.board import wording
+from germinal.project.board import formats, sentences
 from germinal.project.board.leaderboard import Leaderboard, leaderboard
 from germinal.project.board.report_examples import ExampleTable, PromptGroup, example_table, prompt_groups, visible
 from germinal.project.board.report_figures import Drawing, drawings
@@ -25,7 +25,7 @@ from germinal.storage import write_text
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What the page shows, before it is a page."""
+    """What the page shows."""
 
     board: Leaderboard
     run: RunRecord
@@ -66,17 +66,17 @@ def collect(ledger: Ledger, run_id: int | None = None) -> Report:
 
 
 def render(report: Report) -> str:
-    """The page."""
+    """The page as HTML."""
     environment = figures.page_templates(Path(__file__).parent)
     environment.filters.update(
-        value=wording.value,
-        interval=wording.interval,
-        p=wording.p_value,
-        difference=wording.difference,
-        count=wording.count,
-        duration=wording.duration,
-        memory=wording.memory,
-        factor=wording.factor,
+        value=formats.value,
+        interval=formats.interval,
+        p=formats.p_value,
+        difference=formats.difference,
+        count=formats.count,
+        duration=formats.duration,
+        memory=formats.memory,
+        factor=formats.factor,
         visible=visible,
         pretty=_pretty,
     )
@@ -87,7 +87,8 @@ def render(report: Report) -> str:
         drawings=report.drawings,
         examples=report.examples,
         prompts=report.prompts,
-        words=wording,
+        formats=formats,
+        sentences=sentences,
         metrics={metric.name: METRICS[metric.name] for metric in report.board.metrics if metric.name in METRICS},
         theme=figures.page_css(),
     )

@@ -1,6 +1,4 @@
-"""The report's examples and prompts: every answer of every trial, small enough to be put in the page, and prompts whose
-white space can be seen without changing what is copied from them.
-"""
+"""The report's examples and prompts: every answer of every trial, and prompts in which white space can be seen."""
 
 from __future__ import annotations
 
@@ -11,11 +9,11 @@ from typing import Any
 
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, PromptRecord, Results
-from germinal.project.board import wording
+from germinal.project.board import formats
 from germinal.project.board.comparison import reply, text_sample
 from germinal.project.board.leaderboard import Leaderboard
 
-MOST_EXAMPLES = 1000  # of one split in one page; the ledger has them all
+MOST_EXAMPLES = 1000  # of one split on a page; the ledger has all of them
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,12 +21,12 @@ class ExampleTable:
     """The examples of one split, and what every trial measured there answered.
 
     Attributes:
-        total: Rows of the split; `rows` may hold fewer.
-        trials: Of each trial its id, its label, and its replies in the order of `rows`: [answer, right, raw output],
-            and where answers are texts the row's own metric instead of whether it is right.
+        total: Rows of the split; `rows` may be fewer.
+        trials: Each trial's id, label and replies in the order of `rows`: [answer, 1 or 0 for right or wrong, raw
+            output]; where answers are texts, the metric of the row takes the second place.
+        first: The trial that is shown first; `second` is the one beside it.
         metric: The name of that metric; None for labels.
-        digits: How many it is shown with.
-        first: The trial shown at first; `second` is the one beside it.
+        digits: How many digits it is shown with.
     """
 
     split: str
@@ -42,14 +40,14 @@ class ExampleTable:
 
     @property
     def data(self) -> dict[str, Any]:
-        """What the page's script needs to show another trial."""
+        """What the page's script needs in order to show another trial."""
         replies = [{"replies": trial["replies"]} for trial in self.trials]
         return {"trials": replies, "texts": self.metric is not None, "digits": self.digits}
 
 
 @dataclass(frozen=True, slots=True)
 class PromptGroup:
-    """Prompts that several trials share, and who shares them."""
+    """Prompts, and the trials that share them."""
 
     trials: list[str]
     prompts: list[PromptRecord]
@@ -58,7 +56,7 @@ class PromptGroup:
 
 
 def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: str) -> ExampleTable | None:
-    """The examples of a split; None when nothing was measured there."""
+    """The examples of a split; None when nothing was measured on it."""
     order = {row.id: place for place, row in enumerate(board.rows)}
     trials = [trial for trial in results.trials if trial.figures.get(split)]
     trials.sort(key=lambda trial: (order[trial.candidate], trial.position))
@@ -88,7 +86,7 @@ def example_table(board: Leaderboard, results: Results, ledger: Ledger, split: s
         first=first,
         second=(others or [first])[0],
         metric=metric,
-        digits=wording.places(board.primary),
+        digits=formats.digits(board.primary),
     )
 
 
@@ -99,8 +97,7 @@ def _trial_label(trial: str, seed: int | None, candidate: str) -> str:
 def _replies(
     answers: Sequence[AnswerRecord], shown: Sequence[AnswerRecord], metric: str | None
 ) -> list[list[Any] | None]:
-    """[answer or None, 1 when right or the row's metric, raw output] for each shown row; None where the trial has no
-    answer to it."""
+    """The replies to the shown rows, see `ExampleTable.trials`; None where the trial has no answer to a row."""
     by_row = {answer.row_id: answer for answer in answers}
     found = [by_row.get(row.row_id) for row in shown]
     known = [answer for answer in found if answer is not None]
@@ -112,7 +109,7 @@ def _replies(
 
 
 def prompt_groups(board: Leaderboard, results: Results, ledger: Ledger) -> list[PromptGroup]:
-    """The first prompts of every language model trial on dev, the winner's on top; equal prompts are shown once."""
+    """The first prompts of every trial of a language model on dev, the winner's on top; equal ones are shown once."""
     groups: dict[tuple[str, ...], list[str]] = {}
     prompts: dict[tuple[str, ...], list[PromptRecord]] = {}
     winner = results.choice.winner_trial if results.choice else None
@@ -149,10 +146,10 @@ _NAMED = {"\n": "newline", "\t": "tab"}
 
 
 def visible(text: str) -> Iterator[tuple[str, str]]:
-    """A text as (kind, piece) pairs: "text" to show as it is, and white space that the page marks.
+    """A text as (kind, piece) pairs: "text" is shown as it is, the other kinds are marked by the page.
 
-    The kinds are "newline", "tab", "space" (one at the edge of a line or beside another) and the code point of any
-    other white space or invisible character. Joined, the pieces are the text.
+    They are "newline", "tab", "space" (at the edge of a line, or beside another one), and for any other white space or
+    invisible character its code point. The pieces join to the text.
     """
     end = 0
     for match in _SEEN.finditer(text):

@@ -1,4 +1,4 @@
-"""The pictures of the report: which figures are drawn of a leaderboard, and the sentence that says how to read each."""
+"""The charts of the report, each with a sentence that says how to read it."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from markupsafe import Markup
 from germinal import figures
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import AnswerRecord, Ledger, Results
-from germinal.project.board import wording
+from germinal.project.board import formats
 from germinal.project.board.comparison import text_sample
 from germinal.project.board.leaderboard import Leaderboard, Row
 from germinal.project.board.report_examples import MOST_EXAMPLES
 
-_WIDTH = 340  # pixels of a plotting area: two pictures stand side by side on a laptop
-MANY_LABELS = 20  # more than these make a confusion matrix unreadable
+_WIDTH = 340  # pixels of a plotting area: two charts fit side by side on a laptop
+MANY_LABELS = 20  # a confusion matrix of more labels cannot be read
 
 
 @dataclass(frozen=True, slots=True)
 class Drawing:
-    """One picture as inline SVG, its title, and how to read it."""
+    """A chart as inline SVG, its title, and how to read it."""
 
     title: str
     caption: str
@@ -30,7 +30,7 @@ class Drawing:
 
 
 def drawings(board: Leaderboard, results: Results, ledger: Ledger) -> dict[str, list[Drawing]]:
-    """The pictures by section of the report; a section without data has an empty list."""
+    """The charts by section of the report; a section without data has none."""
     return {
         "certainty": [*_intervals(board), *_spread(board, results), *_rows(board, results, ledger)],
         "cost": [*_against_time(board), *_against_memory(board)],
@@ -40,7 +40,7 @@ def drawings(board: Leaderboard, results: Results, ledger: Ledger) -> dict[str, 
 
 
 def _drawing(title: str, caption: str, chart: Any) -> Drawing:
-    # Vega escapes all text that it draws, and to_svg the title and caption, so that the SVG is safe as it is.
+    # Vega escapes all text that it draws, and to_svg escapes title and caption: the SVG is safe.
     return Drawing(title, caption, Markup(figures.to_svg(chart, title=title, description=caption, inline=True)))
 
 
@@ -81,8 +81,8 @@ def _spread(board: Leaderboard, results: Results) -> list[Drawing]:
     if not replicates:
         return []
     caption = (
-        "One dot for each choice of few-shot examples, a tick for their mean. A candidate whose dots lie far apart "
-        "owes its result to the choice."
+        "One dot for each choice of few-shot examples, a tick for their mean. Where the dots lie far apart, the result "
+        "depends on the choice."
     )
     return [
         _drawing(
@@ -94,7 +94,7 @@ def _spread(board: Leaderboard, results: Results) -> list[Drawing]:
 
 
 def _rows(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawing]:
-    """Where answers are texts, how the deciding metric differs from row to row, over all replicates of a candidate."""
+    """For texts, how the deciding metric varies from row to row, over all replicates of a candidate."""
     if board.answers != "text":
         return []
     metric = METRICS[board.primary]
@@ -110,24 +110,26 @@ def _rows(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawing]
     if not candidates or metric.is_proportion:
         return []
     caption = (
-        f"{metric.name} of each example of dev by itself: half of them lie in the bar, nine in ten on the line, and "
-        "the tick is the median."
+        f"{metric.name} of each dev example by itself: half of them lie in the bar and nine in ten on the line; the "
+        "tick is the median."
     )
-    digits = wording.places(metric.name)
+    digits = formats.digits(metric.name)
     chart = figures.row_values(candidates, metric=f"{metric.name} of an example", digits=digits, width=_WIDTH)
     return [_drawing("From example to example", caption, chart)]
 
 
 def _against_time(board: Leaderboard) -> list[Drawing]:
     caption = (
-        "Seconds to answer dev once, tuning and calibration included, mean over replicates. The dashed line joins the "
-        "candidates that nothing cheaper beats."
+        "Seconds to answer dev once, tuning and calibration included; mean over replicates. The dashed line joins the "
+        "candidates that no cheaper one beats."
     )
     return _against(board, "Quality against time", "time for dev", "s", caption, _seconds)
 
 
 def _against_memory(board: Leaderboard) -> list[Drawing]:
-    caption = "Peak memory of the process that ran the trial. The dashed line joins what nothing smaller beats."
+    caption = (
+        "Peak memory of the process that ran the trial. The dashed line joins the candidates that no smaller one beats."
+    )
     return _against(board, "Quality against memory", "peak memory", "MiB", caption, _mebibytes)
 
 
@@ -160,7 +162,7 @@ def _against(
 
 
 def _winner(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawing]:
-    """The winner on test where it was measured there: confusion and reliability, or how long its texts are."""
+    """The winner on test, or on dev if it was not tested: confusion and reliability, or the lengths of its texts."""
     if results.choice is None or board.winner is None:
         return []
     split = "test" if board.winner.test else "dev"
@@ -183,8 +185,8 @@ def _lengths(answers: Sequence[AnswerRecord], split: str) -> list[Drawing]:
     if not pairs:
         return []
     caption = (
-        "The length of each answer beside that of its reference; on the dashed line they are the same. What lies far "
-        "above says too much, what lies below leaves something out."
+        "The length of each answer against that of its reference; on the dashed line they are equal. Answers far above "
+        "it say too much, answers below it leave something out."
     )
     return [_drawing(f"How long its texts are, on {split}", caption, figures.lengths(pairs))]
 
@@ -195,8 +197,8 @@ def _reliability(answers: Sequence[AnswerRecord], split: str) -> list[Drawing]:
         return []
     found = figures.bins([confidence for confidence, _ in sure], [correct for _, correct in sure])
     caption = (
-        "How often answers of each confidence were right; the dot's area is how many there are. On the dashed line, "
-        "confidence can be taken at its word; below it, the model is surer than it should be."
+        "How often answers of each confidence were right; a dot's area is their number. On the dashed line the model "
+        "is right as often as it claims; below it, it is surer than it should be."
     )
     return [_drawing(f"Can its probabilities be believed, on {split}", caption, figures.reliability(found))]
 
@@ -215,7 +217,7 @@ def _tuning(results: Results, ledger: Ledger) -> list[Drawing]:
             best = step.values.get("best_step")
             chart = figures.loss_curve(points, best_step=best if isinstance(best, int) else None, width=_WIDTH + 60)
             of_what = "The loss on the answers alone." if trial.id in prompted else "The loss of the labels."
-            caption = f"{of_what} The held-out part is a part of the training split, never dev or test."
+            caption = f"{of_what} The held-out part is taken from the training split, never from dev or test."
             drawn[key] = _drawing(f"Loss: {step.name}", caption, chart)
     return list(drawn.values())
 

@@ -6,16 +6,18 @@ What a key means stands in the docstring under it and becomes the schema's descr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from dataclasses import fields
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from germinal.errors import GerminalError
+from germinal.generation.config import GenerationConfig
+from germinal.layers.lora_config import LoRAConfig
 from germinal.predictors.answers import Rule
 from germinal.project.file.tasks import Baseline, Task, fill_in
 from germinal.text.context_window import Policy, Side
-
-if TYPE_CHECKING:
-    from germinal.training.config import LoRAConfig, TrainingConfig
+from germinal.training.config import TrainingConfig
 
 Precision = Literal["float32", "bfloat16"]
 Calibration = Literal["batch", "content-free"]
@@ -45,7 +47,7 @@ class SplitSizes(_Table):
 
 
 class Limits(_Table):
-    """What the winner may take. The run says whether it does."""
+    """What the winner may cost. A run reports whether it stays within."""
 
     memory_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
     """Peak memory, in GB of 10^9 bytes."""
@@ -59,7 +61,7 @@ class Scope(_Table):
     use_case: str = ""
     """One sentence that says what the model is for."""
     task: Task = "classification"
-    """The kind of answer that is wanted: a label in a classification, else a text ("code" and "chat" are not yet)."""
+    """The kind of answer: a label for a classification, a text for any other task ("code" and "chat" are to come)."""
     data: Annotated[str, Field(min_length=1)]
     """A csv, tsv, jsonl or parquet file; a relative path starts at germinal.toml."""
     input: Annotated[str, Field(min_length=1)]
@@ -69,26 +71,26 @@ class Scope(_Table):
     group: str | None = None
     """A column that names the source of a row; rows of one source stay in one split."""
     labels: dict[str, str] = {}
-    """Other words for the labels of a classification, as the model shall see and say them: { pos = "Positive" }."""
+    """Words that stand for labels in prompts and answers, where they are not the labels: { pos = "Positive" }."""
     duplicates: Literal["error", "drop"] = "error"
-    """What to do when a row stands there twice."""
+    """What to do about rows that repeat another one."""
     split: SplitSizes
     """Rows go to splits by a hash of their content, or of their group, never by their place in the file."""
     metrics: Annotated[list[str], Field(min_length=1)] = ["accuracy"]
-    """What is measured; the first decides the winner. Of texts, by task: rougeL, rouge1, rouge2, chrf, bleu, ..."""
+    """What is measured; the first decides the winner. For texts, by task: rougeL, rouge1, rouge2, chrf, bleu, ..."""
     success: dict[str, Annotated[float, Field(strict=False)]] = {}
-    """What each of these metrics must reach on test for the use case to be served: success = { accuracy = 0.8 }."""
+    """What a metric must reach on test for the run to be a success: success = { accuracy = 0.8 }."""
     limits: Limits = Limits()
-    """What the winner may take."""
+    """What the winner may cost."""
 
 
 class Select(_Table):
-    """Which models are tried, and beside which plain baselines."""
+    """Which models are tried, and which plain baselines they have to beat."""
 
     models: list[Annotated[str, Field(min_length=1)]] = []
     """Aliases (`germinal models` lists them), folders, .gguf files, hf:org/name[@revision] or pypi:package/file."""
     baselines: list[Baseline] = ["majority", "tfidf"]
-    """Plain methods that a language model must beat. Of texts, by task: lead, copy, nearest."""
+    """Plain methods that a language model has to beat. For texts, by task: lead, copy, nearest."""
 
 
 class PromptSettings(_Table):
@@ -105,7 +107,7 @@ class PromptSettings(_Table):
     shots: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)] = [0]
     """How many worked examples from the training split to show; each number is a candidate."""
     shot_seeds: Annotated[list[int], Field(min_length=1)] = [0]
-    """Which choices of examples to try: replicates of a candidate, not candidates of their own."""
+    """Seeds of the choice of examples. Each seed is a replicate of a candidate, not a candidate of its own."""
     rules: Annotated[list[Rule], Field(min_length=1)] = ["generate", "likelihood", "calibrated"]
     """How a label is read: from the text, from each label's likelihood, or with each label's prior divided out. A text
     is always generated."""
@@ -117,7 +119,9 @@ class PromptSettings(_Table):
 
 
 class TrainingSettings(_Table):
-    """How something is tuned. Names and defaults are those of `germinal.training.config.TrainingConfig`."""
+    """How something is tuned."""
+
+    # Names and defaults are those of `TrainingConfig`.
 
     epochs: Epochs = 1
     max_examples: Annotated[int, Field(ge=2)] | None = None
@@ -127,40 +131,31 @@ class TrainingSettings(_Table):
     """Micro-batches to one update."""
     learning_rate: LearningRate = 1e-3
     schedule: Literal["constant", "linear", "cosine"] = "cosine"
-    """How the learning rate falls."""
+    """How the learning rate falls after the warm-up."""
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    """Updates in which it rises; 5% of all when absent."""
+    """Updates in which the learning rate rises from zero; 5% of all when absent."""
     weight_decay: Annotated[float, Field(ge=0, strict=False)] = 0.0
     """Decoupled weight decay."""
     max_grad_norm: Annotated[float, Field(gt=0, strict=False)] | None = 1.0
-    """The gradient is shortened to this length."""
+    """A gradient of a larger norm is scaled down to it."""
     validation_fraction: Annotated[float, Field(ge=0, lt=1, strict=False)] = 0.1
-    """Part of the training rows that only chooses the best checkpoint."""
+    """Share of the training rows that is held out to choose the best checkpoint."""
 
     def training_config(self, seed: int, save_every: int) -> TrainingConfig:
-        """How it is trained."""
-        from germinal.training.config import TrainingConfig
+        """These settings as the training loop takes them.
 
-        return TrainingConfig(
-            epochs=self.epochs,
-            micro_batch_size=self.micro_batch_size,
-            gradient_accumulation_steps=self.gradient_accumulation_steps,
-            learning_rate=self.learning_rate,
-            schedule=self.schedule,
-            warmup_steps=self.warmup_steps,
-            weight_decay=self.weight_decay,
-            max_grad_norm=self.max_grad_norm,
-            seed=seed,
-            validation_fraction=self.validation_fraction,
-            save_every=save_every,
-        )
+        Args:
+            seed: The project's.
+            save_every: Updates between two checkpoints.
+        """
+        shared = self.model_dump(include={field.name for field in fields(TrainingConfig)})
+        return TrainingConfig(**shared, seed=seed, save_every=save_every)
 
 
 class LoRASettings(TrainingSettings):
-    """Low-rank adaptation on the zero-shot prompt, the loss on the answers only.
+    """Low-rank adaptation (LoRA) on the zero-shot prompt, the loss on the answers only."""
 
-    Names and defaults are those of `germinal.layers.linear.LoRAConfig`.
-    """
+    # Names and defaults are those of `LoRAConfig`.
 
     rank: Annotated[int, Field(ge=1)] = 8
     """Inner width of the update."""
@@ -174,9 +169,7 @@ class LoRASettings(TrainingSettings):
     """Indices of the adapted blocks; all of them when absent. Upper blocks alone train faster."""
 
     def lora_config(self) -> LoRAConfig:
-        """Size and place of the adapter."""
-        from germinal.training.config import LoRAConfig
-
+        """Size and place of the adapter, as the layers take them."""
         return LoRAConfig(
             rank=self.rank,
             alpha=self.alpha,
@@ -187,10 +180,10 @@ class LoRASettings(TrainingSettings):
 
 
 class HeadSettings(TrainingSettings):
-    """A head for the labels on an encoder, tuned with all weights under it. It reads inputs without a prompt."""
+    """A head for the labels on encoders, tuned together with all their weights. Inputs are read without a prompt."""
 
     models: list[str]
-    """Which of select.models: encoders, which read and cannot write. They are not prompted."""
+    """The encoders among select.models that get a head; they are not prompted."""
     epochs: Epochs = 3
     micro_batch_size: MicroBatchSize = 16
     learning_rate: LearningRate = 5e-5
@@ -205,9 +198,9 @@ class Adapt(_Table):
     prompt: PromptSettings = PromptSettings()
     """In-context: instruction, worked examples, answer rules."""
     lora: LoRASettings | None = None
-    """Fine-tuning of a small adapter; no table, no tuning."""
+    """Fine-tuning of a small adapter; without this table there is none."""
     head: HeadSettings | None = None
-    """A head for the labels on encoders; no table, no heads."""
+    """A head for the labels on encoders; without this table there is none."""
 
 
 class Apply(_Table):
@@ -216,14 +209,11 @@ class Apply(_Table):
     precisions: Annotated[list[Precision], Field(min_length=1)] = ["float32"]
     """Number formats of the weights; each is a candidate."""
     generation: dict[str, Any] = {}
-    """Generation settings of the rule "generate", such as max_new_tokens (of texts 128); greedy by default."""
+    """Generation settings of the rule "generate", such as max_new_tokens (128 for texts); greedy by default."""
 
     @field_validator("generation")
     @classmethod
     def _generation_is_valid(cls, value: dict[str, Any]) -> dict[str, Any]:
-        from germinal.errors import GerminalError
-        from germinal.generation.config import GenerationConfig
-
         for name in _WITHOUT_EFFECT:
             if name in value:
                 raise ValueError(f"{name} has no effect here: each row is answered once, by its text.")
@@ -242,11 +232,11 @@ class ProjectConfig(_Table):
     scope: Scope
     """What is it for, and how is "good" measured?"""
     select: Select = Select()
-    """Which models?"""
+    """Which models are tried?"""
     adapt: Adapt = Adapt()
-    """Prompt, fine-tune."""
+    """How are they prompted and tuned?"""
     apply: Apply = Apply()
-    """Run."""
+    """How do they run?"""
 
     @model_validator(mode="before")
     @classmethod
@@ -260,7 +250,7 @@ class ProjectConfig(_Table):
 
     @property
     def generation(self) -> dict[str, Any]:
-        """The generation settings; what is drawn at random follows the project's seed unless it has its own."""
+        """The generation settings; sampling follows the project's seed unless they name one."""
         settings = self.apply.generation
         return {"seed": self.seed, **settings} if settings.get("temperature") else settings
 

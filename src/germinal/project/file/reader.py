@@ -1,4 +1,4 @@
-"""Reading germinal.toml and --set overrides into a `ProjectConfig`; errors name file, line, key and nearest name."""
+"""germinal.toml and --set overrides become a `ProjectConfig`; errors name file, line, key and the nearest name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from germinal.errors import ProjectFileError, nearest
+from germinal.evaluation.metrics import METRICS
 from germinal.project.file.config import ProjectConfig
 from germinal.project.file.tasks import BASELINES_OF, RULES_OF, TASKS
 
@@ -65,7 +66,7 @@ def read_project_file(path: str | Path, overrides: Sequence[str] = ()) -> Projec
 
 
 def key_line(text: str, path: KeyPath) -> int | None:
-    """The line, counted from 1, on which the deepest part of a key path that stands in a TOML text is written."""
+    """The line, from 1, on which a TOML text has a key path, or as much of it as the text has; None without any."""
     best: tuple[int, int] | None = None
     for line, written in _statements(text):
         depth = len(written)
@@ -75,7 +76,7 @@ def key_line(text: str, path: KeyPath) -> int | None:
 
 
 def _statements(text: str) -> Iterator[tuple[int, KeyPath]]:
-    """Every key path that is written somewhere in a valid TOML text, with its line; tomllib itself reads the pieces."""
+    """Every key path of a valid TOML text, with its line. tomllib itself parses the pieces."""
     lines = text.splitlines()
     table: KeyPath = ()
     start = 0
@@ -106,17 +107,21 @@ def _paths(values: Mapping[str, Any]) -> Iterator[KeyPath]:
 
 
 def _apply(values: dict[str, Any], override: str) -> KeyPath:
-    """Set a key in parsed TOML values, and return its path."""
+    """Set a key of parsed TOML values as an override says, and return the key's path.
+
+    Raises:
+        ProjectFileError: the override is not `key.path=value`, or the value is not TOML.
+    """
     where = f"--set {override}"
     key, equals, value = override.partition("=")
     path = tuple(part.strip() for part in key.split("."))
     if not equals or not all(path):
-        raise ProjectFileError("is not key.path=value.", where=where, hint="For example adapt.lora.rank=16.")
+        raise ProjectFileError("expected key.path=value.", where=where, hint="For example adapt.lora.rank=16.")
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError as error:
         raise ProjectFileError(
-            f"the value {value} is not TOML.", where=where, hint=f"Text stands in quotes: {key}='\"{value}\"'."
+            f"the value {value} is not TOML.", where=where, hint=f"Put text in quotes: {key}='\"{value}\"'."
         ) from error
     table = values
     for part in path[:-1]:
@@ -135,7 +140,7 @@ def _syntax_error(file: Path, error: tomllib.TOMLDecodeError) -> ProjectFileErro
 
 
 def _explain(file: Path, text: str, error: ValidationError, overridden: set[KeyPath]) -> ProjectFileError:
-    """The first thing that is wrong in full, and where else something is."""
+    """The first error in full, and the keys of the others."""
     details = sorted(
         error.errors(), key=lambda item: item["type"] != "extra_forbidden"
     )  # a misspelt key explains a missing one
@@ -157,7 +162,7 @@ def _place(file: Path, text: str, path: KeyPath, overridden: set[KeyPath]) -> st
 
 
 def _key_path(item: ErrorDetails) -> KeyPath:
-    """Where in the file an error lies: pydantic's location without the numbers of list items and its own remarks."""
+    """The key that an error is about: pydantic's location without list indices and the names of types."""
     path: list[str] = []
     model: Any = ProjectConfig
     for part in item["loc"]:
@@ -179,7 +184,7 @@ def _field_model(model: Any, key: str) -> type[BaseModel] | None:
 
 
 def _described(item: ErrorDetails, path: KeyPath) -> tuple[str, str | None]:
-    """What was wrong and a hint, in words for the reader of a TOML file."""
+    """What is wrong, and a hint, in the terms of a TOML file."""
     key = ".".join(path)
     found = item.get("input")
     match item["type"]:
@@ -224,8 +229,11 @@ def _shown(value: Any) -> str:
 
 
 def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[KeyPath]) -> None:
-    """Names that other packages define, with the nearest that exists, and whether they fit the task."""
-    from germinal.evaluation.metrics import METRICS
+    """Refuse names of metrics and models that nothing defines, and whatever does not fit the task.
+
+    Raises:
+        ProjectFileError: names the key and the nearest valid name.
+    """
 
     def refuse(path: KeyPath, what: str, hint: str) -> ProjectFileError:
         return ProjectFileError(f"{'.'.join(path)}: {what}", where=_place(file, text, path, overridden), hint=hint)
@@ -245,19 +253,17 @@ def _check_names(config: ProjectConfig, file: Path, text: str, overridden: set[K
         low, high = METRICS[metric].bounds
         if required < low or (high is not None and required > high):
             upper = "" if high is None else f" to {high:g}"
-            what = f"expected a {METRICS[metric].title} that there can be, found {required:g}."
+            what = f"expected a value that {metric} can have, found {required:g}."
             raise refuse(("scope", "success", metric), what, f"Its scale goes from {low:g}{upper}.")
     for path, what, hint in _misfits(config):
         raise refuse(path, what, hint)
 
 
 def _misfits(config: ProjectConfig) -> Iterator[tuple[KeyPath, str, str]]:
-    """What does not go with the kind of answers of the task: key, what is wrong, and what would fit."""
-    from germinal.evaluation.metrics import METRICS
-
+    """What does not fit the answers of the task, labels or texts: key, what is wrong, and what would fit."""
     scope, task = config.scope, TASKS.get(config.scope.task)
     if task is None:
-        return  # the graph refuses it
+        return  # StepGraph refuses it
     metrics = [name for name, metric in METRICS.items() if metric.answers == task.answers]
     listed: Sequence[tuple[KeyPath, str, Sequence[str], Sequence[str]]] = (
         (("scope", "metrics"), "metric", scope.metrics, metrics),

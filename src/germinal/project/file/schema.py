@@ -12,7 +12,7 @@ SCHEMA_FILE = Path(__file__).with_name("germinal.schema.json")
 
 
 def schema() -> dict[str, Any]:
-    """The schema of the present `ProjectConfig`."""
+    """The schema of `ProjectConfig`."""
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         **ProjectConfig.model_json_schema(),

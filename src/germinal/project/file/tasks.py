@@ -1,4 +1,4 @@
-"""The tasks of [scope]: what their answers are, and what a project measures and tries when it does not say.
+"""The tasks of [scope]: labels or texts for answers, and what a project measures and tries by default.
 
 A task fills in the metrics, baselines and answer rules that germinal.toml leaves out, and says which of them fit.
 """
@@ -29,7 +29,7 @@ BASELINES_OF: Mapping[Answers, tuple[Baseline, ...]] = {
     "labels": ("majority", "tfidf"),
     "text": ("lead", "copy", "nearest"),
 }
-"""The baselines that fit, by what answers are."""
+"""The baselines that fit labels, and those that fit texts."""
 
 RULES_OF: Mapping[Answers, tuple[Rule, ...]] = {"labels": RULES, "text": ("generate",)}
 """The answer rules that fit: a text can only be generated."""
@@ -37,15 +37,15 @@ RULES_OF: Mapping[Answers, tuple[Rule, ...]] = {"labels": RULES, "text": ("gener
 
 @dataclass(frozen=True, slots=True)
 class TaskDefaults:
-    """What a task stands for where germinal.toml does not say.
+    """What a task implies where germinal.toml is silent.
 
     Attributes:
         answers: Whether answers are labels or texts.
         metrics: What is measured; the first decides.
         baselines: What a language model has to beat.
-        use_case: What `germinal init` proposes for it, of {an_input} and a {target}; of labels it says more than this.
-        instruction: First line of the prompt that it proposes, of texts.
-        answer: The last line.
+        use_case: For texts, the sentence that `germinal init` proposes, with places for the names of the columns.
+        instruction: Likewise, the first line of the prompt.
+        answer: Likewise, its last line.
     """
 
     answers: Answers
@@ -104,10 +104,10 @@ TASKS: Mapping[Task, TaskDefaults] = {
 
 
 def task_named(name: str) -> TaskDefaults:
-    """What a task stands for.
+    """What a task implies.
 
     Raises:
-        UnsupportedError: it is a task, but none that a project can have yet.
+        UnsupportedError: no project can have this task yet.
     """
     if name not in TASKS:
         raise UnsupportedError(
@@ -117,7 +117,7 @@ def task_named(name: str) -> TaskDefaults:
 
 
 def fill_in(values: Any) -> Any:
-    """The tables of a project file, with what its task implies where the file is silent; other values as they are."""
+    """The tables of a project file, completed with what its task implies. Malformed values are left for validation."""
     if not isinstance(values, Mapping) or not isinstance(scope := values.get("scope"), Mapping):
         return values
     task = scope.get("task", "classification")
@@ -135,7 +135,7 @@ def fill_in(values: Any) -> Any:
 
 
 def _set_default(tables: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
-    """Set a key that is missing, in copies of the tables on the way; what is no table is left for validation."""
+    """Set a missing key in copies of the tables on its path."""
     for part in path[:-1]:
         table = tables.get(part, {})
         if not isinstance(table, Mapping):

@@ -1,1 +1,1 @@
-"""A first germinal.toml, made from what a data file shows."""
+"""A first germinal.toml, proposed from a data file alone."""

@@ -1,6 +1,6 @@
 """Which column of a data file is the input, which the target, which names the source: guesses from names and contents.
 
-A guess that could as well have been another one is marked as such, so that `germinal init` asks instead of deciding.
+A guess that others rival says so, and `germinal init` asks instead of deciding.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ class Column:
 
     @property
     def is_label(self) -> bool:
-        """Few values that come again and again."""
+        """Few values, which repeat."""
         return 2 <= self.distinct <= MOST_LABELS and self.rows >= _LEAST_ROWS_A_LABEL * self.distinct
 
     @property
     def is_text(self) -> bool:
-        """Values that differ from row to row and are no numbers."""
+        """Values that differ from row to row and are not numbers."""
         return not self.is_label and self.distinct > 1 and not all(map(_is_number, self.counts))
 
     @property
@@ -61,19 +61,27 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The most likely column, and the others that it could be; None when no column could be it."""
+    """The likeliest column, None when no column is possible, and its rivals."""
 
     name: str | None
     others: tuple[str, ...] = ()
 
     @property
     def sure(self) -> bool:
-        """Whether there is one column and no other that would do as well."""
+        """Whether there is a column, and no other that would do as well."""
         return self.name is not None and not self.others
 
 
+@dataclass(frozen=True, slots=True)
+class Guesses:
+    """Which columns hold the inputs and the right answers. A column that somebody named has no rivals."""
+
+    input: Guess
+    target: Guess
+
+
 def describe(table: Table) -> list[Column]:
-    """Every column with what its values look like; missing values do not count."""
+    """Every column and what its values look like, without those that are missing."""
     columns = []
     for name in table.columns:
         values = [value for record in table.records if (value := _as_text(record.values.get(name)))]
@@ -83,8 +91,23 @@ def describe(table: Table) -> list[Column]:
     return columns
 
 
+def guess_columns(
+    columns: Sequence[Column], answers: Answers, input: str | None = None, target: str | None = None
+) -> Guesses:
+    """Guess the columns that nobody named.
+
+    Args:
+        answers: Whether the target holds labels or texts, see `answers_in`.
+        input: The input column, if it is named.
+        target: The target column, if it is named.
+    """
+    guess = guess_target if answers == "labels" else guess_text
+    found = Guess(target) if target else guess(columns, input)
+    return Guesses(Guess(input) if input else guess_input(columns, found.name), found)
+
+
 def guess_target(columns: Sequence[Column], given_input: str | None = None) -> Guess:
-    """The column of labels: one that is named like a target, else the one with fewest values."""
+    """The column of labels: one with the name of a target, else the one with the fewest values."""
     usable = [column for column in columns if column.is_label and column.name != given_input]
     named = _named(usable, _TARGET_NAMES)
     if named:
@@ -94,9 +117,9 @@ def guess_target(columns: Sequence[Column], given_input: str | None = None) -> G
 
 
 def guess_text(columns: Sequence[Column], given_input: str | None = None) -> Guess:
-    """The column of right texts: one that is named like that, else the longest beside the input.
+    """The column of right texts: one with the name of such a column, else the longest but for the input.
 
-    Where nothing says which column the input is, the longest of all is taken for it.
+    Where no name says which column is the input, it is taken to be the longest of all.
     """
     texts = sorted((column for column in columns if column.is_text), key=lambda column: -column.length)
     inputs = [column for column in texts if column.name == given_input] or _named(texts, _INPUT_NAMES)
@@ -109,9 +132,9 @@ def guess_text(columns: Sequence[Column], given_input: str | None = None) -> Gue
 
 
 def answers_in(columns: Sequence[Column], input: str | None, target: str | None) -> Answers:
-    """Whether the right answers look like labels or like texts.
+    """Whether the right answers are labels or texts.
 
-    A column that is named as the answer decides; of guesses, a column named like labels, then one named like texts.
+    The column that somebody named as the target decides; else a column with the name of labels, then one of texts.
     """
     if target is not None:
         return "labels" if next(column.is_label for column in columns if column.name == target) else "text"
@@ -124,7 +147,7 @@ def answers_in(columns: Sequence[Column], input: str | None, target: str | None)
 
 
 def guess_input(columns: Sequence[Column], target: str | None) -> Guess:
-    """The column of texts: one that is named like an input, else the one with the longest values."""
+    """The column of inputs: one with the name of an input, else the one with the longest values."""
     usable = [column for column in columns if column.name != target and column.distinct > 1 and column.length > 0]
     named = [column for column in _named(usable, _INPUT_NAMES) if not column.is_label]
     if named:
@@ -137,14 +160,14 @@ def guess_input(columns: Sequence[Column], target: str | None) -> Guess:
 
 
 def guess_group(columns: Sequence[Column], taken: Iterable[str]) -> Guess:
-    """The column that names sources: only one that is named like that and whose values come again."""
+    """The column that names sources: only one with such a name, whose values repeat."""
     usable = [column for column in columns if column.name not in set(taken) and column.repeats]
     named = _named(usable, _GROUP_NAMES)
     return Guess(named[0].name) if named else Guess(None)
 
 
 def _named(columns: Sequence[Column], names: Sequence[str]) -> list[Column]:
-    """The columns with one of these names, alone or as a part between underscores, in the order of the names."""
+    """The columns with one of these names, whole ones before parts between underscores, in the order of the names."""
     found = []
     for exact in (True, False):
         for name in names:

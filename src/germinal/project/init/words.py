@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from germinal.project.file.tasks import TASKS, Task
 
-_EVEN = 0.65  # the largest label's share up to which accuracy says enough
+_EVEN = 0.65  # up to this share of the most frequent label, accuracy can decide
 _WORDS = {
     "pos": "Positive",
     "neg": "Negative",
@@ -26,7 +26,7 @@ class Words:
     Attributes:
         labels: The words that stand for labels, where they are not the labels themselves.
         metrics: The deciding one first.
-        success: What would make it useful; nothing where no scale says so.
+        success: Metric to what it has to reach; empty for texts, whose metrics do not say what is useful.
     """
 
     use_case: str
@@ -38,7 +38,13 @@ class Words:
 
 
 def words_for(task: Task, input: str, target: str, labels: Mapping[str, int]) -> Words:
-    """The words for a task, whose labels are given with how often they occur where it has some."""
+    """The words for a task.
+
+    Args:
+        input: The column of inputs.
+        target: The column of right answers.
+        labels: The labels with how often each occurs; empty where answers are texts.
+    """
     if not labels:
         known, noun = TASKS[task], _noun(input)
         names = {"input": noun, "target": target.replace("_", " ").lower(), "Target": _title(target)}
@@ -60,7 +66,7 @@ def words_for(task: Task, input: str, target: str, labels: Mapping[str, int]) ->
 
 
 def _measures(labels: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, float]]:
-    """Metrics, the deciding one first, and a criterion well above what the most frequent label alone reaches."""
+    """Metrics, the deciding one first, and a criterion well above what the most frequent label reaches by itself."""
     largest = max(labels.values()) / sum(labels.values())
     if largest <= _EVEN:
         return ("accuracy", "f1_macro"), {"accuracy": _between(largest)}

@@ -1,1 +1,1 @@
-"""What a run will do, before anything is done: trials, the graph of their steps, which are cached, what they cost."""
+"""What a run would do: its trials, the graph of their steps, which of them are cached, and what the others cost."""

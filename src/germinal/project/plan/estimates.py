@@ -1,8 +1,8 @@
-"""What each trial will take before it runs: parameters, memory and time; and what these figures stand on.
+"""What each trial will take, estimated before it runs: parameters, memory and time, and what the estimate stands on.
 
-Memory is that of this process plus weights, key-value cache and activations of the largest step. Time is tokens times
-parameters over the speed of this machine: of earlier steps in the ledger if there are any, else of a matrix product
-that is measured here and now. After a run the ledger says by what factor they were off.
+Memory is that of this process plus weights, key-value cache and activations of the largest step. Time is tokens x
+parameters over the speed of this machine, which earlier steps in the ledger tell, or else a matrix product measured on
+the spot. After a run the ledger has the factor by which an estimate was off.
 """
 
 from __future__ import annotations
@@ -14,28 +14,37 @@ from functools import lru_cache
 from pathlib import Path
 from statistics import mean, median
 
+import psutil
+import torch
+
+from germinal.checkpoints.gguf_file import config_tensors
+from germinal.checkpoints.gguf_header import read_header
+from germinal.checkpoints.json_file import read_json
 from germinal.data import read_table
 from germinal.data.dataset import inputs_of
 from germinal.generation.backends.backend import NUM_SLOTS
 from germinal.generation.scheduler import MAX_STEP_TOKENS
 from germinal.ledger import EstimateRecord, Ledger
+from germinal.models import families
 from germinal.models.config import TransformerConfig
+from germinal.models.transformer import Transformer
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
 from germinal.predictors.language_model_predictor import TEXT_TOKENS
 from germinal.project.file.config import ProjectConfig
-from germinal.project.plan.plan import Resolver
+from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import HEAD, Trial
-from germinal.project.steps.loaded_models import check_purpose, locate
+from germinal.project.steps.environment import device
+from germinal.project.steps.model import check_purpose, locate
 
-_CHARACTERS_A_TOKEN = 4.5  # of English under a vocabulary of some 50,000
+_CHARACTERS_A_TOKEN = 4.5  # for English and a vocabulary of some 50,000
 _BYTES = {"float32": 4, "bfloat16": 2}
-_EFFICIENCY = 0.7  # of a matrix product's speed, with attention, norms and small batches between
-_TRAINING_PASSES = 2.3  # forward, backward to the adapters, and what checkpoints and validation take
-_WHOLE_TRAINING_PASSES = 3.5  # forward, backward to all weights, and what the optimiser and checkpoints take
-_TRAINED_WEIGHT_BYTES = 28  # itself, its gradient, two running means, and those but the gradient while they are saved
-_LIBRARIES_BYTES = 100_000_000  # what scikit-learn and others take once they are used
-_CACHE_GROWTH = 1.5  # a cache that grows is copied, so that for a moment old and new are there
+_EFFICIENCY = 0.7  # share of a matrix product's speed that is left with attention, norms and small batches
+_TRAINING_PASSES = 2.3  # forward passes that an update of an adapter is worth, checkpoints and validation included
+_WHOLE_TRAINING_PASSES = 3.5  # the same when all weights are updated
+_TRAINED_WEIGHT_BYTES = 28  # weight, gradient, two running means; while a checkpoint is written, three of them twice
+_LIBRARIES_BYTES = 100_000_000  # scikit-learn and others, once they are imported
+_CACHE_GROWTH = 1.5  # a cache that grows is copied: for a moment both are there
 
 
 @dataclass(frozen=True)
@@ -44,7 +53,7 @@ class ModelSize:
 
     Attributes:
         computing: Parameters that every token goes through: all but the embeddings.
-        mapped_bytes: Of a file that stays mapped beside the weights that were unpacked from it.
+        mapped_bytes: Size of a file that stays mapped into memory beside the weights unpacked from it.
     """
 
     config: TransformerConfig
@@ -55,7 +64,14 @@ class ModelSize:
 
 @dataclass(frozen=True)
 class Amounts:
-    """Rows and mean tokens of a project, from its data file; `labels` is 0 where answers are texts."""
+    """Rows and tokens of a project's data.
+
+    Attributes:
+        dev: Rows of dev; `train` those of the training split.
+        input_tokens: Mean tokens of an input; `longest_input` is the highest number.
+        target_tokens: Mean tokens of a right answer.
+        labels: How many there are, 0 where answers are texts.
+    """
 
     dev: int
     train: int
@@ -67,14 +83,14 @@ class Amounts:
 
 @dataclass(frozen=True)
 class Speed:
-    """How fast this machine is, in tokens x parameters a second, and how that is known."""
+    """How fast this machine is, in tokens x parameters per second, and how that is known."""
 
     work_per_second: float
     basis: str
 
 
 def estimate_trials(graph: StepGraph, resolver: Resolver, ledger: Ledger, folder: Path) -> dict[str, EstimateRecord]:
-    """Estimates by trial. Baselines, which take next to nothing, have none; nor have models that are not here yet.
+    """Estimates by trial, without baselines, which take next to nothing, and models that are not fetched yet.
 
     Raises:
         DataError: the data file is missing or malformed.
@@ -136,7 +152,7 @@ def _estimate(
 
 
 def _answer_tokens(config: ProjectConfig, amounts: Amounts) -> tuple[float, float]:
-    """Tokens of a generated answer: as many as are expected, and at most. Texts are taken to be as long as targets."""
+    """Expected and highest number of tokens of a generated answer. A text is expected to be as long as a target."""
     settings = config.apply.generation
     if amounts.labels:
         most = float(settings.get("max_new_tokens", 4))
@@ -148,7 +164,7 @@ def _answer_tokens(config: ProjectConfig, amounts: Amounts) -> tuple[float, floa
 def _estimate_head(
     trial: Trial, config: ProjectConfig, size: ModelSize, amounts: Amounts, speed: Speed, resting: int
 ) -> EstimateRecord:
-    """Of a model with a head, which is trained whole, in float32 beside the weights as they were loaded."""
+    """The estimate for a head: the model is trained whole, in float32, beside the weights as they were loaded."""
     head = config.adapt.head
     assert head is not None
     read = amounts.input_tokens + 2  # with the special tokens around it
@@ -169,7 +185,7 @@ def _estimate_head(
 
 
 def _prompt_tokens(trial: Trial, config: ProjectConfig, amounts: Amounts) -> tuple[float, float]:
-    """Tokens of one block with its input, and those of the worked examples, which all prompts share."""
+    """Tokens of a prompt from the input on, and those before it, which all prompts share: they are computed once."""
     prompt = config.adapt.prompt
     start = len(prompt.instruction) / _CHARACTERS_A_TOKEN
     end = len(prompt.answer) / _CHARACTERS_A_TOKEN
@@ -180,12 +196,12 @@ def _prompt_tokens(trial: Trial, config: ProjectConfig, amounts: Amounts) -> tup
 
 
 def _cache_bytes(config: TransformerConfig, trial: Trial) -> int:
-    """Keys and values of one token."""
+    """Bytes of one token's keys and values."""
     return 2 * config.num_layers * config.num_kv_heads * config.head_dim * _BYTES[trial.precision or "float32"]
 
 
 def _activation_bytes(config: TransformerConfig) -> int:
-    """What one token holds while it goes through a block, and its share of the logits."""
+    """Bytes that one token takes on its way through a block, with its share of the logits."""
     return (
         4 * (6 * config.hidden_size + 3 * config.intermediate_size)
         + 4 * config.vocab_size * NUM_SLOTS // MAX_STEP_TOKENS
@@ -193,15 +209,15 @@ def _activation_bytes(config: TransformerConfig) -> int:
 
 
 def _training_bytes(config: TransformerConfig) -> int:
-    """What one token holds through all blocks until its gradient is taken."""
+    """Bytes that one token takes in all blocks, until its gradient is computed."""
     return 4 * config.num_layers * (16 * config.hidden_size + 6 * config.intermediate_size)
 
 
 def _model_sizes(graph: StepGraph, folder: Path, amounts: Amounts) -> dict[str | None, ModelSize]:
-    """By reference, of models that are here; those with a head for the labels have it counted.
+    """Sizes by reference, of models that are here, with their heads for the labels.
 
     Raises:
-        UnsupportedError: a model cannot do what the project wants of it.
+        UnsupportedError: a model cannot do what the project asks of it.
     """
     found: dict[str | None, ModelSize] = {}
     for reference in {trial.model for trial in graph.trials if trial.model}:
@@ -215,17 +231,12 @@ def _model_sizes(graph: StepGraph, folder: Path, amounts: Amounts) -> dict[str |
 
 
 def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
-    """A model's size, from the header of its files alone.
+    """A model's size, from the headers of its files alone.
 
     Args:
-        num_labels: With a head for as many labels, where it is an encoder.
+        path: A folder, or a .gguf file.
+        num_labels: Give an encoder a head for so many labels.
     """
-    from germinal.checkpoints.gguf_file import config_tensors
-    from germinal.checkpoints.gguf_header import read_header
-    from germinal.checkpoints.json_file import read_json
-    from germinal.models import families
-    from germinal.models.transformer import Transformer
-
     if path.is_dir():
         published = read_json(path / "config.json")
         config = families.for_hf(published).config_from_hf(published)
@@ -259,13 +270,11 @@ def _amounts(graph: StepGraph, resolver: Resolver, folder: Path) -> Amounts:
 
 
 def _speed(ledger: Ledger, computing: Mapping[int, int]) -> Speed:
-    """From what steps of these models took on this machine, else from a short measurement.
+    """The speed of earlier steps of these models on this machine, else that of a short measurement.
 
     Args:
-        computing: Parameters of a model -> those of them that compute.
+        computing: A model's number of parameters -> how many of them compute.
     """
-    from germinal.project.steps.environment import device
-
     here = device()
     known = [
         computing[step.values["parameters"]] * sum(step.values["tokens"].values()) / step.seconds
@@ -279,12 +288,10 @@ def _speed(ledger: Ledger, computing: Mapping[int, int]) -> Speed:
 
 @lru_cache(maxsize=1)
 def _matrix_speed() -> float:
-    """Multiplications a second of a product the size of a small model's."""
-    import torch
-
+    """Multiplications per second in a product of the size that a small model has."""
     left, right = torch.randn(256, 1024), torch.randn(1024, 1024)
     fastest, start = float("inf"), time.perf_counter()
-    while time.perf_counter() - start < 0.1:  # the fastest: others may be at work here now
+    while time.perf_counter() - start < 0.1:  # the fastest counts: other work may slow some of them down
         before = time.perf_counter()
         left @ right
         fastest = min(fastest, time.perf_counter() - before)
@@ -292,6 +299,4 @@ def _matrix_speed() -> float:
 
 
 def _resident_bytes() -> int:
-    import psutil
-
     return int(psutil.Process().memory_info().rss)

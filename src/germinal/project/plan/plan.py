@@ -1,32 +1,31 @@
-"""The plan: trials, the steps that they stand on, and which of these the ledger has, before anything is done.
+"""The plan: trials, the steps that they stand on, and which of these the ledger has already.
 
-Equal steps are one step: three rules share a prediction, three trials a tuning. The order is depth first, trial by
-trial, so that what belongs to one model is done while it is loaded.
+Equal steps are one step: three rules share a prediction, three trials a tuning. Steps are ordered depth first, trial by
+trial, so that everything with one model is done while it is loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any
 
-from germinal.ledger import EstimateRecord, Ledger, StepRecord
+from germinal.ledger import EstimateRecord, Ledger
 from germinal.project.file.config import Limits, ProjectConfig
+from germinal.project.plan.estimates import estimate_trials
+from germinal.project.plan.resolver import Resolved, Resolver, State
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import Candidate, Comparison, Trial
 from germinal.project.steps.base import Step
-from germinal.project.steps.keys import Key, RecipeKeys, resolved_key
-
-State = Literal["cached", "run", "depends"]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedStep:
-    """A step and what will become of it.
+    """A step and what a run will do about it.
 
     Attributes:
-        state: "cached": the ledger has it; "run": it will run; "depends": on what a step before it gives.
+        resolved_key: None while it depends on steps that are not done.
         trials: The trials that stand on it.
     """
 
@@ -43,8 +42,8 @@ class Plan:
     """Everything that a run will do.
 
     Attributes:
-        detectable_difference: What dev can tell, as `StepGraph.detectable`, or None where the data is not yet read.
-        estimates: By trial; trials of models that are not here yet have none.
+        detectable_difference: See `StepGraph.detectable`; None also while the number of dev rows is not known.
+        estimates: By trial; trials of models that are not fetched yet have none.
     """
 
     trials: list[Trial]
@@ -54,91 +53,27 @@ class Plan:
     detectable_difference: float | None
     estimates: dict[str, EstimateRecord] = field(default_factory=dict)
 
-
-@dataclass(frozen=True)
-class Resolved:
-    """A step whose key is known, and the finished step under it if there is one."""
-
-    key: Key
-    record: StepRecord | None
-
-
-class Resolver:
-    """Finds the keys of steps from what the ledger holds, without running anything."""
-
-    def __init__(self, ledger: Ledger, folder: Path, artifacts: Path) -> None:
-        self._ledger = ledger
-        self._folder = folder
-        self._artifacts = artifacts
-        self._known: dict[str, Resolved | None] = {}
-        self.recipes = RecipeKeys()
-
-    def look(self, step: Step) -> Resolved | None:
-        """The step's key and record, or None while it depends on steps that did not run yet."""
-        recipe = self.recipes.key(step)
-        if recipe not in self._known:
-            self._known[recipe] = self._look(step)
-        return self._known[recipe]
-
-    def forget(self, step: Step) -> None:
-        """Look again the next time: it has run."""
-        self._known.pop(self.recipes.key(step), None)
-
-    def resolve(self, step: Step, inputs: Mapping[str, StepRecord], *, fetch: bool) -> Resolved | None:
-        """Key and record of a step whose inputs are finished; None when a source is not here and `fetch` is False."""
-        sources = step.identify(self._folder, fetch=fetch)
-        if sources is None:
-            return None
-        key = resolved_key(step, sources, inputs)
-        return Resolved(key, self._finished(step, key.digest))
-
-    def _look(self, step: Step) -> Resolved | None:
-        inputs: dict[str, StepRecord] = {}
-        for name, dependency in step.dependencies().items():
-            below = self.look(dependency.step)
-            if below is None or below.record is None:
-                return None
-            inputs[name] = below.record
-        return self.resolve(step, inputs, fetch=False)
-
-    def _finished(self, step: Step, key: str) -> StepRecord | None:
-        """A step that the ledger calls done, unless somebody removed its files."""
-        record = self._ledger.find_step(key)
-        if record is None or record.status != "done":
-            return None
-        if step.keeps_files and not (record.artifact and (self._artifacts / record.artifact).is_dir()):
-            return None
-        return record
-
-
-def in_order(steps: Sequence[Step], key: Callable[[Step], str]) -> list[Step]:
-    """Steps and all that they stand on, each once, what is needed first."""
-    ordered: dict[str, Step] = {}
-
-    def visit(step: Step) -> None:
-        if key(step) in ordered:
-            return
-        for dependency in step.dependencies().values():
-            visit(dependency.step)
-        ordered[key(step)] = step
-
-    for step in steps:
-        visit(step)
-    return list(ordered.values())
+    def to_json(self) -> dict[str, Any]:
+        """Values that JSON can hold, in a fixed order."""
+        estimates = {trial: asdict(estimate) for trial, estimate in self.estimates.items()}
+        return {
+            "trials": [{**asdict(trial), "estimate": estimates.get(trial.id)} for trial in self.trials],
+            "steps": [asdict(step) for step in self.steps],
+            "comparisons": [asdict(comparison) for comparison in self.comparisons],
+            "detectable_difference": self.detectable_difference,
+        }
 
 
 def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Path, limit: int | None = None) -> Plan:
     """What a run would do now.
 
     Raises:
-        DataError: the data file is missing.
-        UnsupportedError: the task is none that germinal handles yet.
+        DataError: the data file is missing or malformed.
+        UnsupportedError: no project can have this task yet, or a model cannot do what is asked of it.
     """
-    from germinal.project.plan.estimates import estimate_trials
-
     graph = StepGraph(config, limit)
     resolver = Resolver(ledger, folder, artifacts)
-    steps = in_order([graph.choose], resolver.recipes.key)
+    steps = resolver.in_order([graph.choose])
     standing = _trials_by_step(graph, resolver.recipes.key)
     planned = [_planned(step, resolver, standing) for step in steps]
     planned += _planned_test(graph, resolver)
@@ -154,7 +89,7 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
 
 
 def _dev_rows(config: ProjectConfig, data: Resolved | None, limit: int | None) -> int | None:
-    """How many rows dev has, or None where it is a share of data that is not yet read."""
+    """How many rows dev has; None where it is a share of rows that are not counted yet."""
     if data and data.record:
         return int(data.record.values["splits"]["dev"]["rows"])
     asked = config.scope.split.dev
@@ -166,15 +101,12 @@ def _dev_rows(config: ProjectConfig, data: Resolved | None, limit: int | None) -
 def _planned(step: Step, resolver: Resolver, standing: Mapping[str, tuple[str, ...]]) -> PlannedStep:
     recipe = resolver.recipes.key(step)
     resolved = resolver.look(step)
-    state: State = "depends" if resolved is None else "run" if resolved.record is None else "cached"
-    if resolved is None and not step.dependencies():
-        state = "run"  # it depends on nothing but what has to be fetched
     key = resolved.key.digest if resolved else None
-    return PlannedStep(step.name, step.kind, state, recipe, key, standing.get(recipe, ()))
+    return PlannedStep(step.name, step.kind, resolver.state(step), recipe, key, standing.get(recipe, ()))
 
 
 def _planned_test(graph: StepGraph, resolver: Resolver) -> Iterator[PlannedStep]:
-    """Steps on test: of the winner, once it is known, and of the baselines."""
+    """The steps on test: those of the baselines and, once it is known, of the winner."""
     chosen = resolver.look(graph.choose)
     trials = graph.tested_trials(chosen.record if chosen else None)
     by_step: dict[str, list[str]] = {}

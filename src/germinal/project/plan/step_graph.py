@@ -1,6 +1,6 @@
-"""From trials to the graph of steps: which step plays which role in a trial.
+"""The graph of a project's steps: which step plays which role in which trial.
 
-The same step may be built more than once; equal recipe keys (`germinal.project.steps.keys`) make it one.
+A step may be built more than once; equal recipe keys (`germinal.project.steps.keys`) make the copies one step.
 """
 
 from __future__ import annotations
@@ -22,17 +22,25 @@ from germinal.project.steps.clock import ClockStep
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
 from germinal.project.steps.fit import FitStep
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.measure import MeasureStep, Replicate
 from germinal.project.steps.model import ModelStep
 from germinal.project.steps.predict import PredictStep
-from germinal.project.steps.prompted import Reading
+from germinal.project.steps.predict_fitted import FittedPredictStep
+from germinal.project.steps.prompted import PromptSpec
 from germinal.project.steps.tune import TuneStep
 from germinal.project.steps.tune_head import TuneHeadStep
 
 
 class StepGraph:
-    """The steps of a project."""
+    """The steps of a project, and its trials, candidates and comparisons.
+
+    Args:
+        config: The project file.
+        limit: Use at most so many rows of dev and of test.
+
+    Raises:
+        UnsupportedError: no project can have this task yet.
+    """
 
     def __init__(self, config: ProjectConfig, limit: int | None = None) -> None:
         self.answers = task_named(config.scope.task).answers
@@ -52,11 +60,11 @@ class StepGraph:
             limit=limit,
             answers=self.answers,
         )
-        self.reading = Reading(config.adapt.prompt, scope.labels)
+        self.prompt_spec = PromptSpec(config.adapt.prompt, scope.labels)
 
     @cached_property
     def choose(self) -> ChooseStep:
-        """The end of everything that is done on dev."""
+        """The last step on dev, which stands on all others."""
         places = {candidate.id: place for place, candidate in enumerate(self.candidates)}
         return ChooseStep(
             measures=tuple(self.measure(candidate, "dev") for candidate in self.candidates),
@@ -72,7 +80,7 @@ class StepGraph:
         )
 
     def steps(self, trial: Trial, split: str) -> dict[str, Step]:
-        """The steps of a trial by role, up to its measurement on one split."""
+        """The steps of a trial by role ("data", "model", "predict/dev", ...), up to its measurement on one split."""
         found: dict[str, Step] = {"data": self.data}
         if trial.baseline:
             found["fit"] = FitStep(self.data, trial.baseline)
@@ -89,7 +97,7 @@ class StepGraph:
         return found
 
     def measure(self, candidate: Candidate, split: str) -> MeasureStep:
-        """The measurement of a candidate: all its replicates on dev, the one that was chosen on test."""
+        """The measurement of a candidate: of all its replicates on dev, on test of the chosen one."""
         scope = self.config.scope
         return MeasureStep(
             title=candidate.id,
@@ -106,17 +114,17 @@ class StepGraph:
         )
 
     def tested_trials(self, choice: StepRecord | None) -> list[Trial]:
-        """What is measured on test: the baselines, and the winner once there is one."""
+        """The trials that are measured on test: the baselines, and the winner once there is one."""
         tested = [trial for trial in self.trials if trial.baseline]
         if choice is not None and (winner := self.winner(choice)) not in tested:
             tested.append(winner)
         return tested
 
     def detectable(self, rows: int) -> float | None:
-        """The difference that so many rows can tell, or None where none can be told or nothing is known.
+        """The smallest difference that so many rows show reliably; None where they show none, or it cannot be told.
 
-        Of labels, which are right or wrong whatever the metric that decides, it is the difference in accuracy; of texts
-        that in the deciding metric, if it is a share of right answers or a mean over rows.
+        For labels, which are right or wrong, it is a difference in accuracy, whichever metric decides. For texts it is
+        one in the deciding metric, if that is a share of right answers or a mean over rows.
         """
         metric, comparisons = METRICS[self.config.scope.metrics[0]], max(1, len(self.comparisons))
         if self.answers == "labels" or metric.is_proportion:
@@ -124,11 +132,11 @@ class StepGraph:
         return detectable_mean_difference(rows, comparisons=comparisons) if metric.reduce is mean else None
 
     def clock(self, trial: Trial) -> ClockStep:
-        """The step that says how long one answer of a trial takes."""
+        """The step that measures how long one answer of a trial takes."""
         return ClockStep(self._predict(trial, "test"))
 
     def winner(self, choice: StepRecord) -> Trial:
-        """The replicate that a finished choose step says to ship."""
+        """The replicate that a finished choose step proposes to ship."""
         winner: int = choice.values["winner"]
         replicate: int = choice.values["winner_replicate"]
         return self.candidates[winner].trials[replicate]
@@ -158,7 +166,7 @@ class StepGraph:
         return TuneStep(
             self.data,
             self._model(trial),
-            self.reading,
+            self.prompt_spec,
             examples=None,
             tune=None,
             lora=self.config.adapt.lora,
@@ -169,7 +177,7 @@ class StepGraph:
         return CalibrateStep(
             self.data,
             self._model(trial),
-            self.reading,
+            self.prompt_spec,
             self._examples(trial),
             self._tune(trial),
             method=self.config.adapt.prompt.calibration,
@@ -183,7 +191,7 @@ class StepGraph:
         return PredictStep(
             self.data,
             self._model(trial),
-            self.reading,
+            self.prompt_spec,
             self._examples(trial),
             self._tune(trial),
             split=split,
@@ -192,6 +200,6 @@ class StepGraph:
         )
 
     def _wants(self, trial: Trial, split: str) -> tuple[Want, ...]:
-        """What a prompt is asked for: on dev what all rules need at once, on test what the winner's does."""
+        """What is computed for a prompt: on dev, in one pass, what all rules need; on test what the winner's needs."""
         rules = [trial.rule] if split == "test" else self.config.adapt.prompt.rules
         return tuple(sorted({WANTED[rule] for rule in rules if rule is not None}))

@@ -1,7 +1,7 @@
-"""Which trials a project asks for, and what they are called.
+"""The trials of a project, and their names.
 
-A trial is model x precision x prompt x choice of examples x rule x adapter; a candidate is a trial without the choice
-of examples, which are its replicates. Names are readable paths: `smollm2-135m-instruct/4-shot/calibrated/seed-1`.
+A trial is model x precision x number of shots x choice of examples x rule x adapter. Trials that differ only in the
+choice of examples are replicates of one candidate. Names are paths: `smollm2-135m-instruct/4-shot/calibrated/seed-1`.
 """
 
 from __future__ import annotations
@@ -12,18 +12,17 @@ from typing import Any, Literal
 
 from germinal.predictors.answers import Rule
 from germinal.project.file.config import ProjectConfig
-from germinal.project.steps.loaded_models import short_name
+from germinal.project.steps.model import short_name
 
 HEAD = "head"
-"""The adapter of a trial whose model has a head for the labels: it reads inputs without prompt and rule."""
+"""`Trial.adapter` of a model with a head for the labels, which reads inputs without prompt and rule."""
 
 ComparisonRole = Literal["baseline", "zero-shot", "best"]
 
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """One thing that is measured. `baseline` trials have none of the fields of a language model, and those of a model
-    with a head none of a prompt."""
+    """One thing that is measured. A baseline has no model, and a model with a head no shots and no rule."""
 
     id: str
     candidate: str
@@ -47,14 +46,14 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What could be shipped, with its replicates."""
+    """What could be shipped: trials that differ only in the choice of examples."""
 
     id: str
     trials: tuple[Trial, ...]
 
     @property
     def first(self) -> Trial:
-        """A replicate that stands for all in everything but the choice of examples."""
+        """One of the replicates, which are alike in all but the choice of examples."""
         return self.trials[0]
 
 
@@ -62,7 +61,10 @@ class Candidate:
 class Comparison:
     """A paired test that the plan declares before anything is measured.
 
-    Against "baseline" means the best of them on dev; `second` is then None.
+    Attributes:
+        first: A candidate.
+        second: Another one; None is the baseline that is best on dev.
+        role: What `second` is to `first`.
     """
 
     first: str
@@ -95,11 +97,10 @@ def candidates_of(trials: Sequence[Trial]) -> list[Candidate]:
 
 
 def comparisons_of(candidates: Sequence[Candidate]) -> list[Comparison]:
-    """The tests that are declared: each model candidate against the best baseline and the untuned zero-shot.
+    """The tests to declare: each candidate with a model against the best baseline and against untuned zero-shot.
 
-    The zero-shot candidate to compare with is that of the same model, precision and rule, so that the difference is
-    what examples or tuning brought; zero-shot itself is compared with zero-shot under the first rule, so that it is
-    what the rule brought.
+    Zero-shot is that of the same model, precision and rule, so that the difference is owed to examples or tuning.
+    Zero-shot itself is compared with zero-shot under the first rule: the difference is owed to the rule.
     """
     declared: list[Comparison] = []
     has_baseline = any(candidate.first.baseline for candidate in candidates)
@@ -153,7 +154,7 @@ def _headed(model: str, precision: str, start: list[str]) -> Trial:
 
 
 def _model_names(references: Sequence[str]) -> list[str]:
-    """Short names, all different: the last part of a reference, or the whole of it where that is taken."""
+    """Short names, all different: the last part of a reference, or all of it where that part is taken."""
     names: list[str] = []
     for reference in references:
         short = short_name(reference)

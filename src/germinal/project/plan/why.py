@@ -1,4 +1,4 @@
-"""Why a trial's steps run again: the parts of their keys that differ from the last run that had this trial."""
+"""Why a trial's steps run again: the parts of their keys that changed since the last run that had the trial."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from germinal.errors import LedgerError, nearest
 from germinal.ledger import Ledger, StepRecord
 from germinal.project.file.config import ProjectConfig
-from germinal.project.plan.plan import Resolver, State
+from germinal.project.plan.resolver import Resolver, State
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.steps.base import Step
 from germinal.project.steps.keys import changed_parts
@@ -29,9 +29,8 @@ class WhyStep:
     """One step of the trial.
 
     Attributes:
-        state: As in the plan.
-        parts: The parts of its key now: the resolved key's where it is known, else the recipe's.
-        changed: What differs from the last run; empty when it is cached, or never ran.
+        parts: The parts of its key: of the resolved key where it is known, else of the recipe key.
+        changed: What differs from the last run; empty for a step that is cached or never ran.
     """
 
     role: str
@@ -44,7 +43,7 @@ class WhyStep:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A trial and its steps, what is needed first first."""
+    """A trial and its steps, each after those that it stands on."""
 
     trial: str
     steps: list[WhyStep]
@@ -67,14 +66,11 @@ def why(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Path, tr
 
 
 def _why(role: str, step: Step, resolver: Resolver, before: StepRecord | None) -> WhyStep:
-    resolved = resolver.look(step)
-    recipe = resolver.recipes.parts(step)
+    resolved, state = resolver.look(step), resolver.state(step)
     if resolved is None:
-        # What it stands on is not known yet; the recipe tells what its owner changed.
-        state: State = "depends" if step.dependencies() else "run"
-        now, was = recipe, before.recipe_parts if before else None
+        # Its inputs are not known yet; the recipe tells what changed in the project file.
+        now, was = resolver.recipes.parts(step), before.recipe_parts if before else None
     else:
-        state = "run" if resolved.record is None else "cached"
         now, was = resolved.key.parts, before.parts if before else None
     changed = [] if state == "cached" or was is None else [ChangedPart(*part) for part in changed_parts(was, now)]
     return WhyStep(role, step.kind, step.name, state, now, changed)

@@ -1,1 +1,1 @@
-"""Doing what the plan says: the runner, one step at a time, under a lock, with progress, and what came of it."""
+"""Doing what the plan says: one step at a time, under a lock, with progress, recorded so that a kill costs little."""

@@ -1,4 +1,4 @@
-"""Doing one step: recorded as started, measured alone, and recorded as done, which is the last thing that happens."""
+"""Doing one step: recorded as started, measured alone, and recorded as done in the very end."""
 
 from __future__ import annotations
 
@@ -14,18 +14,22 @@ from germinal.progress import Progress, Reporter
 from germinal.project.steps import memory
 from germinal.project.steps.base import RowCount, Step, StepContext
 from germinal.project.steps.keys import Key, RecipeKeys
-from germinal.project.steps.loaded_models import ModelCache
+from germinal.project.steps.model_cache import ModelCache
 
 _SECONDS_BETWEEN_NOTES = 2.0
 
 
 @dataclass(frozen=True)
 class Executor:
-    """What all steps of a run share.
+    """Does the steps of one run.
 
     Attributes:
         folder: The folder of germinal.toml.
         artifacts: Where steps keep their files.
+        environment: Recorded with every step.
+        models: The loaded model.
+        recipes: The steps' recipe keys.
+        rows: Counts the rows that steps compute and reuse.
     """
 
     ledger: Ledger
@@ -40,9 +44,14 @@ class Executor:
     def execute(self, step: Step, key: Key, inputs: Mapping[str, StepRecord], reporter: Reporter) -> StepRecord:
         """Do a step.
 
+        Args:
+            key: Its resolved key.
+            inputs: The finished steps that it stands on.
+            reporter: Hears of its progress.
+
         Raises:
-            GerminalError: what is wrong with its inputs or the disk; the step is recorded as failed and tried again by
-                the next run.
+            GerminalError: what is wrong with its inputs, a model or the disk. The step is recorded as failed, and the
+                next run tries it again.
         """
         artifact = self.artifacts / f"{step.kind}-{key.digest[:16]}"
         before = self.ledger.begin_step(self._starting(step, key, artifact), self.run_id)
@@ -53,7 +62,7 @@ class Executor:
         except GerminalError as error:
             self.ledger.fail_step(key.digest, str(error))
             raise
-        own = result.seconds is None  # else its rows were measured, whenever they were computed
+        own = result.seconds is None  # else its figures are those of its rows, whenever they were computed
         return self.ledger.finish_step(
             key.digest,
             outputs=result.outputs,
@@ -101,7 +110,7 @@ class Executor:
 
 
 class _Clock:
-    """A step's time, kept in the ledger while it runs so that a kill loses little of it."""
+    """A step's time, which is noted in the ledger while the step runs: a kill loses little of it."""
 
     def __init__(self, ledger: Ledger, key: str, before: float, reporter: Reporter) -> None:
         self._ledger, self._key, self._reporter = ledger, key, reporter
@@ -112,7 +121,7 @@ class _Clock:
         return time.perf_counter() - self._start
 
     def report(self, progress: Progress) -> None:
-        """Pass a report on, and note the time now and then."""
+        """Pass a report on, and note the time every few seconds."""
         self._reporter(progress)
         now = time.perf_counter()
         if now - self._noted > _SECONDS_BETWEEN_NOTES:

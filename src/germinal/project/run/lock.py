@@ -13,7 +13,7 @@ from germinal.errors import ProjectBusyError
 
 @contextmanager
 def project_lock(state: Path) -> Iterator[None]:
-    """Hold a project alone. The system lets go of the lock when its holder dies, however it dies.
+    """Keep other processes from running the project. The system frees the lock when its holder dies, however it dies.
 
     Raises:
         ProjectBusyError: another process holds it.

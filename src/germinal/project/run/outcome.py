@@ -1,4 +1,4 @@
-"""What a run comes to, beside its figures: names of candidates, what dev can tell, and whether it is a success."""
+"""What the ledger keeps of a run beside its steps: its trials, what dev can show, limits and success."""
 
 from __future__ import annotations
 
@@ -28,8 +28,10 @@ def trial_rows(
     """The trials of a run as the ledger keeps them.
 
     Args:
-        tested: Those that are measured on test too.
+        tested: The trials that are measured on test too.
         known: Recipe key -> resolved key of the steps that are done.
+        recipes: The steps' recipe keys.
+        estimates: By trial, where there are any.
     """
     replicate = {trial.id: place for item in graph.candidates for place, trial in enumerate(item.trials)}
     rows: list[dict[str, Any]] = []
@@ -62,8 +64,9 @@ def outcome(
     """The outcome of a run, as the ledger keeps it.
 
     Args:
+        data: The data step; `choose` is the choose step.
         measured: The winner's measure step on test.
-        clocked: How long its answers take, where that is asked for.
+        clocked: The clock step, where [scope] has limits.
     """
     scope = graph.config.scope
     figures = ledger.measurements(measured.key).get(CANDIDATE, {})
@@ -96,7 +99,7 @@ def _limits(limits: Limits, clocked: StepRecord | None) -> list[dict[str, Any]]:
 
 
 def _judged(metric: str, required: float, figure: Figure | None) -> dict[str, Any]:
-    if figure is None:  # the winner's rule gives no probabilities, which this metric needs
+    if figure is None:  # the metric needs probabilities, which the winner's rule does not give
         return {"metric": metric, "threshold": required, "verdict": "missed", "figure": None}
     assert figure.low is not None
     assert figure.high is not None

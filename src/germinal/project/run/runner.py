@@ -1,7 +1,7 @@
-"""The runner: does the steps that the ledger lacks, in order, and writes down what came of it.
+"""The runner: does the steps that the ledger lacks, in order, and records the outcome.
 
-It can be killed at any moment. A step is done when the ledger says so, which is the last thing that happens to it; rows
-are stored batch by batch while it runs; tuning keeps checkpoints in its folder. The next run goes on from there.
+It can be killed at any moment, and the next run goes on from there: a step is recorded as done in the very end, rows
+are stored batch by batch while it runs, and tuning keeps checkpoints in its folder.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from germinal.ledger import EstimateRecord, Ledger, StepRecord
 from germinal.progress import Reporter, silent
 from germinal.project.file.config import Limits
 from germinal.project.plan.estimates import estimate_trials
-from germinal.project.plan.plan import Resolver, in_order
+from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import Trial
 from germinal.project.run.executor import Executor
@@ -28,7 +28,7 @@ from germinal.project.run.outcome import outcome, trial_rows
 from germinal.project.run.progress import RunProgress
 from germinal.project.steps.base import RowCount, Step
 from germinal.project.steps.environment import environment
-from germinal.project.steps.loaded_models import ModelCache
+from germinal.project.steps.model_cache import ModelCache
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class RunSummary:
         steps_cached: By kind, how many the ledger had.
         rows_predicted: Rows whose output was computed.
         rows_reused: Rows whose output the ledger had, in steps that ran.
+        seconds: How long the run took.
     """
 
     run_id: int
@@ -63,11 +64,12 @@ class Runner:
 
     Args:
         graph: The steps.
-        ledger: Where everything is remembered.
+        ledger: Where everything is recorded.
         folder: The folder of germinal.toml.
         state: The folder with ledger, artifacts and lock.
-        limit: As many rows of dev and test at most.
-        overrides: How the project file was changed for this run; recorded.
+        limit: At most so many rows of dev and of test are used; recorded.
+        overrides: Changes of the project file for this run; recorded.
+        reporter: Hears how far the run is.
     """
 
     graph: StepGraph
@@ -101,11 +103,11 @@ class Runner:
         seconds = time.perf_counter() - started
         return RunSummary(self._run_id, self._ran, self._cached, self._rows.predicted, self._rows.reused, seconds)
 
-    # ---- what is done --------------------------------------------------------------------------------------------
+    # ---- steps ---------------------------------------------------------------------------------------------------
 
     def _do_dev(self) -> None:
         """Every trial on dev, and the choice among them."""
-        steps = in_order([self.graph.choose], self._resolver.recipes.key)
+        steps = self._resolver.in_order([self.graph.choose])
         self._progress = RunProgress(self.reporter, steps)
         for step in steps:
             self._do(step)
@@ -115,9 +117,9 @@ class Runner:
                 self._estimate()
 
     def _do_test(self, tested: Sequence[Trial]) -> None:
-        """The winner and the baselines on test; a look at it is counted when anything is new there."""
+        """The winner and the baselines on test. It counts as a look at test when anything was measured there anew."""
         measures = {trial.id: self.graph.steps(trial, "test")["measure/test"] for trial in tested}
-        steps = in_order(list(measures.values()), self._resolver.recipes.key)
+        steps = self._resolver.in_order(list(measures.values()))
         new = [step for step in steps if self._resolver.recipes.key(step) not in self._records]
         self._progress = RunProgress(self.reporter, new)
         self._progress.began(self._record(self.graph.data))
@@ -129,7 +131,7 @@ class Runner:
                 self.ledger.look_at_test(self._run_id, trial_id, self._record(measure).key)
 
     def _do_clock(self, winner: Trial) -> StepRecord | None:
-        """How long the winner's answers take, where [scope] limits ask for it."""
+        """How long the winner's answers take, where [scope] has limits."""
         if self.graph.config.scope.limits == Limits():
             return None
         clock = self.graph.clock(winner)
@@ -153,18 +155,18 @@ class Runner:
         self._progress.finished(step)
 
     def _estimate(self) -> None:
-        """Estimate what can be estimated before it is measured; of a model that was just fetched, its trials."""
+        """Estimate the trials of all models that are here, before they run; a model that is fetched later, then."""
         known = estimate_trials(self.graph, self._resolver, self.ledger, self.folder)
         self._estimates = {**known, **self._estimates}
 
     def _record(self, step: Step) -> StepRecord:
         return self._records[self._resolver.recipes.key(step)]
 
-    # ---- what is written down ------------------------------------------------------------------------------------
+    # ---- records -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def _begun(self) -> Iterator[None]:
-        """A run of which the ledger knows how it ended, and its trials as far as they got."""
+        """A run that the ledger knows of: whatever happens, it is told how the run ended and how far its trials got."""
         here = environment(self.folder)
         config = self.graph.config.model_dump(mode="json")
         self._run_id = self.ledger.begin_run(config, self.overrides, self.limit, here)

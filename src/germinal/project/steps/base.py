@@ -1,15 +1,15 @@
 """What every step of the life cycle has in common: an identity, what it stands on, and how it is done.
 
 A step is a frozen dataclass in a file of its own. Its fields say what to do; `settings` names those that bear on the
-result; `sources` names what lies outside the ledger (a data file, a model), which counts by content, found by
-`identify`. Bump `version` whenever the results of a step change: a test with golden outputs reminds you.
+result; `sources` names what lies outside the ledger (a data file, a model), which counts by content, as `identify`
+finds it. Raise `version` whenever the results of a step change: a test with golden outputs reminds you.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -18,7 +18,7 @@ from germinal.progress import Reporter
 
 if TYPE_CHECKING:
     from germinal.ledger import Ledger
-    from germinal.project.steps.loaded_models import ModelCache
+    from germinal.project.steps.model_cache import ModelCache
 
 
 @dataclass(frozen=True)
@@ -34,11 +34,11 @@ class StepResult:
     """What came out of a step.
 
     Attributes:
-        outputs: Name -> digest of its content: what later steps stand on.
-        values: What later steps and readers need of it, as plain JSON.
-        seconds: The time it took, where that is not the time it ran (rows that were computed before); None otherwise.
+        outputs: Name -> digest of its content, on which later steps stand.
+        values: What later steps and readers need, as plain JSON.
+        seconds: The time that its rows took, whenever they were computed; None where that is the time the step ran.
         peak_memory_bytes: The same for memory.
-        complete: False when some rows failed: what is measured counts them as wrong, and the next run tries again.
+        complete: False when some rows failed: they are measured as wrong, and the next run tries again.
     """
 
     outputs: Mapping[str, str]
@@ -65,10 +65,10 @@ class StepContext:
         inputs: The finished steps that it stands on, by the names in `dependencies`.
         artifact: A folder of its own. It may hold what an interrupted attempt left.
         folder: The folder of germinal.toml, where relative paths start.
-        models: Loaded models, each once.
-        rows: Counts rows that were computed and reused.
-        report: Tells the progress of this step.
-        peak_memory: The process's peak since it was last asked, or None where the system cannot say.
+        models: The loaded model.
+        rows: Counts rows that are computed and reused.
+        report: Hears of this step's progress.
+        peak_memory: The process's peak in bytes since the step began, or None where the system cannot tell.
     """
 
     key: str
@@ -82,15 +82,19 @@ class StepContext:
     report: Reporter
     peak_memory: Callable[[], int | None]
 
+    def reporter(self, task: str) -> Reporter:
+        """`report` for work that calls itself something else: what it reports bears the name `task`."""
+        return lambda progress: self.report(replace(progress, task=task))
+
 
 @dataclass(frozen=True)
 class Step(ABC):
-    """One step. Steps that differ in `name` only are the same step."""
+    """One step. Steps that differ only in `name` are the same step."""
 
     kind: ClassVar[str]
     version: ClassVar[int]
     keeps_files: ClassVar[bool] = False
-    """Whether it leaves an artifact folder, without which it counts as not done."""
+    """Whether it leaves an artifact folder; if that is removed, the step is not done any more."""
 
     @property
     @abstractmethod
@@ -99,20 +103,32 @@ class Step(ABC):
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """What bears on the result, defaults filled in."""
+        """What bears on the result, with defaults filled in."""
 
     def dependencies(self) -> Mapping[str, Dependency]:
         """What it stands on, by name."""
         return {}
 
     def sources(self) -> Mapping[str, str]:
-        """What it reads that no step made, by name or path."""
+        """What it reads and no step made, by name or path."""
         return {}
 
     def identify(self, folder: Path, *, fetch: bool) -> Mapping[str, str] | None:
-        """Digests of the sources' contents, or None when one would have to be fetched first and `fetch` is False."""
+        """Digests of the sources' contents; None when one has to be fetched first and `fetch` is False."""
         return {}
+
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        """How much work the step is, in examples, for the progress of a run. Answering an example counts as one.
+
+        Args:
+            rows: The number of rows by split.
+        """
+        return 0
 
     @abstractmethod
     def run(self, context: StepContext) -> StepResult:
-        """Do it."""
+        """Do the step.
+
+        Raises:
+            GerminalError: what is wrong with its inputs, a model or the disk.
+        """

@@ -1,4 +1,4 @@
-"""The calibrate step: each label's prior, from training inputs or inputs without content; never from dev or test."""
+"""The calibrate step: the labels' priors, from training inputs or inputs without content; never from dev or test."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CalibrateStep(PromptedStep):
         return f"calibrate: {self.title}"
 
     def settings(self) -> Mapping[str, Any]:
-        return {"prompt": self.reading.key_parts(), "method": self.method, "precision": self.model.precision}
+        return {"prompt": self.prompt_spec.key_parts(), "method": self.method, "precision": self.model.precision}
 
     def dependencies(self) -> Mapping[str, Dependency]:
         found = dict(super().dependencies())
@@ -42,7 +42,7 @@ class CalibrateStep(PromptedStep):
         rows = self._rows(context)
         predictor = self.predictor(context, {})
         answered = answer_rows(context, predictor, self.identity(context), rows, ("score",), self.name)
-        labels = self.reading.labels(context.inputs["labels"].values["labels"])
+        labels = self.prompt_spec.labels(context.inputs["labels"].values["labels"])
         assert labels is not None, "only labels are calibrated"
         priors = priors_from(answered.outputs, labels)
         return StepResult(
@@ -52,9 +52,8 @@ class CalibrateStep(PromptedStep):
             peak_memory_bytes=answered.peak_memory_bytes,
         )
 
-    def num_inputs(self, train_rows: int) -> int:
-        """How many inputs the priors are taken from."""
-        return min(BATCH_CALIBRATION_INPUTS, train_rows) if self.method == "batch" else len(CONTENT_FREE_INPUTS)
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        return min(BATCH_CALIBRATION_INPUTS, rows["train"]) if self.method == "batch" else len(CONTENT_FREE_INPUTS)
 
     def _rows(self, context: StepContext) -> list[Row]:
         if self.method == "batch":

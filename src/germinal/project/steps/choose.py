@@ -1,8 +1,7 @@
 """The choose step: which candidate wins on dev, and the paired tests that say how sure that is.
 
-Candidates are numbers here, their places in the plan, so that a new name runs nothing again. Tests that the plan
-declares are corrected together by Holm's method; those against the observed best are exploratory and corrected by
-themselves.
+Candidates are known by their places in the plan, so that renaming one runs nothing again. Tests that the plan declares
+are corrected together by Holm's method; those against the observed best are exploratory and corrected separately.
 """
 
 from __future__ import annotations
@@ -73,7 +72,7 @@ class ChooseStep(Step):
         candidates = self._candidates(context)
         if not candidates:
             raise SettingError(
-                f"no trial gives the probabilities that '{self.metric}' needs, so that nothing can be chosen by it.",
+                f"no trial gives the probabilities that '{self.metric}' needs, so it cannot decide.",
                 where="scope.metrics",
                 hint='Put another metric first, or add the rule "likelihood".',
             )
@@ -99,7 +98,7 @@ class ChooseStep(Step):
         return StepResult({"choice": digest(values)}, values)
 
     def _candidates(self, context: StepContext) -> dict[int, list[Sample]]:
-        """The samples of every candidate that has a figure of the deciding metric."""
+        """The samples of every candidate that the deciding metric can measure."""
         rows = rows_of(context.inputs["rows"], "dev", context.artifact.parent)
         labels = context.inputs["labels"].values["labels"]
         found: dict[int, list[Sample]] = {}
@@ -120,7 +119,7 @@ class ChooseStep(Step):
         return values.index(max(values))
 
     def _declared(self, candidates: Mapping[int, Sequence[Sample]]) -> list[dict[str, Any]]:
-        """The tests of the plan, those whose two sides both have a figure."""
+        """The tests of the plan, as far as both sides can be measured."""
         records: list[dict[str, Any]] = []
         for test in self.tests:
             second = self._best_baseline(candidates) if test.second == BEST_BASELINE else test.second
@@ -140,7 +139,7 @@ class ChooseStep(Step):
         return max(known, key=lambda place: sign * metric.point(candidates[place][0]), default=None)
 
     def _against_best(self, choice: selection.Choice) -> list[dict[str, Any]]:
-        """Each candidate's test against the observed best, turned round so that the candidate stands first."""
+        """Each candidate's test against the observed best, with the candidate as the first side."""
         records: list[dict[str, Any]] = []
         for name, compared in choice.against_best.items():
             record = _record(int(name), int(choice.best), compared, "best")
@@ -150,7 +149,7 @@ class ChooseStep(Step):
 
 
 def _answers(ledger: Ledger, key: str, replicate: int, closed: bool) -> list[Answer]:
-    """What a measure step stored, as far as figures stand on it; a failed answer has no value."""
+    """The answers that a measure step stored, with what metrics need of them."""
     return [
         Answer(
             label=row["answer"] if closed else None,

@@ -1,6 +1,6 @@
-"""The clock step: how long the winner takes for one answer, asked one at a time as a user would, and in what memory.
+"""The clock step: how long the winner takes for one answer, and in what memory, when it is asked one at a time.
 
-Its result belongs to the machine that it ran on, which the ledger records beside it.
+The result holds for the machine that it ran on, which the ledger records beside it.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from typing import Any, ClassVar
 
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import rows_of
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.predict import PredictStep
+from germinal.project.steps.predict_fitted import FittedPredictStep
 from germinal.storage import digest
 
 _WARM_UP, _TIMED = 2, 10

@@ -1,7 +1,7 @@
 """The data step: a file becomes three splits, each with a digest of its own.
 
-A row that lands in dev changes the digest of dev alone, so that nothing that stands on the training split runs again.
-The file counts by content: its name and place do not matter.
+A row that is added to dev changes the digest of dev alone: nothing that stands on the training split runs again. The
+file counts by content, whatever its name and place.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from germinal.storage import digest, file_digest, write_text
 class DataStep(Step):
     """Read, check and split the rows.
 
-    Outputs: `train`, `dev`, `test`; `calibration`, the training rows that rank first; `labels`, their names, of which
-    there are none where answers are texts.
+    Outputs: `train`, `dev`, `test`; `calibration`, the first training rows by rank; `labels`, the names of the labels,
+    of which there are none where answers are texts.
     """
 
     kind: ClassVar[str] = "data"
@@ -96,11 +96,11 @@ class DataStep(Step):
 
 
 def rows_of(data: StepRecord, name: str, artifacts: Path) -> list[Row]:
-    """The rows of a split, or those that calibrate, as a finished data step kept them."""
+    """The rows that a finished data step kept under `name`: a split, or "calibration"."""
     assert data.artifact is not None
     plain = json.loads((artifacts / data.artifact / f"{name}.json").read_text(encoding="utf-8"))
     return [Row(**row) for row in plain]
 
 
 def _rows_digest(rows: Sequence[Row]) -> str:
-    return digest([[row.id, row.input] for row in rows])  # an id forgives spaces that a prompt would show
+    return digest([[row.id, row.input] for row in rows])  # rows with one id may differ in spaces, which a prompt shows

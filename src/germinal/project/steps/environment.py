@@ -1,4 +1,4 @@
-"""Where a run takes place: recorded beside every step, never part of a key."""
+"""Where a run takes place: recorded with every step, never a part of its key."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def environment(folder: Path) -> Environment:
 
 
 def versions(packages: tuple[str, ...]) -> dict[str, str]:
-    """Versions of those of the packages that are installed."""
+    """The versions of packages, as far as they are installed."""
     found: dict[str, str] = {}
     for name in packages:
         try:
@@ -42,7 +42,7 @@ def versions(packages: tuple[str, ...]) -> dict[str, str]:
 
 @lru_cache(maxsize=1)
 def device() -> str:
-    """What computes here."""
+    """The device that computes here: a GPU's name, or the CPU's with cores and threads."""
     import torch
 
     if torch.cuda.is_available():

@@ -1,7 +1,7 @@
 """The examples step: which rows of the training split are shown in a few-shot prompt.
 
-It stands between the training split and everything that is prompted with it, so that a new row in the training split
-runs few-shot trials again only when it is chosen.
+Few-shot trials stand on the chosen rows and not on the training split: a new training row runs them again only when it
+is chosen.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ class FitStep(Step):
 
     @property
     def title(self) -> str:
-        """Whose answers these are."""
+        """Whose answers these are, for a reader of the plan."""
         return self.baseline
 
     def settings(self) -> Mapping[str, Any]:

@@ -1,8 +1,8 @@
 """The identity of steps and predictions: SHA-256 of canonical, type-tagged JSON, whose parts are kept.
 
 A step's *recipe key* is known when planning: kind, version, settings, names of sources, and the recipe keys of what it
-stands on. Its *resolved key* is known when it starts: there the digests of sources and of the outputs below take the
-place of names and recipes, so that a change that changes nothing stops there. `germinal why` compares parts.
+stands on. Its *resolved key* is known when it starts: digests of the sources and of the outputs below replace names and
+recipes, so that an edit that changes no output runs nothing further. `germinal why` compares the parts of keys.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class RecipeKeys:
     """Recipe keys of a graph of steps, each computed once."""
 
     def __init__(self) -> None:
-        self._known: dict[int, tuple[Step, Key, str]] = {}  # by identity; the step is kept so that its id stays its own
+        self._known: dict[int, tuple[Step, Key, str]] = {}  # by id, which no other step gets while this one is kept
 
     def parts(self, step: Step) -> dict[str, Any]:
         """The parts of a step's recipe key."""
@@ -54,7 +54,12 @@ class RecipeKeys:
 
 
 def resolved_key(step: Step, sources: Mapping[str, str], inputs: Mapping[str, StepRecord]) -> Key:
-    """A step's resolved key, from the contents of its sources and the finished steps that it stands on."""
+    """A step's resolved key.
+
+    Args:
+        sources: Digests of their contents, see `Step.identify`.
+        inputs: The finished steps that it stands on.
+    """
     below = {name: inputs[name].outputs[dependency.output] for name, dependency in step.dependencies().items()}
     return Key({**_own_parts(step), "sources": dict(sources), "dependencies": below})
 
@@ -88,7 +93,7 @@ def prediction_key(
 
 
 def changed_parts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
-    """Parts of a key that differ, as (dotted path, before, now); a part that is absent is None."""
+    """The parts of a key that differ, as (dotted path, before, now); None is a part that is missing."""
     changes: list[tuple[str, Any, Any]] = []
     for name in sorted({*before, *now}):
         old, new = before.get(name), now.get(name)

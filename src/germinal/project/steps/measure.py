@@ -1,7 +1,7 @@
-"""The measure step: outputs become answers by a rule, and answers become figures. No model is asked.
+"""The measure step: outputs become answers by a rule, and answers become figures. No model is needed.
 
 It measures a candidate: each of its replicates, and all of them together. The versions of the libraries that compute
-metrics bear on the result and are part of its key.
+metrics bear on the result, and are a part of its key.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from germinal.project.steps.base import Dependency, Step, StepContext, StepResul
 from germinal.project.steps.calibrate import CalibrateStep
 from germinal.project.steps.data import DataStep, rows_of
 from germinal.project.steps.environment import versions
-from germinal.project.steps.fitted import FittedPredictStep
 from germinal.project.steps.predict import PredictStep
+from germinal.project.steps.predict_fitted import FittedPredictStep
 from germinal.project.steps.rows import outputs_of
 from germinal.storage import digest
 
 
 @dataclass(frozen=True)
 class Replicate:
-    """The steps of one replicate that a measurement stands on."""
+    """The steps of one replicate on which a measurement stands."""
 
     predict: PredictStep | FittedPredictStep
     calibrate: CalibrateStep | None = None
@@ -40,7 +40,7 @@ class Replicate:
 
 @dataclass(frozen=True)
 class MeasureStep(Step):
-    """Answers and figures of a candidate on one split. Output: `figures`."""
+    """Measure a candidate on one split. Output: `figures`."""
 
     kind: ClassVar[str] = "measure"
     version: ClassVar[int] = 1
@@ -128,7 +128,7 @@ class MeasureStep(Step):
 
 
 def sample_of(rows: Sequence[Row], answers: Sequence[Answer], labels: Sequence[str]) -> Sample:
-    """Answers beside the truth, rows of one source held together."""
+    """Answers beside the right ones; rows of one source are one cluster."""
     grouped = any(row.group is not None for row in rows)
     clusters = [row.group or row.id for row in rows] if grouped else None
     return Sample.from_answers([row.target for row in rows], answers, labels, clusters)
@@ -150,7 +150,7 @@ def _plain(rows: Sequence[Row], answers: Sequence[Answer]) -> list[dict[str, Any
 
 
 def _tokens(predict: StepRecord, rule: Rule | None) -> dict[str, int]:
-    """What answering a split takes under a rule: prompts, their shared start once, and what the rule adds to them."""
+    """Tokens that a rule takes to answer a split: those of prompts, a shared start counted once, and of answers."""
     counted = predict.values["tokens"]
     return {
         "prompt_tokens": counted["prompt"],

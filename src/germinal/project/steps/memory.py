@@ -1,7 +1,7 @@
-"""Peak memory of one step alone, and memory handed back before the next.
+"""The peak memory of one step alone, and freed memory given back before the next.
 
-Linux keeps the high-water mark of a process and lets it be reset (`5` to /proc/self/clear_refs, see proc(5)), so that a
-step's peak is its own. Elsewhere only the peak since the process started is known, and the figures say so.
+Linux keeps a process's highest memory and can reset it (`5` to /proc/self/clear_refs, see proc(5)), so that each step
+has a peak of its own. Elsewhere only the peak since the process started is known, and the figures say so.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ WHOLE_PROCESS = "peak since the process started, as this system cannot measure a
 
 
 def give_back() -> None:
-    """Hand freed memory back to the system, so that it does not count for what comes next."""
+    """Give freed memory back to the system, so that it does not count for the next step."""
     if sys.platform == "linux":
         trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it, musl does not
         if trim is not None:
@@ -25,7 +25,7 @@ def give_back() -> None:
 
 
 def reset_peak() -> str:
-    """Start measuring anew; a note that says what the peak will mean where that is not possible."""
+    """Reset the peak. Returns a note for the figures where that is not possible, else nothing."""
     give_back()
     try:
         _CLEAR_REFS.write_text("5")

@@ -1,15 +1,20 @@
-"""The model step: a reference (alias, folder, file, hub id) becomes weights and a tokenizer, known by content."""
+"""The model step: a reference (alias, folder, file, hub id) becomes weights and a tokenizer, known by their content."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
+from germinal.checkpoints import references, sources
+from germinal.checkpoints.cache import remembered
+from germinal.errors import ModelNotFoundError, UnsupportedError
+from germinal.models.config import TransformerConfig
 from germinal.project.steps.base import Step, StepContext, StepResult
-from germinal.project.steps.loaded_models import check_purpose, locate, short_name, source_digest
-from germinal.storage import digest
+from germinal.storage import digest, file_digest
+
+_READ_FILES = (".safetensors", ".gguf", ".json", ".jinja", ".model", ".txt")
 
 
 @dataclass(frozen=True)
@@ -22,7 +27,7 @@ class ModelStep(Step):
     reference: str
     precision: str
     head: bool = False
-    """Whether it shall have a head for the labels; else it is prompted."""
+    """Whether it gets a head for the labels; else it is prompted."""
 
     @property
     def name(self) -> str:
@@ -50,3 +55,67 @@ class ModelStep(Step):
             "name": model.card.name,
         }
         return StepResult(outputs, values)
+
+
+def locate(reference: str, folder: Path, *, fetch: bool) -> Path | None:
+    """The files of a model.
+
+    Args:
+        reference: A relative path starts at `folder`.
+        fetch: Download what is not here; else the result is None where that would be needed.
+
+    Raises:
+        ModelNotFoundError: there is no such model.
+    """
+    local = folder / Path(reference).expanduser()
+    if local.exists():
+        return local
+    references.parse(reference)  # refuses what cannot be a reference
+    try:
+        return sources.fetch(reference, offline=None if fetch else True)
+    except ModelNotFoundError:
+        if fetch:
+            raise
+        return None
+
+
+def source_digest(path: Path) -> str:
+    """Digest of a model's files: their contents, and for a folder their names in it.
+
+    It is remembered for as long as the files do not change.
+    """
+    if path.is_file():
+        return remembered("source", [path], None, lambda: file_digest(path))
+    files = sorted(file for file in path.iterdir() if file.suffix in _READ_FILES)
+    return remembered("source", files, None, lambda: digest({file.name: file_digest(file) for file in files}))
+
+
+def short_name(reference: str) -> str:
+    """The last part of a reference, for the names of trials and steps."""
+    last = PurePosixPath(reference.rstrip("/").split("@")[0].split(":")[-1]).name
+    return last.removesuffix(".gguf") or reference
+
+
+def check_purpose(reference: str, config: TransformerConfig, *, head: bool) -> None:
+    """Refuse a model that cannot do what the project asks of it.
+
+    Args:
+        head: Whether it gets a head for the labels; else it is prompted.
+
+    Raises:
+        UnsupportedError: names the model, what it lacks, and the key of the project file.
+    """
+    if head and config.stacks != "encoder":
+        raise UnsupportedError(
+            f"'{reference}' is no encoder, and only encoders get a head for the labels.",
+            where="adapt.head.models",
+            hint="Leave it out here: it is prompted, and [adapt.lora] tunes it.",
+        )
+    if not head and config.head != "lm":
+        raise UnsupportedError(
+            f"'{reference}' cannot be prompted: it reads and does not write.",
+            where="select.models",
+            hint=f'If answers are labels, give it a head for them: models = ["{reference}"] under [adapt.head].'
+            if config.stacks == "encoder"
+            else "Choose a model with a language-model head.",
+        )

@@ -1,7 +1,7 @@
-"""The predict step of a language model with a prompt: outputs for every row of a split.
+"""The predict step of a prompted language model: an output for every row of a split.
 
-One step computes what all answer rules of a prompt need at once, generated text and labels' likelihoods from the same
-prompt; rules are applied when measuring.
+One step computes what all answer rules need, generated text and labels' likelihoods, in one pass over a prompt. The
+rules are applied when measuring.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ SHOWN_PROMPTS = 5
 
 @dataclass(frozen=True)
 class PredictStep(PromptedStep):
-    """A language model's outputs for a split. Outputs: `generate` and `score`, as far as they are wanted.
+    """Compute a language model's outputs for a split. Outputs: `generate` and `score`, as far as they are wanted.
 
-    They have a digest each, so that what is measured on one does not run again when the other is added.
+    Each has a digest of its own: what is measured on one does not run again when the other is added.
     """
 
     kind: ClassVar[str] = "predict"
@@ -43,7 +43,7 @@ class PredictStep(PromptedStep):
     def settings(self) -> Mapping[str, Any]:
         generation = dict(self.generation) if "generate" in self.wants else None
         return {
-            "prompt": self.reading.key_parts(),
+            "prompt": self.prompt_spec.key_parts(),
             "wants": list(self.wants),
             "generation": generation,
             "precision": self.model.precision,
@@ -51,6 +51,9 @@ class PredictStep(PromptedStep):
 
     def dependencies(self) -> Mapping[str, Dependency]:
         return {**super().dependencies(), "rows": Dependency(self.data, self.split)}
+
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        return rows[self.split]
 
     def run(self, context: StepContext) -> StepResult:
         rows = rows_of(context.inputs["rows"], self.split, context.artifact.parent)
@@ -63,7 +66,7 @@ class PredictStep(PromptedStep):
             for row, output in zip(rows, answered.outputs, strict=True)
             if output.error is not None
         }
-        # Tokens that go through the network: the last one of a text or of a label does not, nothing comes after it.
+        # Tokens that go through the network: the last one of a text or a label does not, as nothing follows it.
         scored = sum(len(ids) - 1 for ids in predictor.continuation_ids.values()) if "score" in self.wants else 0
         tokens = {
             "prompt": _read_tokens(predictor, answered),
@@ -90,8 +93,8 @@ class PredictStep(PromptedStep):
 
 
 def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
-    """Tokens of all prompts, the start that they share counted once."""
-    first, last = min(prompts), max(prompts)  # of a sorted list, these two differ the earliest
+    """Tokens of all prompts; the start that they share counts once."""
+    first, last = min(prompts), max(prompts)  # no two prompts differ earlier than these
     shared = next(
         (place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last))
     )
@@ -99,13 +102,13 @@ def shared_tokens(prompts: Sequence[tuple[int, ...]]) -> int:
 
 
 def _read_tokens(predictor: LanguageModelPredictor, answered: Answered) -> int:
-    """Tokens of the prompts that go through the network: an encoder reads each whole, whatever they share."""
+    """Tokens of the prompts that go through the network. An encoder reads each prompt whole, whatever they share."""
     prompts = [prompt.ids for prompt in answered.prompts]
     return sum(map(len, prompts)) if predictor.lm.two_stacks else shared_tokens(prompts)
 
 
 def _essence(want: Want, rows: Sequence[Row], answered: Answered) -> list[list[Any]]:
-    """What of the outputs later steps stand on. How many tokens were computed depends on the company: left out."""
+    """What later steps stand on. The number of computed tokens, which depends on the rest of a batch, is left out."""
     if want == "score":
         return [[row.id, out.label_logprobs, out.error] for row, out in zip(rows, answered.outputs, strict=True)]
     return [

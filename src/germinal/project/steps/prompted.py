@@ -1,4 +1,4 @@
-"""What steps that ask a language model have in common: the prompt, the words for labels, and whose answers they are."""
+"""What the steps that prompt a language model have in common."""
 
 from __future__ import annotations
 
@@ -17,23 +17,22 @@ from germinal.project.file.config import PromptSettings
 from germinal.project.steps.base import Dependency, Step, StepContext
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
-from germinal.project.steps.loaded_models import short_name
-from germinal.project.steps.model import ModelStep
+from germinal.project.steps.model import ModelStep, short_name
 from germinal.project.steps.rows import Identity
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
 
 ADAPTER = "adapter"
-"""Where in its folder a tune step leaves the PEFT folder."""
+"""The name of the PEFT folder in a tune step's artifact."""
 
 
 @dataclass(frozen=True)
-class Reading:
-    """How an input becomes a prompt.
+class PromptSpec:
+    """What a project says of prompts.
 
     Attributes:
         settings: [adapt.prompt].
-        words: Label -> word, where it is another.
+        words: Label -> the word that stands for it, where that is not the label.
     """
 
     settings: PromptSettings
@@ -45,11 +44,11 @@ class Reading:
         return Prompt(kept.instruction, kept.answer, kept.chat, kept.separator)
 
     def labels(self, names: Sequence[str]) -> Labels | None:
-        """Labels with the words that stand for them; None where there are none, as answers are texts."""
+        """Labels with the words that stand for them; None where there are no labels, as answers are texts."""
         return Labels.of(names, self.words) if names else None
 
     def key_parts(self) -> dict[str, Any]:
-        """What of it bears on a prompt's text."""
+        """What bears on the text of a prompt."""
         kept = self.settings
         side = kept.truncate_side if kept.overflow == "truncate_input" else None
         return {
@@ -65,11 +64,11 @@ class Reading:
 
 @dataclass(frozen=True)
 class PromptedStep(Step):
-    """A step that asks a model with a prompt, perhaps with worked examples and an adapter."""
+    """A step that prompts a model, perhaps with worked examples and an adapter."""
 
     data: DataStep
     model: ModelStep
-    reading: Reading
+    prompt_spec: PromptSpec
     examples: ExamplesStep | None
     tune: Step | None
 
@@ -87,42 +86,42 @@ class PromptedStep(Step):
 
     @property
     def title(self) -> str:
-        """Whose answers these are."""
+        """Whose answers these are, for a reader of the plan."""
         shots = f"{self.examples.shots}-shot, seed {self.examples.seed}" if self.examples else "zero-shot"
         return f"{short_name(self.model.reference)}, {'tuned, ' if self.tune else ''}{shots}"
 
     def predictor(self, context: StepContext, generation: Mapping[str, Any]) -> LanguageModelPredictor:
-        """The model with this prompt; its rule does not matter, as only its outputs are taken."""
+        """The model with this prompt. It has any rule: only its outputs are used."""
         tuned = context.inputs["adapter"] if self.tune else None
         return make_predictor(
             context.models.get(self.model.reference, self.model.precision),
-            self.reading,
-            self.reading.labels(context.inputs["labels"].values["labels"]),
+            self.prompt_spec,
+            self.prompt_spec.labels(context.inputs["labels"].values["labels"]),
             pairs=context.inputs["examples"].values["examples"] if self.examples else (),
             adapter=adapter_folder(tuned, context.artifact.parent) if tuned else None,
             generation=generation,
         )
 
     def identity(self, context: StepContext) -> Identity:
-        """What the answers depend on beside the prompt."""
+        """What the outputs depend on beside the prompt."""
         adapter = context.inputs["adapter"].outputs["adapter"] if self.tune else None
         return Identity(context.inputs["weights"].outputs["weights"], adapter, self.model.precision)
 
 
 def check_targets(predictor: LanguageModelPredictor, rows: Sequence[Row]) -> None:
-    """Refuse right answers that the model could not give, as its text would end before.
+    """Refuse right answers that the model cannot give, as its text would end before they do.
 
     Raises:
-        DataError: a target holds the text that ends an answer.
+        DataError: a target contains the text that ends an answer.
     """
     if predictor.ending is None or predictor.ending not in predictor.generation.stop:
         return
     longer = [row for row in rows if predictor.ending in row.target]
     if longer:
         shown = longer[0].target if len(longer[0].target) <= 60 else longer[0].target[:57] + "..."
-        what = f"{len(longer)} of {len(rows)} targets hold the separator {predictor.ending!r}, which ends an answer: "
-        hint = "Choose a separator that no target holds, such as '\\n###\\n', or chat = true."
-        raise DataError(what + repr(shown) + ".", where="adapt.prompt.separator", hint=hint)
+        what = f"{len(longer)} of {len(rows)} targets contain the separator {predictor.ending!r}, which ends an answer"
+        hint = "Choose a separator that no target contains, such as '\\n###\\n', or set chat = true."
+        raise DataError(f"{what}: {shown!r}.", where="adapt.prompt.separator", hint=hint)
 
 
 def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:
@@ -133,7 +132,7 @@ def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:
 
 def make_predictor(
     lm: LanguageModel,
-    reading: Reading,
+    prompt_spec: PromptSpec,
     labels: Labels | None,
     *,
     pairs: Sequence[Sequence[str]] = (),
@@ -142,18 +141,20 @@ def make_predictor(
     rule: Rule | None = None,
     priors: Mapping[str, float] | None = None,
 ) -> LanguageModelPredictor:
-    """A model with a project's prompt.
+    """A model with a project's prompt, as a predictor.
 
     Args:
         labels: None where answers are texts.
-        pairs: Worked examples as (input, label), or (input, text).
-        generation: Settings of [apply.generation], over the predictor's own.
-        rule: None takes any, for callers that take outputs alone.
+        pairs: Worked examples: inputs with their labels, or texts.
+        adapter: A PEFT folder.
+        generation: Settings of [apply.generation], over the predictor's defaults.
+        rule: None for callers that only use outputs.
+        priors: For the rule "calibrated".
     """
-    settings = reading.settings
+    settings = prompt_spec.settings
     predictor = LanguageModelPredictor(
         lm,
-        reading.prompt,
+        prompt_spec.prompt,
         labels,
         rule or ("generate" if labels is None else "likelihood"),
         examples=[Example(text, target if labels is None else labels.words[target]) for text, target in pairs],

@@ -1,6 +1,6 @@
-"""Answers row by row: what is stored is taken, what is missing is computed and stored in small batches.
+"""A model's outputs row by row: what the ledger has is taken, the rest is computed and stored in small batches.
 
-A row's key names weights, adapter, token ids, settings, precision and seed, so that a new row costs one prediction, two
+A row's key is made of weights, adapter, token ids, settings, precision and seed. So a new row costs one prediction, two
 steps with the same prompt share theirs, and a killed run loses at most one batch.
 """
 
@@ -23,7 +23,7 @@ from germinal.project.steps.keys import prediction_key
 from germinal.text.context_window import FittedPrompt
 
 BATCH = 32
-"""Rows that are computed before they are stored."""
+"""Rows that are stored together, once they are computed."""
 
 _KEPT: dict[Want, tuple[str, ...]] = {
     "generate": ("text", "finish_reason", "token_ids", "computed_tokens"),
@@ -33,7 +33,7 @@ _KEPT: dict[Want, tuple[str, ...]] = {
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What a model's answers depend on beside the prompt: contents, never names."""
+    """What a model's outputs depend on beside the prompt: contents, never names."""
 
     weights: str
     adapter: str | None
@@ -48,8 +48,8 @@ class Answered:
         outputs: One for each row, in their order.
         prompts: The prompts as the model saw them.
         links: Where the ledger has the outputs.
-        seconds: Time that it took to compute them, whenever that was.
-        peak_memory_bytes: The highest memory meanwhile.
+        seconds: The time that it took to compute them, whenever that was.
+        peak_memory_bytes: The highest memory while they were computed.
     """
 
     outputs: list[Output]
@@ -67,10 +67,14 @@ def answer_rows(
     wants: Sequence[Want],
     task: str,
 ) -> Answered:
-    """Outputs of all rows, from the ledger where it has them.
+    """The outputs of all rows, taken from the ledger where it has them.
+
+    Args:
+        wants: What to compute for each row.
+        task: What progress is reported under.
 
     Raises:
-        ContextWindowError: a prompt does not fit and the policy is to say so.
+        ContextWindowError: a prompt does not fit, and the policy does not make it.
     """
     prompts = list(predictor.prompts_for([row.input for row in rows]))
     keys = [{want: _key(want, predictor, prompt, identity) for want in wants} for prompt in prompts]
@@ -116,7 +120,7 @@ def _computed(
     missing: Sequence[int],
     tick: Callable[[], None],
 ) -> Iterator[_Batch]:
-    """What is missing, in batches as they finish. Rows that lack different things are asked for them apart."""
+    """What is missing, in batches as they finish. Rows that lack different things go in different batches."""
     groups: dict[tuple[Want, ...], list[int]] = {}
     asked: set[str] = set(stored)
     for place in missing:

@@ -1,32 +1,28 @@
-"""The tune step of an encoder: a head for the labels learns the training split, with all weights under it.
+"""The tune step of an encoder: a head for the labels learns the training split, together with all weights under it.
 
-It is resumable inside, as the tuning of an adapter is. Its artifact is a predictor's folder, with the run's history.
+An interrupted attempt is gone on with, as that of an adapter is. The artifact is a predictor's folder.
 """
 
 from __future__ import annotations
 
 import gc
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
-from germinal.data import Row
-from germinal.language_model import LanguageModel, load
-from germinal.predictors.classifier_predictor import describe, read_inputs
-from germinal.progress import Progress
+from germinal.language_model import load
+from germinal.predictors.classifier_predictor import describe
 from germinal.project.file.config import HeadSettings
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of
-from germinal.project.steps.loaded_models import short_name
-from germinal.project.steps.model import ModelStep
+from germinal.project.steps.model import ModelStep, short_name
+from germinal.project.steps.tune import num_tuned_examples, run_values
 from germinal.storage import digest
 from germinal.text.context_window import ContextWindow
-from germinal.training.classification import ClassExample, tune_classifier
-from germinal.training.run_folder import read_history
+from germinal.training.classification import class_examples, tune_classifier
 
 SAVE_EVERY = 40
-"""Updates between checkpoints: what a kill can cost. One is three times the model, so that they are not cheap."""
+"""Updates between two checkpoints: what a kill can cost. A checkpoint is three times as large as the model."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class TuneHeadStep(Step):
 
     @property
     def title(self) -> str:
-        """Whose answers these are."""
+        """Whose answers these are, for a reader of the plan."""
         return f"{short_name(self.model.reference)}, head"
 
     def settings(self) -> Mapping[str, Any]:
@@ -60,7 +56,7 @@ class TuneHeadStep(Step):
         }
 
     def _head_parts(self) -> dict[str, Any]:
-        """What of [adapt.head] bears on this model: not which others have a head, nor the side where nothing is cut."""
+        """The keys of [adapt.head] that bear on this model: not which models have a head, nor an unused side."""
         side = self.head.truncate_side if self.head.overflow == "truncate_input" else None
         return {**self.head.model_dump(exclude={"models"}), "truncate_side": side}
 
@@ -72,40 +68,29 @@ class TuneHeadStep(Step):
             "train": Dependency(self.data, "train"),
         }
 
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        return num_tuned_examples(self.head, rows)
+
     def run(self, context: StepContext) -> StepResult:
         rows = rows_of(context.inputs["train"], "train", context.artifact.parent)[: self.head.max_examples]
         labels: list[str] = context.inputs["labels"].values["labels"]
-
-        def report(progress: Progress) -> None:
-            context.report(Progress(self.name, progress.done, progress.total, progress.unit, progress.note))
-
         lm = context.models.get(self.model.reference, self.model.precision)
         window = ContextWindow(lm.reader.limit, self.head.overflow, self.head.truncate_side)
         model = tune_classifier(
             lm,
-            class_examples(lm, rows, labels, window),
+            class_examples(lm, [(row.input, row.target) for row in rows], labels, window),
             labels,
             self.head.training_config(self.seed, SAVE_EVERY),
             context.artifact,
-            report,
+            context.reporter(self.name),
         )
         tuned = load(model)
         tuned.card = replace(tuned.card, name=short_name(self.model.reference))  # a folder's name says less
         describe(context.artifact, tuned, window)
         gc.collect()  # what the optimiser held must not count as the memory of the next step
-        result = json.loads((context.artifact / "result.json").read_text(encoding="utf-8"))
         values = {
-            **result,
+            **run_values(context.artifact),
             "parameters": tuned.network.num_parameters(),
             "examples": len(rows),
-            "history": [asdict(record) for record in read_history(context.artifact)],
         }
         return StepResult({"predictor": digest([tuned.fingerprint, labels, asdict(window)])}, values)
-
-
-def class_examples(
-    lm: LanguageModel, rows: Sequence[Row], labels: Sequence[str], window: ContextWindow
-) -> list[ClassExample]:
-    """Each row's input as the model reads it, and the number of its label."""
-    read = read_inputs(lm, [row.input for row in rows], window)
-    return [ClassExample(fitted.ids, labels.index(row.target)) for fitted, row in zip(read, rows, strict=True)]

@@ -10,8 +10,8 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from germinal.cli.terminal import table
-from germinal.project.board import wording
+from germinal.cli.views.tables import table
+from germinal.project.board import formats, sentences
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -26,12 +26,12 @@ _INTERVALS_SHOWN = 2  # metrics; more than these would not fit 100 columns with 
 
 
 def render(board: Leaderboard) -> RenderableType:
-    """All of it, one part under the other."""
+    """The whole leaderboard."""
     return Group(*(part for _, part in parts(board)))
 
 
 def parts(board: Leaderboard) -> Iterator[tuple[str, RenderableType]]:
-    """The parts by name: the use case, quality on dev, what it cost, the winner on test, what was shown."""
+    """The parts by name, from top to bottom: the use case, quality on dev, cost, the winner on test, the conclusion."""
     yield "use case", Text(board.use_case, style="bold")
     yield "quality", Group(_heading("Quality on dev", board, "dev"), _quality(board), _legend(board))
     yield "cost", Group(_heading("What it took to answer dev"), _costs(board), _cost_legend(board))
@@ -54,7 +54,7 @@ def _quality(board: Leaderboard) -> Table:
         [_mark(row), row.label, *_metric_cells(board, row.dev), *(_paired(row.against(role)) for role in roles)]
         for row in board.rows
     ]
-    return table(heads, rows, left=2, styles=[_style(row) for row in board.rows])
+    return table(heads, rows, right=heads[2:], styles=[_style(row) for row in board.rows])
 
 
 def _mark(row: Row) -> str:
@@ -66,7 +66,7 @@ def _style(row: Row) -> str:
 
 
 def _opponent(board: Leaderboard, role: str) -> str:
-    """The name of what a column compares with, where it is short and the same for every row."""
+    """The head of a column of comparisons: the opponent's name, if it is short and the same in every row."""
     opponents = {comparison.second for row in board.rows if (comparison := row.against(role))}
     name = board.row(opponents.pop()).label if role == "baseline" and len(opponents) == 1 else role
     return f"vs {name if len(name) <= _LONGEST_OPPONENT else role}"
@@ -84,9 +84,9 @@ def _metric_cells(board: Leaderboard, figures: dict[str, Figure]) -> list[str]:
     cells = []
     for metric in board.metrics:
         figure = figures.get(metric.name)
-        text = "–" if figure is None else wording.value(figure.value, wording.places(metric.name))
+        text = "–" if figure is None else formats.value(figure.value, formats.digits(metric.name))
         if figure is not None and _with_interval(board, metric) and figure.low is not None:
-            text += f" {wording.interval(figure, min(2, wording.places(metric.name)))}"
+            text += f" {formats.interval(figure, min(2, formats.digits(metric.name)))}"
         cells.append(text)
     return cells
 
@@ -94,8 +94,8 @@ def _metric_cells(board: Leaderboard, figures: dict[str, Figure]) -> list[str]:
 def _paired(comparison: ComparisonRecord | None) -> str:
     if comparison is None:
         return ""
-    difference = wording.difference(comparison.difference, wording.places(comparison.metric))
-    return f"{difference} {wording.p_value(wording.adjusted(comparison)):>5}"
+    difference = formats.difference(comparison.difference, formats.digits(comparison.metric))
+    return f"{difference} {formats.p_value(comparison.p):>5}"
 
 
 def _legend(board: Leaderboard) -> RenderableType:
@@ -112,7 +112,7 @@ def _cost_legend(board: Leaderboard) -> RenderableType:
     if board.answers == "labels":
         notes.append("rules on the same prompts share the time of one pass over them")
     if any(row.cut for row in board.rows):
-        notes.append("cut: texts that max_new_tokens ended")
+        notes.append("cut: texts that ended at max_new_tokens")
     return Text("   ".join(notes), style="dim")
 
 
@@ -130,54 +130,54 @@ def _costs(board: Leaderboard) -> Table:
             [
                 row.label,
                 *([_spread(row, board.primary)] if spread else []),
-                wording.count(row.tokens.total),
+                formats.count(row.tokens.total),
                 *([_cut(row, board)] if cut else []),
-                wording.duration(timing.seconds),
+                formats.duration(timing.seconds),
                 _off(estimate.seconds_factor if estimate else None),
-                wording.memory(timing.peak_memory_bytes),
+                formats.memory(timing.peak_memory_bytes),
                 _off(estimate.memory_factor if estimate else None),
             ]
         )
-    return table(heads, rows, styles=[_style(row) for row in board.rows])
+    return table(heads, rows, right=heads[1:], styles=[_style(row) for row in board.rows])
 
 
 def _cut(row: Row, board: Leaderboard) -> str:
     if row.kind == "baseline" or row.cut is None or "dev" not in board.splits:
         return ""
-    return wording.cut(row.cut, board.splits["dev"].rows * row.replicates)
+    return formats.cut(row.cut, board.splits["dev"].rows * row.replicates)
 
 
 def _off(factor: float | None) -> str:
-    return wording.factor(factor).removeprefix("×")
+    return formats.factor(factor).removeprefix("×")
 
 
 def _spread(row: Row, metric: str) -> str:
     spread = row.spread.get(metric)
     if spread is None:
         return ""
-    low, high = (wording.value(end, wording.places(metric)) for end in (spread.low, spread.high))
+    low, high = (formats.value(end, formats.digits(metric)) for end in (spread.low, spread.high))
     return f"{low}–{high} (n={spread.n})"
 
 
 def _tested(board: Leaderboard) -> Table:
     rows = [[_mark(row), row.label, *_metric_cells(board, row.test)] for row in board.tested]
     heads = ["", "candidate", *_metric_heads(board)]
-    return table(heads, rows, left=2, styles=[_style(row) for row in board.tested])
+    return table(heads, rows, right=heads[2:], styles=[_style(row) for row in board.tested])
 
 
 def _conclusion(board: Leaderboard) -> RenderableType:
     text = Text("\n")
-    for sentence in (wording.choice(board), wording.against_baseline(board)):
+    for sentence in (sentences.choice(board), sentences.against_baseline(board)):
         if sentence:
             text.append(f"{sentence}\n")
     for record in board.success:
-        text.append(f"{wording.success(record, board)}\n", style=_VERDICT_STYLES[record.verdict])
+        text.append(f"{sentences.success(record, board)}\n", style=_VERDICT_STYLES[record.verdict])
     for limit in board.run.limits:
-        text.append(f"{wording.limit(limit)}\n", style="green" if limit.kept else "yellow")
-    if detectable := wording.detectable(board):
+        text.append(f"{sentences.limit(limit)}\n", style="green" if limit.kept else "yellow")
+    if detectable := sentences.detectable(board):
         text.append(f"{detectable} ", style="dim")
     if board.tested:
-        text.append(wording.looks(board), style="dim")
+        text.append(sentences.looks(board), style="dim")
     for warning in board.run.warnings:
         text.append(f"\nNote: {warning}", style="yellow")
     return text

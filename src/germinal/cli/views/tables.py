@@ -3,24 +3,44 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rich.table import Table
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = ()) -> Table:
-    """A table with a line under its head; the columns named in `right` hold figures."""
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-    from rich.text import Text
+def table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    *,
+    right: Sequence[str] = (),
+    styles: Sequence[str] = (),
+) -> Table:
+    """A table with a rule under its head and no other lines.
 
+    Args:
+        columns: The heads.
+        rows: A cell for each column.
+        right: Heads of the columns that hold figures, which are never broken or cut. Where the page is narrow text is
+            folded, that of the first column last, as it names the row.
+        styles: Of each row, as rich names them; rows without one are plain.
+    """
+    from rich.box import SIMPLE_HEAD
+    from rich.cells import cell_len
+    from rich.table import Table
+
+    cells = list(rows)
     drawn = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        # The first column names the row: it wraps last.
-        drawn.add_column(column, justify="right" if column in right else "left", overflow="fold", no_wrap=place == 0)
-    for row in rows:
-        drawn.add_row(*(Text(cell) for cell in row))
+    texts = [head for head in columns if head not in right]
+    for place, head in enumerate(columns):
+        if head in right:
+            width = max(cell_len(text) for text in (head, *(row[place] for row in cells)))
+            drawn.add_column(head, justify="right", no_wrap=True, min_width=width)
+        else:
+            drawn.add_column(head, overflow="fold", no_wrap=place == 0 and len(texts) > 1)
+    for row, style in zip_longest(cells, styles, fillvalue=""):
+        drawn.add_row(*row, style=str(style))
     return drawn
 
 

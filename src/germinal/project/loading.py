@@ -1,4 +1,4 @@
-"""From a trial in the ledger to a predictor: the same model, prompt, examples, adapter, rule and priors."""
+"""A trial in the ledger becomes a predictor: the same model, prompt, examples, adapter, rule and priors."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from germinal.predictors import Predictor, load_predictor
 from germinal.progress import Reporter, silent
 from germinal.project.file.config import ProjectConfig
 from germinal.project.plan.trials import HEAD
-from germinal.project.steps.loaded_models import ModelCache
-from germinal.project.steps.prompted import Reading, adapter_folder, make_predictor
+from germinal.project.steps.model_cache import ModelCache
+from germinal.project.steps.prompted import PromptSpec, adapter_folder, make_predictor
 
 
-def winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporter = silent) -> Predictor:
-    """What the latest finished run chose.
+def load_winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporter = silent) -> Predictor:
+    """Load what the latest finished run chose.
 
     Raises:
-        LedgerError: no run is finished.
+        LedgerError: no run is finished, or the files that the trial left are gone.
     """
     choice = ledger.results().choice
     if choice is None:
         raise LedgerError("the last run chose nothing.", where=ledger.location, hint="Run the project again.")
-    return predictor(ledger, folder, artifacts, choice.winner_trial, reporter)
+    return load_trial(ledger, folder, artifacts, choice.winner_trial, reporter)
 
 
-def predictor(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, reporter: Reporter = silent) -> Predictor:
-    """Any trial of the latest finished run.
+def load_trial(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, reporter: Reporter = silent) -> Predictor:
+    """Load any trial of the latest finished run.
 
     Raises:
-        LedgerError: no run is finished, it had no such trial, or somebody removed the files that it left.
+        LedgerError: no run is finished, it had no such trial, or the files that the trial left are gone.
     """
     results = ledger.results()
     steps = {role: ledger.step(key) for role, key in results.trial(trial_id).steps.items()}
@@ -62,11 +62,11 @@ def _language_model(
             f"the model '{candidate.model}' is not the one that was measured: its weights differ.",
             hint="`germinal run` measures the present one.",
         )
-    reading = Reading(config.adapt.prompt, config.scope.labels)
+    prompt_spec = PromptSpec(config.adapt.prompt, config.scope.labels)
     return make_predictor(
         lm,
-        reading,
-        reading.labels(steps["data"].values["labels"]),
+        prompt_spec,
+        prompt_spec.labels(steps["data"].values["labels"]),
         pairs=steps["examples"].values["examples"] if "examples" in steps else (),
         adapter=adapter_folder(steps["tune"], artifacts) if "tune" in steps else None,
         generation=config.generation,

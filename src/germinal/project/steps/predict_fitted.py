@@ -1,6 +1,4 @@
-"""The predict step of what was learned and left as a folder: a plain baseline, or a model with a head. It answers an
-input by itself, without a prompt and a rule.
-"""
+"""The predict step of a plain baseline or a model with a head, which was fitted and needs no prompt and no rule."""
 
 from __future__ import annotations
 
@@ -25,7 +23,7 @@ from germinal.storage import digest
 
 @dataclass(frozen=True)
 class FittedPredictStep(Step):
-    """Answers for a split. Output: `answers`."""
+    """Answer the inputs of a split. Output: `answers`."""
 
     kind: ClassVar[str] = "predict"
     version: ClassVar[int] = 1
@@ -43,6 +41,9 @@ class FittedPredictStep(Step):
 
     def dependencies(self) -> Mapping[str, Dependency]:
         return {"predictor": Dependency(self.fit, "predictor"), "rows": Dependency(self.data, self.split)}
+
+    def num_examples(self, rows: Mapping[str, int]) -> int:
+        return rows[self.split] if isinstance(self.fit, TuneHeadStep) else 0  # a baseline answers in no time
 
     def run(self, context: StepContext) -> StepResult:
         fitted = context.inputs["predictor"]
@@ -72,7 +73,7 @@ class FittedPredictStep(Step):
         )
 
     def predictor(self, context: StepContext) -> FittedPredictor:
-        """What answers, loaded; a model that other steps work with makes room, so that this one is measured alone."""
+        """The predictor, loaded. The model of other steps makes room, so that this one's memory is measured alone."""
         artifact = context.inputs["predictor"].artifact
         assert artifact is not None
         if isinstance(self.fit, TuneHeadStep):
@@ -84,7 +85,7 @@ class FittedPredictStep(Step):
     def _answer(
         self, context: StepContext, predictor: FittedPredictor, rows: Sequence[Row], keys: Sequence[str]
     ) -> None:
-        """Store what the ledger lacks, batch by batch."""
+        """Answer what the ledger lacks, and store it batch by batch."""
         stored = context.ledger.predictions(keys)
         missing = list({key: place for place, key in enumerate(keys) if key not in stored}.values())
         context.rows.predicted += len(missing)

@@ -1,4 +1,4 @@
-"""Two trials side by side on a terminal: the four cells, the test, then the examples on which they differ."""
+"""Two trials side by side on a terminal: counts of right and wrong answers, the test, and where they differ."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from rich.console import Group
 from rich.padding import Padding
 from rich.text import Text
 
-from germinal.cli.terminal import table
-from germinal.project.board import wording
+from germinal.cli.views.tables import table
+from germinal.project.board import formats
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -17,19 +17,19 @@ if TYPE_CHECKING:
     from germinal.project.board.comparison import Difference, Reply, TrialComparison
 
 
-_TEXTS_SHOWN = 10  # examples; a terminal shows no more long texts than that to anybody's use
+_TEXTS_SHOWN = 10  # examples; of more long texts a terminal gives no overview
 _LONGEST_INPUT = 240
 
 
 def render(comparison: TrialComparison) -> RenderableType:
-    """All of it."""
+    """The whole comparison."""
     texts = any(row.first.score is not None for row in comparison.differing)
     counted = _scores if texts else _cells
     parts: list[RenderableType] = [_head(comparison), counted(comparison), _verdict(comparison)]
     if comparison.differing:
         shown = comparison.differing[:_TEXTS_SHOWN] if texts else comparison.differing
         parts.append(_title(len(comparison.differing), len(shown), comparison.metric))
-        digits = wording.places(comparison.metric)
+        digits = formats.digits(comparison.metric)
         parts += [_text_example(row, digits) if texts else _example(row) for row in shown]
     else:
         parts.append(Text("\nBoth gave the same answer to every example."))
@@ -60,24 +60,25 @@ def _cells(comparison: TrialComparison) -> RenderableType:
         ("", both, comparison.n - both, comparison.n),
     ]
     heads = [f"{comparison.n:,} {comparison.split} examples", "B right", "B wrong", ""]
-    cells = table(heads, [[name, *map(str, row)] for name, *row in counts], styles=["", "", "dim"])
+    rows = [[name, *map(str, row)] for name, *row in counts]
+    cells = table(heads, rows, right=heads[1:], styles=["", "", "dim"])
     return Padding(cells, (1, 0), expand=False)
 
 
 def _scores(comparison: TrialComparison) -> RenderableType:
-    digits = wording.places(comparison.metric)
-    figures = (wording.value(figure, digits) for figure in comparison.figures)
+    digits = formats.digits(comparison.metric)
+    figures = (formats.value(figure, digits) for figure in comparison.figures)
     rows = [[name, figure, str(better)] for name, figure, better in zip("AB", figures, comparison.better, strict=True)]
     heads = [f"{comparison.n:,} {comparison.split} examples", comparison.metric, "better in"]
-    return Padding(table(heads, rows, styles=["", ""]), (1, 0), expand=False)
+    return Padding(table(heads, rows, right=heads[1:]), (1, 0), expand=False)
 
 
 def _verdict(comparison: TrialComparison) -> RenderableType:
-    digits = wording.places(comparison.metric)
-    low, high = (wording.difference(end, digits) for end in (comparison.low, comparison.high))
-    text = Text(f"A − B: {wording.difference(comparison.difference, digits)} {comparison.metric}, ")
+    digits = formats.digits(comparison.metric)
+    low, high = (formats.difference(end, digits) for end in (comparison.low, comparison.high))
+    text = Text(f"A − B: {formats.difference(comparison.difference, digits)} {comparison.metric}, ")
     text.append(f"95% interval {low} to {high}, ")
-    text.append(wording.p_stated(comparison.p_value), style="bold")
+    text.append(formats.p_stated(comparison.p_value), style="bold")
     text.append(f" ({comparison.test}; exploratory, not corrected for other pairs)", style="dim")
     return text
 
@@ -99,7 +100,7 @@ def _text_example(difference: Difference, digits: int) -> RenderableType:
     text.append("\n  = ", style="bold")
     text.append(difference.target, style="bold")
     for name, given in (("A", difference.first), ("B", difference.second)):
-        text.append(f"\n  {name} {wording.value(given.score, digits)}  ", style="dim")
+        text.append(f"\n  {name} {formats.value(given.score, digits)}  ", style="dim")
         text.append(given.answer if given.answer is not None else f"no answer ({given.error})")
     return Padding(text, (1, 0, 0, 0), expand=False)
 
@@ -111,5 +112,5 @@ def _shortened(text: str) -> str:
 
 def _said(given: Reply) -> str:
     answer = given.answer if given.answer is not None else f"no answer ({given.error or 'nothing that is a label'})"
-    raw = repr(given.text) if given.text is not None else wording.probabilities(given.probabilities or {})
+    raw = repr(given.text) if given.text is not None else formats.probabilities(given.probabilities or {})
     return f"{answer}  {raw}".rstrip()

@@ -1,4 +1,4 @@
-"""How long work is shown: bars on a terminal, now and then a plain line elsewhere, both with the time that is left."""
+"""The progress of long work: bars on a terminal, elsewhere a line every few seconds, both with the time left."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ Clock = Callable[[], float]
 
 @contextmanager
 def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
-    """A reporter for the length of a `with` block, writing to standard error; a quiet one shows nothing."""
+    """A reporter for a `with` block, which writes to standard error; a quiet one shows nothing."""
     if quiet:
         yield silent
         return
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     if not stderr.is_terminal:
         yield PlainReporter(lambda line: stderr.print(line, soft_wrap=True))
@@ -34,14 +34,14 @@ def reporter(*, quiet: bool = False) -> Iterator[Reporter]:
 
 
 class Pace:
-    """The time that tasks have left, by their pace since they were first heard of: a resumed one starts midway."""
+    """The time that tasks have left, by their pace since their first report: a resumed task starts midway."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._first: dict[str, tuple[float, float]] = {}
 
     def left(self, progress: Progress) -> float | None:
-        """Seconds, or None while they cannot be told."""
+        """Seconds, or None while they are not known."""
         now = self._clock()
         started, first = self._first.setdefault(progress.task, (now, progress.done))
         if progress.total is None or progress.done <= first:
@@ -49,12 +49,12 @@ class Pace:
         return (now - started) / (progress.done - first) * (progress.total - progress.done)
 
     def forget(self, task: str) -> float:
-        """A task is over; how long it took since it was first heard of."""
+        """A task is over. Returns the seconds since its first report."""
         return self._clock() - self._first.pop(task)[0]
 
 
 class PlainReporter:
-    """Writes the first and the last report of each task, and between them one line every few seconds."""
+    """Writes one line every few seconds, and the last report of every task that took that long."""
 
     def __init__(self, write: Callable[[str], None], clock: Clock = time.monotonic) -> None:
         self._write = write
@@ -65,7 +65,7 @@ class PlainReporter:
     def __call__(self, progress: Progress) -> None:
         left = self._pace.left(progress)
         finished = progress.total is not None and progress.done >= progress.total
-        # Work that was over before a line was due needs none: what is cached would fill the screen.
+        # A task that ends before a line is due gets none: cached work would fill the screen.
         long = finished and self._pace.forget(progress.task) >= _SECONDS_BETWEEN_LINES
         if self._clock() - self._written < _SECONDS_BETWEEN_LINES and not long:
             return
@@ -103,10 +103,10 @@ def _drawn_bars() -> Iterator[bars.Progress]:
     from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn
     from rich.text import Text
 
-    from germinal.cli.console import stderr
+    from germinal.cli.views.console import stderr
 
     class TimeLeft(ProgressColumn):
-        """Counts down to the end that was last foreseen."""
+        """Counts down to the end, as it was last estimated."""
 
         max_refresh = 0.5
 

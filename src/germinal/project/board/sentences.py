@@ -1,0 +1,86 @@
+"""A leaderboard's conclusions as sentences, the same on the terminal and in the report."""
+
+from __future__ import annotations
+
+from germinal.evaluation.metrics import METRICS
+from germinal.ledger import LimitRecord, SuccessRecord
+from germinal.project.board.formats import difference, digits, interval, p_stated, value
+from germinal.project.board.leaderboard import Leaderboard
+
+_LIMITS = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("the time of one answer", "ms")}
+
+
+def success(record: SuccessRecord, board: Leaderboard) -> str:
+    """A sentence on a success criterion."""
+    metric = next((metric for metric in board.metrics if metric.name == record.metric), board.metrics[0])
+    wanted = f"{record.metric} of at {'least' if metric.higher_is_better else 'most'} {record.threshold:g} on test"
+    if record.figure is None:
+        return f"{record.verdict.capitalize()}: {wanted}."
+    figure, shown = record.figure, digits(record.metric)
+    measured = f"measured {value(figure.value, shown)}, 95% interval {interval(figure, shown)}"
+    return f"{record.verdict.capitalize()}: {wanted}; {measured}."
+
+
+def against_baseline(board: Leaderboard) -> str | None:
+    """Whether the winner is better than the best plain baseline, on dev."""
+    winner = board.winner
+    if winner is None:
+        return None
+    if winner.kind == "baseline":
+        return f"No language model was shown to be better: the plain baseline {winner.label} is proposed."
+    comparison = winner.against("baseline")
+    if comparison is None:
+        return None
+    name = board.row(comparison.second).label
+    ends, shown = "", digits(comparison.metric)
+    if comparison.low is not None and comparison.high is not None:
+        ends = f", 95% interval {difference(comparison.low, shown)} to {difference(comparison.high, shown)}"
+    measured = f"{difference(comparison.difference, shown)} {comparison.metric} on dev{ends}"
+    figures = f"{measured}, {p_stated(comparison.p)}"
+    better = comparison.difference > 0 if board.metrics[0].higher_is_better else comparison.difference < 0
+    if comparison.p >= 0.05:
+        # Corrected for all comparisons of the plan; those with the best, of which `choice` speaks, are corrected apart.
+        return f"Not shown to differ from the best baseline, {name}, among all planned comparisons: {figures}."
+    return f"{'Better' if better else 'Worse'} than the best baseline, {name}: {figures}."
+
+
+def choice(board: Leaderboard) -> str | None:
+    """How the winner was chosen among those that cannot be told apart."""
+    if board.choice is None or board.winner is None:
+        return None
+    names = [row.label for row in board.rows if row.tied]
+    if len(names) < 2:
+        return f"{board.winner.label} is alone at the top: every other candidate can be told apart from it."
+    return (
+        f"{len(names)} candidates cannot be told apart from the best; of these, {board.winner.label} takes the least "
+        "work."
+    )
+
+
+def detectable(board: Leaderboard) -> str:
+    """What difference dev can show; nothing where that is not known for the deciding metric."""
+    what = "accuracy" if board.answers == "labels" else board.primary
+    is_share = board.answers == "labels" or METRICS[what].is_proportion
+    if board.detectable_difference is None and not is_share:
+        return ""
+    if board.detectable_difference is None:
+        return f"Dev is too small to show a difference in {what} reliably."
+    assumed = "" if is_share else ", if candidates differ by about 0.2 on single examples"
+    return f"Dev can show differences in {what} of about {board.detectable_difference:.3f} and more{assumed}."
+
+
+def looks(board: Leaderboard) -> str:
+    """How often the test split was looked at."""
+    times = board.run.test_looks
+    often = "once" if times == 1 else f"{times} times"
+    caution = "" if times <= 1 else " Each look after the first makes its figures a little too good."
+    return f"The test split was looked at {often}.{caution}"
+
+
+def limit(found: LimitRecord) -> str:
+    """A sentence on a limit of the scope."""
+    what, unit = _LIMITS.get(found.name, (found.name, ""))
+    allowed = f"the limit of {found.limit:g} {unit} for {what}"
+    if found.measured is None:
+        return f"It is not known whether {allowed} is kept."
+    return f"{'Within' if found.kept else 'Over'} {allowed}: {found.measured:.3g} {unit} measured."

@@ -1,0 +1,82 @@
+"""Tuning by examples, whatever the model: a LoRA adapter, or on an encoder a head for classes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from germinal.errors import SettingError
+from germinal.generation.config import GenerationConfig
+from germinal.layers.lora_config import LoRAConfig
+from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.progress import Reporter, silent
+from germinal.text.prompt import Prompt
+from germinal.training.classification import class_examples, tune_classifier
+from germinal.training.config import HEAD_TRAINING, TrainingConfig
+from germinal.training.examples import prompted_examples
+from germinal.training.lora import tune_lora
+
+if TYPE_CHECKING:
+    from germinal.language_model import LanguageModel
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What tuning left.
+
+    Attributes:
+        path: The adapter as a PEFT folder, or the whole encoder as a Hugging Face folder.
+        labels: The classes of an encoder; None of an adapter.
+    """
+
+    path: Path
+    labels: tuple[str, ...] | None = None
+
+
+def tune(
+    lm: LanguageModel,
+    pairs: Sequence[tuple[str, str]],
+    folder: Path,
+    *,
+    prompt: Mapping[str, Any],
+    lora: Mapping[str, Any],
+    training: Mapping[str, Any],
+    reporter: Reporter = silent,
+) -> Tuned:
+    """Tune a model on inputs and right answers. Killed and called again with the same arguments, it goes on.
+
+    Args:
+        lm: An encoder gets a head for the labels, with all weights under it; any other model an adapter, which learns
+            to give the answers.
+        pairs: Inputs and right answers.
+        folder: The run's own, see `tune_lora` and `tune_classifier`.
+        prompt: Fields of `Prompt`, those that are not to have their default.
+        lora: Fields of `LoRAConfig`, likewise.
+        training: Fields of `TrainingConfig`, likewise; the defaults for an encoder are those of `HEAD_TRAINING`.
+        reporter: Told of every update.
+
+    Raises:
+        SettingError: a setting is out of range, has no effect on this model, or differs from those of the run that the
+            folder holds.
+        DataError, ContextWindowError: an example cannot be learned from.
+        TrainingError: a loss is not finite.
+    """
+    if lm.config.stacks == "encoder":
+        if names := [*prompt, *lora]:
+            raise SettingError(
+                "has no effect on an encoder.",
+                where=names[0],
+                hint="Its texts are read without a prompt, and all its weights are tuned.",
+            )
+        labels = sorted({label for _, label in pairs})
+        config = replace(HEAD_TRAINING, **training)
+        model = tune_classifier(lm, class_examples(lm, pairs, labels), labels, config, folder, reporter)
+        return Tuned(model, tuple(labels))
+    # Prompts leave no room for answers here: whether the two fit together is known once both are token ids.
+    predictor = LanguageModelPredictor(
+        lm, Prompt(**prompt), None, "generate", generation=GenerationConfig(max_new_tokens=1)
+    )
+    examples = prompted_examples(predictor, pairs)
+    return Tuned(tune_lora(lm, examples, LoRAConfig(**lora), TrainingConfig(**training), folder, reporter))
