@@ -55,7 +55,8 @@ def test_what_stands_in_the_folder_is_the_familys_own(followed: dict[str, Any]) 
     from safetensors.torch import load_file
 
     published = load_file(followed["folder"] / "model.safetensors")
-    assert tuple(published["blocks.1.attention.qkv.weight"].shape) == (3 * 48, 48)
+    assert tuple(published["blocks.1.attention.qkv.weight"].shape) == ((6 + 2 + 2) * 8, 48)
+    assert tuple(published["blocks.1.mlp.gate_up.weight"].shape) == (2 * 96, 48)
     assert "norm.weight" in published
     assert not [name for name in published if "proj" in name]
 

@@ -242,7 +242,7 @@ def main_precision(stored: Iterable[Stored]) -> str:
 def _shapes_after(transform: Transform, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     try:
         return [tuple(tensor.shape) for tensor in transform.to_ours(torch.empty(shape, device="meta"))]
-    except (RuntimeError, ValueError, IndexError):  # a shape that the transform cannot even be applied to
+    except (CheckpointError, RuntimeError, IndexError):  # a shape that the transform cannot even be applied to
         return []
 
 

@@ -14,6 +14,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from germinal.errors import CheckpointError
+
 
 @dataclass(frozen=True, slots=True)
 class Transform:
@@ -64,38 +66,54 @@ class Transpose(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Split(Transform):
-    """Projections that stand one above the other in one tensor <-> one tensor each.
+    """Projections that share an input, fused into one tensor <-> one tensor each.
+
+    The fused rows are q, k, v (Phi-3), gate, up (Phi-3 too), or, in several groups, a few rows of each part at a time:
+    BLOOM has the query, key and value of each head together (H groups), Falcon and InternLM2 the queries, the key and
+    the value of each key-value head (K groups).
 
     Attributes:
-        parts: How many, of equal size.
-        transposed: The published tensor is [I, O].
+        sizes: Rows of each part, in the order of the rule's names.
+        groups: How many groups the rows come in; each holds an equal share of every part.
+        transposed: The published matrix is [I, O]; a bias is a bias either way.
     """
 
-    parts: int
+    sizes: tuple[int, ...]
+    groups: int = 1
     transposed: bool = False
 
-    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        whole = tensor.t() if self.transposed else tensor
-        return tuple(part.contiguous() for part in whole.chunk(self.parts))
-
-    def to_theirs(self, *tensors: Tensor) -> Tensor:
-        whole = torch.cat(tensors)
-        return whole.t().contiguous() if self.transposed else whole
-
-
-@dataclass(frozen=True, slots=True)
-class Deinterleave(Transform):
-    """[H, 3, E, ...]: query, key and value of each head in turn <-> one tensor each."""
-
-    num_heads: int
+    def __post_init__(self) -> None:
+        assert all(size % self.groups == 0 for size in self.sizes), f"{self.groups} groups do not share {self.sizes}"
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        heads = tensor.reshape(self.num_heads, 3, -1, *tensor.shape[1:])
-        return tuple(heads[:, part].reshape(-1, *tensor.shape[1:]) for part in range(3))
+        """[sum(sizes), ...] -> [sizes[0], ...], [sizes[1], ...], ...
+
+        Raises:
+            CheckpointError: the tensor has another number of rows.
+        """
+        fused = tensor.t() if self.transposed else tensor
+        if fused.shape[0] != sum(self.sizes):
+            raise CheckpointError(f"has {fused.shape[0]} rows where {_sum(self.sizes)} are expected.")
+        by_group = fused.reshape(self.groups, -1, *fused.shape[1:])
+        parts = by_group.split_with_sizes([size // self.groups for size in self.sizes], dim=1)
+        return tuple(part.reshape(-1, *fused.shape[1:]).contiguous() for part in parts)
 
     def to_theirs(self, *tensors: Tensor) -> Tensor:
-        heads = [tensor.reshape(self.num_heads, -1, *tensor.shape[1:]) for tensor in tensors]
-        return torch.stack(heads, 1).reshape(-1, *tensors[0].shape[1:])
+        """The inverse of `to_ours`.
+
+        Raises:
+            CheckpointError: a part has another number of rows.
+        """
+        rows = tuple(tensor.shape[0] for tensor in tensors)
+        if rows != self.sizes:
+            raise CheckpointError(f"is put together of {_sum(rows)} rows where {_sum(self.sizes)} are expected.")
+        by_group = [tensor.reshape(self.groups, -1, *tensor.shape[1:]) for tensor in tensors]
+        fused = torch.cat(by_group, dim=1).reshape(-1, *tensors[0].shape[1:])
+        return fused.t().contiguous() if self.transposed else fused
+
+
+def _sum(sizes: tuple[int, ...]) -> str:
+    return " + ".join(map(str, sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +197,7 @@ class WeightRules:
 
         Raises:
             KeyError: a tensor of ours has no published name (a family's table is incomplete).
+            CheckpointError: tensors of ours have other sizes than a fused tensor has room for.
         """
         written: set[str] = set()
         for name in tensors:
@@ -189,7 +208,12 @@ class WeightRules:
             if published not in written:
                 written.add(published)
                 names, _ = self.ours(published) or ((name,), transform)
-                yield published, transform.to_theirs(*(tensors[each] for each in names))
+                try:
+                    tensor = transform.to_theirs(*(tensors[each] for each in names))
+                except CheckpointError as error:
+                    error.where = published
+                    raise
+                yield published, tensor
 
 
 def _names(rule: WeightRule) -> tuple[str, ...]:

@@ -181,12 +181,3 @@ def tensor_rules(
                 name = f"{stack}.layers.{{i}}.{ours}.{kind}"
                 rules.append(WeightRule(f"{prefix}.{{i}}.{theirs}.{kind}", name, transform))
     return rules
-
-
-def fused_attention() -> list[tuple[str, tuple[str, str, str]]]:
-    """The fused projection of a layer, weight and bias: their name and our three."""
-    parts = [f"decoder.layers.{{i}}.self_attention.{part}_proj" for part in "qkv"]
-    return [
-        (f"blk.{{i}}.attn_qkv.{kind}", (f"{parts[0]}.{kind}", f"{parts[1]}.{kind}", f"{parts[2]}.{kind}"))
-        for kind in ("weight", "bias")
-    ]

@@ -7,7 +7,8 @@ from typing import Any
 
 from germinal.errors import CheckpointError, UnsupportedError, nearest
 from germinal.layers.positions import RopeScaling
-from germinal.models.weight_rules import WeightRule
+from germinal.models.config import TransformerConfig
+from germinal.models.weight_rules import Split, WeightRule
 
 WHERE = "config.json"
 
@@ -143,6 +144,27 @@ def module_rules(names: Mapping[str, str]) -> list[WeightRule]:
     return [
         WeightRule(f"{published}.{kind}", f"{name}.{kind}")
         for name, published in names.items()
+        for kind in ("weight", "bias")
+    ]
+
+
+def fused_qkv(
+    theirs: str, ours: str, config: TransformerConfig, *, grouped: bool = False, transposed: bool = False
+) -> list[WeightRule]:
+    """Rules for weight and bias of one projection to queries, keys and values.
+
+    Args:
+        theirs: The projection's published name.
+        ours: The attention module whose projections it holds.
+        grouped: The rows of a key-value head stand together: the queries that share it, its key, its value. Else all
+            queries come first, then all keys, then all values.
+        transposed: The matrix is [I, O].
+    """
+    kv_rows = config.num_kv_heads * config.head_dim
+    groups = config.num_kv_heads if grouped else 1
+    split = Split((config.num_heads * config.head_dim, kv_rows, kv_rows), groups, transposed)
+    return [
+        WeightRule(f"{theirs}.{kind}", tuple(f"{ours}.{part}_proj.{kind}" for part in "qkv"), split)
         for kind in ("weight", "bias")
     ]
 

@@ -1,0 +1,243 @@
+"""Transforms of weights: there and back for any sizes, and fused projections as transformers' own models read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
+from tiny_models import ours_from, small_tokenizer
+from torch import Tensor
+
+import germinal
+from germinal.checkpoints.cards import ModelCard
+from germinal.checkpoints.hf_folder import write_folder
+from germinal.errors import CheckpointError
+from germinal.models import families
+from germinal.models.config import TransformerConfig
+from germinal.models.families import Family, llama
+from germinal.models.families.family import follow
+from germinal.models.families.published import fused_qkv, layer_rules, module_rules, required
+from germinal.models.weight_rules import PermuteRotary, Split, Squeeze, Transform, Transpose, WeightRule, WeightRules
+from germinal.text.tokenizer import Tokenizer
+
+SIZE = st.integers(1, 4)
+
+
+@st.composite
+def splits(draw: st.DrawFn) -> tuple[Transform, list[int]]:
+    groups, inner, transposed = draw(SIZE), draw(SIZE), draw(st.booleans())
+    sizes = tuple(groups * share for share in draw(st.lists(SIZE, min_size=1, max_size=4)))
+    shape = [sum(sizes), inner]
+    return Split(sizes, groups, transposed), shape[::-1] if transposed else shape
+
+
+@st.composite
+def split_biases(draw: st.DrawFn) -> tuple[Transform, list[int]]:
+    transform, _ = draw(splits())
+    assert isinstance(transform, Split)
+    return transform, [sum(transform.sizes)]
+
+
+@st.composite
+def permutations(draw: st.DrawFn) -> tuple[Transform, list[int]]:
+    heads, pairs = draw(SIZE), draw(SIZE)
+    return PermuteRotary(heads), [heads * pairs * 2, *draw(st.lists(SIZE, max_size=1))]
+
+
+@st.composite
+def matrices(draw: st.DrawFn) -> tuple[Transform, list[int]]:
+    return Transpose(), [draw(SIZE), draw(SIZE)]
+
+
+@st.composite
+def rows(draw: st.DrawFn) -> tuple[Transform, list[int]]:
+    return Squeeze(), [1, *draw(st.lists(SIZE, min_size=1, max_size=2))]
+
+
+@given(st.one_of(splits(), split_biases(), permutations(), matrices(), rows()))
+def test_there_and_back(case: tuple[Transform, list[int]]) -> None:
+    transform, shape = case
+    published = torch.randn(shape)
+    ours = transform.to_ours(published)
+    assert all(tensor.is_contiguous() for tensor in ours)
+    again = transform.to_theirs(*ours)
+    assert torch.equal(again, published)
+    assert again.is_contiguous()
+    assert sorted(torch.cat([tensor.flatten() for tensor in ours]).tolist()) == sorted(published.flatten().tolist())
+
+
+@pytest.mark.parametrize(
+    ("groups", "rows"),
+    [
+        (1, ["q0", "q1", "q2", "q3", "k0", "k1", "v0", "v1"]),
+        (2, ["q0", "q1", "k0", "v0", "q2", "q3", "k1", "v1"]),
+    ],
+)
+def test_which_rows_are_whose(groups: int, rows: list[str]) -> None:
+    """H = 4 heads share K = 2 keys and values, of one row each: all together, and by key-value head."""
+    parts = Split((4, 2, 2), groups).to_ours(torch.arange(8))
+    named = [[rows[number] for number in part.tolist()] for part in parts]
+    assert named == [["q0", "q1", "q2", "q3"], ["k0", "k1"], ["v0", "v1"]]
+
+
+@pytest.mark.parametrize("shape", [[9, 3], [7], [16, 2, 2]])
+def test_rows_that_do_not_fit(shape: list[int]) -> None:
+    with pytest.raises(CheckpointError, match=rf"has {shape[0]} rows where 4 \+ 2 \+ 2 are expected"):
+        Split((4, 2, 2)).to_ours(torch.zeros(shape))
+
+
+def test_parts_that_do_not_fit_are_not_written() -> None:
+    names = ("layers.{i}.q.weight", "layers.{i}.k.weight")
+    rules = WeightRules([WeightRule("blocks.{i}.qk.weight", names, Split((4, 2)))])
+    with pytest.raises(CheckpointError, match=r"blocks.3.qk.weight: .* 4 \+ 4 rows where 4 \+ 2 are expected"):
+        dict(rules.convert_to_theirs({f"layers.3.{part}.weight": torch.zeros(4, 5) for part in "qk"}))
+
+
+# Families of the test's own, which differ from a LLaMA and from each other by how their projections are fused.
+
+
+def of_phi3(config: TransformerConfig) -> WeightRules:
+    """Queries, keys and values one above the other, as are gate and up."""
+    theirs, ours = "model.layers.{i}", "decoder.layers.{i}"
+    gated = tuple(f"{ours}.feed_forward.{part}_proj.weight" for part in ("gate", "up"))
+    plain = {name: published for name, published in llama.HF_NAMES.items() if name[-6] not in "qkv"}
+    return WeightRules(
+        [
+            *module_rules({"embed_tokens": "model.embed_tokens", "decoder.final_norm": "model.norm"}),
+            *module_rules({"lm_head": "lm_head"}),
+            *fused_qkv(f"{theirs}.self_attn.qkv_proj", f"{ours}.self_attention", config),
+            WeightRule(f"{theirs}.mlp.gate_up_proj.weight", gated, Split((config.intermediate_size,) * 2)),
+            *layer_rules(theirs, ours, plain),
+        ]
+    )
+
+
+def of_falcon(config: TransformerConfig) -> WeightRules:
+    """The queries, the key and the value of one key-value head at a time."""
+    theirs, ours = "transformer.h.{i}", "decoder.layers.{i}"
+    around = {"embed_tokens": "transformer.word_embeddings", "decoder.final_norm": "transformer.ln_f"}
+    names = {"norm": "input_layernorm", "self_attention.o_proj": "self_attention.dense"}
+    names |= {"feed_forward.up_proj": "mlp.dense_h_to_4h", "feed_forward.down_proj": "mlp.dense_4h_to_h"}
+    qkv = f"{theirs}.self_attention.query_key_value"
+    return WeightRules(
+        [
+            *module_rules({**around, "lm_head": "lm_head"}),
+            *fused_qkv(qkv, f"{ours}.self_attention", config, grouped=True),
+            *layer_rules(theirs, ours, names),
+        ]
+    )
+
+
+def falcon_config(hf: Mapping[str, Any]) -> TransformerConfig:
+    names = {"hidden_size": "hidden_size", "num_layers": "num_hidden_layers", "num_heads": "num_attention_heads"}
+    names |= {"num_kv_heads": "num_kv_heads", "intermediate_size": "ffn_hidden_size", "vocab_size": "vocab_size"}
+    sizes = {ours: required(hf, theirs) for ours, theirs in names.items()}
+    axes = {"norm": "layer", "block": "parallel", "activation": "gelu", "gated": False, "tie_embeddings": True}
+    biases = dict.fromkeys(("attention_bias", "attention_output_bias", "feed_forward_bias"), hf["bias"])
+    return TransformerConfig(**follow({**sizes, **axes, **biases, "max_position_embeddings": 64}))
+
+
+def family(name: str, config: Callable[..., TransformerConfig], rules: Callable[..., WeightRules]) -> Family:
+    def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
+        return {**llama.config_to_hf(config), "model_type": name, "pad_token_id": 0}
+
+    return Family(
+        name=name,
+        paper="",
+        defaults=llama.DEFAULTS,
+        model_types=(name,),
+        architecture="",
+        config_from_hf=config,
+        config_to_hf=config_to_hf,
+        hf_rules=rules,
+    )
+
+
+PHI3 = family("phi3", llama.config_from_hf, of_phi3)
+FALCON = family("falcon", falcon_config, of_falcon)
+SIZES = {"vocab_size": 64, "hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 6, "pad_token_id": 0}
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    for each in (PHI3, FALCON):
+        monkeypatch.setitem(families.FAMILIES, each.name, each)
+
+
+def randomised(model: Any) -> Any:
+    generator = torch.Generator().manual_seed(0)
+    for parameter in model.parameters():
+        parameter.data.normal_(0, 0.2, generator=generator)
+    return model.eval()
+
+
+def phi3(**settings: Any) -> Any:
+    from transformers import Phi3Config, Phi3ForCausalLM
+
+    sizes: dict[str, Any] = {**SIZES, "intermediate_size": 40, "max_position_embeddings": 64, **settings}
+    return randomised(Phi3ForCausalLM(Phi3Config(attn_implementation="eager", **sizes)))
+
+
+def falcon(**settings: Any) -> Any:
+    from transformers import FalconConfig, FalconForCausalLM
+
+    layout = {"new_decoder_architecture": True, "num_ln_in_parallel_attn": 1, "ffn_hidden_size": 40}
+    return randomised(FalconForCausalLM(FalconConfig(attn_implementation="eager", **SIZES, **layout, **settings)))
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 3, 6])
+@pytest.mark.parametrize("bias", [False, True])
+@torch.no_grad()
+def test_logits_are_those_of_transformers(kv_heads: int, bias: bool) -> None:
+    ids = torch.randint(0, 64, (2, 13))
+    for theirs in (phi3(num_key_value_heads=kv_heads), falcon(num_kv_heads=kv_heads, bias=bias)):
+        network = ours_from(theirs)
+        assert network.config.num_kv_heads == kv_heads
+        logits = network.logits(network(ids))
+        torch.testing.assert_close(logits, theirs(ids).logits, atol=1e-5, rtol=1e-5)
+
+
+def written(folder: Path, theirs: Any) -> dict[str, Tensor]:
+    """The weights of a Phi-3 of transformers, after our network wrote them as a folder."""
+    network = ours_from(theirs)
+    small_tokenizer().save_pretrained(folder / "tokenizer")
+    write_folder(
+        folder / "model",
+        network.state_dict(),
+        config=network.config,
+        family=PHI3,
+        tokenizer=Tokenizer.from_folder(folder / "tokenizer"),
+        generation_config={},
+        card=ModelCard(name="fused"),
+    )
+    return load_file(folder / "model" / "model.safetensors")
+
+
+@torch.no_grad()
+def test_a_folder_with_fewer_keys_than_queries_is_read_back(tmp_path: Path) -> None:
+    theirs = phi3(vocab_size=512, num_key_value_heads=2)
+    published = written(tmp_path, theirs)
+    expected = theirs.state_dict()
+    assert published.keys() == expected.keys()
+    assert all(torch.equal(published[name], expected[name]) for name in expected)
+    lm = germinal.load(tmp_path / "model")
+    ids = torch.randint(0, 400, (2, 13))
+    torch.testing.assert_close(lm.logits(ids), theirs(ids).logits, atol=1e-5, rtol=1e-5)
+    again = type(theirs).from_pretrained(tmp_path / "model")
+    torch.testing.assert_close(again(ids).logits, theirs(ids).logits)
+
+
+def test_rows_that_do_not_fit_are_refused_by_name_and_sizes(tmp_path: Path) -> None:
+    published = written(tmp_path, phi3(vocab_size=512, num_key_value_heads=2))
+    name = "model.layers.1.self_attn.qkv_proj.weight"
+    published[name] = published[name][:-8].contiguous()
+    save_file(published, tmp_path / "model" / "model.safetensors")
+    sizes = rf"{name} \[72, 48\] where \[48, 48\] \+ \[16, 48\] \+ \[16, 48\] is expected"
+    with pytest.raises(CheckpointError, match=sizes):
+        germinal.load(tmp_path / "model")
