@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -26,6 +26,12 @@ class Transform:
     """
 
     computes: ClassVar[bool] = False
+
+    @property
+    def of_rows(self) -> Transform:
+        """What it does to the rows alone: the transform of a matrix [O, ...] that is published the way round that ours
+        is, as the B of an adapter beside a weight which is not."""
+        return self
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """Our tensors, in the order of the rule's names."""
@@ -56,6 +62,10 @@ class PermuteRotary(Transform):
 class Transpose(Transform):
     """[I, O] (a convolution of width one) <-> [O, I]."""
 
+    @property
+    def of_rows(self) -> Transform:
+        return Transform()
+
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
         return (tensor.t().contiguous(),)
 
@@ -81,6 +91,10 @@ class Split(Transform):
     sizes: tuple[int, ...]
     groups: int = 1
     transposed: bool = False
+
+    @property
+    def of_rows(self) -> Transform:
+        return replace(self, transposed=False)
 
     def __post_init__(self) -> None:
         assert all(size % self.groups == 0 for size in self.sizes), f"{self.groups} groups do not share {self.sizes}"
