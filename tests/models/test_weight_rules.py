@@ -16,6 +16,7 @@ from torch import Tensor
 
 import germinal
 from germinal.checkpoints.cards import ModelCard
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.errors import CheckpointError
 from germinal.models import families
@@ -117,15 +118,14 @@ def written(folder: Path, theirs: Any) -> dict[str, Tensor]:
     """The weights of a Phi-3 of transformers, after our network wrote them as a folder."""
     network = ours_from(theirs)
     small_tokenizer().save_pretrained(folder / "tokenizer")
-    write_folder(
-        folder / "model",
-        network.state_dict(),
+    checkpoint = Checkpoint(
         config=network.config,
         family=PHI3,
+        state_dict=network.state_dict(),
         tokenizer=Tokenizer.from_folder(folder / "tokenizer"),
-        generation_config={},
         card=ModelCard(name="fused"),
     )
+    write_folder(folder / "model", checkpoint)
     return load_file(folder / "model" / "model.safetensors")
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from germinal.checkpoints.lora_layers import published_layers
-from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError
+from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError, listed
 from germinal.layers.linear import LoRAConfig, adapter_parts, adapter_routing, add_adapter
 from germinal.models.families import Family
 from germinal.models.transformer import Transformer
@@ -227,8 +227,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     for names, what in ((missing, "lacks"), (extra, "holds, beyond what its config and the model have room for,")):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CheckpointError(f"{what} {', '.join(names[:3])}{more}.", where=str(file))
+            raise CheckpointError(f"{what} {listed(names, most=3)}.", where=str(file))
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape:
             raise CheckpointError(

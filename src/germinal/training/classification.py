@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.errors import ContextWindowError, DataError, UnsupportedError
@@ -163,16 +164,15 @@ def tune_classifier(
     network = with_class_head(lm.network, len(labels), config.seed)
     data = ClassData(examples, config, lm.tokenizer.pad_id or 0, network.device)
     result = train(network, class_loss, data, config, folder, reporter, recipe=recipe, task="tune")
-    write_folder(
-        folder / MODEL,
-        {name: tensor.to(lm.network.dtype) for name, tensor in network.state_dict().items()},
+    tuned = Checkpoint(
         config=network.config,
         family=lm.family,
+        state_dict={name: tensor.to(lm.network.dtype) for name, tensor in network.state_dict().items()},
         tokenizer=lm.tokenizer,
-        generation_config={},
         card=replace(lm.card, name=f"{lm.card.name}, tuned to classify", base_model=lm.card.source),
         head_config=HeadConfig(labels=tuple(labels)),
     )
+    write_folder(folder / MODEL, tuned)
     write_json(folder / "result.json", result.summary())
     run.remove_checkpoints()
     return folder / MODEL
