@@ -1,36 +1,45 @@
-"""Whether two configs build networks that compute the same: what a file says of a config, and what was meant."""
+"""Whether a file says the config that it is written for: else it would be read as a model that computes otherwise."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import asdict
-from typing import Any, NamedTuple
+from typing import Any
 
+from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 from germinal.models.heads import VOCABULARY_HEADS
 
 _POOLED = ("pooler", "sequence-classification")
+_OF_HEADS = ("head", "pooler_activation")
 _PRECISION = 1e-6
-"""Relative: files keep the real numbers of a config in float32."""
+"""Relative: GGUF keeps the real numbers of a config in float32."""
 
 
-class Difference(NamedTuple):
-    """A value of a config that is not the one that was meant."""
+def refuse_difference(
+    said: TransformerConfig, meant: TransformerConfig, *, form: str, hint_of_heads: str | None = None
+) -> None:
+    """Refuse to write a config of which a file says something else.
 
-    name: str
-    said: Any
-    meant: Any
+    Args:
+        said: What is read from the file.
+        meant: What it is written for.
+        form: Names the file in the message.
+        hint_of_heads: What to do where the head is what cannot be said.
 
-
-def difference(said: TransformerConfig, meant: TransformerConfig) -> Difference | None:
-    """The first value in which two configs differ to their networks; None where they compute the same."""
+    Raises:
+        UnsupportedError: a value differs that makes a difference to the network; names it and both values.
+    """
     values = _telling(said)
     for name, value in _telling(meant).items():
         other = values.get(name)
         near = isinstance(value, float) and isinstance(other, float) and math.isclose(value, other, rel_tol=_PRECISION)
         if value != other and not near:
-            return Difference(name, other, value)
-    return None
+            raise UnsupportedError(
+                f"{form} stands for {other!r}, not {value!r}.",
+                where=f"config.{name}",
+                hint=hint_of_heads if name in _OF_HEADS else None,
+            )
 
 
 def _telling(config: TransformerConfig) -> dict[str, Any]:

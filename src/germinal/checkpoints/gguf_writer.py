@@ -21,7 +21,7 @@ from torch import Tensor
 from germinal import storage
 from germinal.checkpoints import gguf_settings
 from germinal.checkpoints.checkpoint import Checkpoint
-from germinal.checkpoints.config_difference import difference
+from germinal.checkpoints.config_difference import refuse_difference
 from germinal.checkpoints.gguf_tokenizer import KEY
 from germinal.checkpoints.gguf_vocabulary import tokenizer_metadata
 from germinal.errors import SettingError, UnsupportedError, nearest
@@ -40,7 +40,6 @@ _PACKINGS = {
 PRECISIONS = tuple(_PACKINGS)
 _NUMBERS = {bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, float: GGUFValueType.FLOAT32}
 _WITHOUT_HEAD = "The model can be written without it: --without-head."
-_OF_HEADS = ("head", "pooler_activation")
 
 
 def write_gguf(path: Path, checkpoint: Checkpoint, *, precision: str | None = None, without_head: bool = False) -> None:
@@ -138,13 +137,12 @@ def _check_read_back(
         again = families.for_gguf(form.architecture).config_from_gguf(metadata, tensors)
     except SettingError as error:
         raise UnsupportedError(f"GGUF cannot say this config: {error.what}", where=error.where) from error
-    found = difference(again, config)
-    if found is not None:
-        raise UnsupportedError(
-            f"a GGUF file of the architecture '{form.architecture}' stands for {found.said!r}, not {found.meant!r}.",
-            where=f"config.{found.name}",
-            hint=_WITHOUT_HEAD if found.name in _OF_HEADS and config.stacks == "encoder" else None,
-        )
+    refuse_difference(
+        again,
+        config,
+        form=f"a GGUF file of the architecture '{form.architecture}'",
+        hint_of_heads=_WITHOUT_HEAD if config.stacks == "encoder" else None,
+    )
 
 
 def _packing(form: GgufFormat, name: str, shape: torch.Size, precision: str) -> str:

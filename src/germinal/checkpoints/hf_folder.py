@@ -14,6 +14,7 @@ from germinal import storage
 from germinal.checkpoints.assembly import assemble, has_own_head, read_config
 from germinal.checkpoints.cards import ModelCard, read_licence, write_card
 from germinal.checkpoints.checkpoint import Checkpoint
+from germinal.checkpoints.config_difference import refuse_difference
 from germinal.checkpoints.head_config import head_config_to_hf, read_head_config
 from germinal.checkpoints.json_file import read_json
 from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
@@ -23,6 +24,7 @@ from germinal.checkpoints.tokenizer_files import folder_tokenizer
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
 from germinal.models.config import TransformerConfig
+from germinal.models.families import Family
 
 _TOKEN_IDS = (
     "bos_token_id",
@@ -76,14 +78,17 @@ def write_folder(folder: Path, checkpoint: Checkpoint, *, max_shard_bytes: int =
     """Write a folder that transformers, vLLM and llama.cpp's converter read; it appears whole or not at all.
 
     Raises:
+        UnsupportedError: the family's config.json cannot say the config.
         StorageError: the disk is full or the folder cannot be written.
     """
-    config, tokenizer = checkpoint.config, checkpoint.tokenizer
-    published = dict(checkpoint.family.hf_rules(config).convert_to_theirs(checkpoint.state_dict))
+    config, family = checkpoint.config, checkpoint.family
+    described = _described(checkpoint)
+    _check_read_back(described, config, family)
+    published = dict(family.hf_rules(config).convert_to_theirs(checkpoint.state_dict))
     with storage.atomic_folder(folder) as temporary:
-        storage.write_json(temporary / "config.json", _described(checkpoint))
+        storage.write_json(temporary / "config.json", described)
         write_weights(temporary, published, max_shard_bytes)
-        tokenizer.save(temporary)
+        checkpoint.tokenizer.save(temporary)
         storage.write_json(temporary / "generation_config.json", dict(checkpoint.generation_config))
         if checkpoint.head_config.pooling is not None:
             write_pooling(temporary, checkpoint.head_config.pooling, config.hidden_size)
@@ -102,6 +107,14 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
         **head_config_to_hf(checkpoint.head_config, checkpoint.config),
         "torch_dtype": checkpoint.precision,
     }
+
+
+def _check_read_back(described: Mapping[str, Any], config: TransformerConfig, family: Family) -> None:
+    """Refuse a config of which config.json would say something else."""
+    again = family.config_from_hf(described)
+    if family.ties_by_weights:
+        again = replace(again, tie_embeddings=config.tie_embeddings)
+    refuse_difference(again, config, form=f"config.json of the family '{family.name}'")
 
 
 def _task(config: TransformerConfig) -> str:

@@ -70,9 +70,14 @@ def head_to_hf(config: TransformerConfig, prefix: str, lm: str | None = None) ->
     Args:
         prefix: The class's name without its ending.
         lm: The whole name of the class with a language-model head, where there is one.
+
+    Raises:
+        UnsupportedError: there is no class with this head.
     """
     endings = {head: ending for ending, head in reversed(ENCODER.items())} | {None: "Model"}
-    name = lm if lm is not None and config.head == "lm" else prefix + endings[config.head]
+    name = lm if config.head == "lm" else prefix + endings[config.head]
+    if name is None:
+        raise UnsupportedError(f"no {prefix} model has the head '{config.head}'.", where="config.head")
     return {"architectures": [name], **({"num_labels": config.num_labels} if config.num_labels else {})}
 
 
