@@ -91,7 +91,7 @@ def test_it_is_refused_by_name_when_it_does_not_fit(followed: dict[str, Any]) ->
     with pytest.raises(SettingError, match=r"hidden_sizes.*Did you mean 'hidden_size'"):
         families.build("willow", hidden_sizes=9)
     sizes = {"vocab_size": 9, "hidden_size": 10, "intermediate_size": 8, "num_layers": 1, "max_position_embeddings": 8}
-    with pytest.raises(SettingError, match=r"3 heads do not share a width of 10 .*head_dim"):
+    with pytest.raises(SettingError, match=r"3 heads do not divide a width of 10.*head_dim"):
         families.build("willow", **sizes, num_heads=3)
 
 

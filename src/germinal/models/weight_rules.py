@@ -1,7 +1,7 @@
 """Declarative, reversible rules between a published layout of weights and ours: a rename and, if needed, a transform.
 
-A published tensor may be several of ours (a fused qkv), never the other way round. Layout quirks end here: the network
-never sees them, and a folder is written with the same rules that read it.
+A published tensor may correspond to several of ours (a fused qkv), never the other way round. Quirks of a layout end
+here: the network never sees them, and a folder is written by the same rules that read it.
 """
 
 from __future__ import annotations
@@ -19,18 +19,19 @@ from germinal.errors import CheckpointError
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A reversible change of one published tensor into ours; this one changes nothing.
+    """A reversible transform of one published tensor into ours; this one is the identity.
 
     Attributes:
-        computes: Whether values change, and not only their places; then both sides are float32.
+        computes: Whether values change, and not only their places; it then computes in float32.
     """
 
     computes: ClassVar[bool] = False
 
     @property
     def of_rows(self) -> Transform:
-        """What it does to the rows alone: the transform of a matrix [O, ...] that is published the way round that ours
-        is, as the B of an adapter beside a weight which is not."""
+        """The transform of a matrix [O, R] whose rows are the weight's outputs: the B of an adapter, which is published
+        as [O, R] whether or not the weight is transposed.
+        """
         return self
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
@@ -38,19 +39,19 @@ class Transform:
         return (tensor,)
 
     def to_theirs(self, *tensors: Tensor) -> Tensor:
-        """The published tensor out of ours."""
+        """The published tensor, from ours."""
         (tensor,) = tensors
         return tensor
 
 
 @dataclass(frozen=True, slots=True)
 class PermuteRotary(Transform):
-    """Rows of a query or key projection whose rotary pairs lie side by side (Meta, GGUF) <-> in halves (ours)."""
+    """Rows of a query or key projection whose rotary pairs are adjacent (Meta, GGUF) <-> half a head apart (ours)."""
 
     num_heads: int
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """[H E, ...] with rows (0, 1), (2, 3), ... a head -> rows 0, 2, 4, ... then 1, 3, 5, ..."""
+        """[H E, ...] with pairs (0, 1), (2, 3), ... in each head -> rows 0, 2, 4, ..., then 1, 3, 5, ..."""
         return (tensor.reshape(self.num_heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape),)
 
     def to_theirs(self, *tensors: Tensor) -> Tensor:
@@ -76,16 +77,16 @@ class Transpose(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Split(Transform):
-    """Projections that share an input, fused into one tensor <-> one tensor each.
+    """Projections of one input, fused into one tensor <-> one tensor each.
 
-    The fused rows are q, k, v (Phi-3), gate, up (Phi-3 too), or, in several groups, a few rows of each part at a time:
-    BLOOM has the query, key and value of each head together (H groups), Falcon and InternLM2 the queries, the key and
-    the value of each key-value head (K groups).
+    The fused rows are those of the first part, then those of the second, and so on (queries, keys and values, or gate
+    and up, of Phi-3); or they come in groups, each with an equal share of every part: the query, key and value of each
+    head (BLOOM, H groups), or the queries, the key and the value of each key-value head (Falcon, InternLM2, K groups).
 
     Attributes:
         sizes: Rows of each part, in the order of the rule's names.
-        groups: How many groups the rows come in; each holds an equal share of every part.
-        transposed: The published matrix is [I, O]; a bias is a bias either way.
+        groups: The number of groups.
+        transposed: Whether the published matrix is [I, O]. A bias is the same either way.
     """
 
     sizes: tuple[int, ...]
@@ -120,7 +121,7 @@ class Split(Transform):
         """
         rows = tuple(tensor.shape[0] for tensor in tensors)
         if rows != self.sizes:
-            raise CheckpointError(f"is put together of {_sum(rows)} rows where {_sum(self.sizes)} are expected.")
+            raise CheckpointError(f"would be made of {_sum(rows)} rows where {_sum(self.sizes)} are expected.")
         by_group = [tensor.reshape(self.groups, -1, *tensor.shape[1:]) for tensor in tensors]
         fused = torch.cat(by_group, dim=1).reshape(-1, *tensors[0].shape[1:])
         return fused.t().contiguous() if self.transposed else fused
@@ -144,7 +145,7 @@ class Squeeze(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Shift(Transform):
-    """A factor stored whole <-> as what it has beyond `by`."""
+    """A value that is published with `by` added <-> without."""
 
     by: float
     computes: ClassVar[bool] = True
@@ -162,9 +163,9 @@ class WeightRule:
     """One line of a family's table.
 
     Attributes:
-        theirs: Published name; `{i}` stands for the layer's number.
+        theirs: Published name; `{i}` is the layer's number.
         ours: Name or names in our network, with the same `{i}`.
-        transform: What to do with the tensor on the way.
+        transform: Between the published tensor and ours.
     """
 
     theirs: str
@@ -179,8 +180,8 @@ class WeightRules:
     """A family's rules for one published layout.
 
     Args:
-        rules: One for each kind of tensor. Where two have the same published name the first is read and written.
-        ignored: Published names (with `{i}`) that hold nothing to load: buffers, and copies of other tensors.
+        rules: One for each kind of tensor. Of two with the same published name the first applies.
+        ignored: Published names (with `{i}`) of tensors that are not loaded: buffers, and copies of other tensors.
     """
 
     def __init__(self, rules: list[WeightRule], ignored: tuple[str, ...] = ()) -> None:
@@ -189,21 +190,21 @@ class WeightRules:
         self._ignored = [_pattern(name) for name in ignored]
 
     def ours(self, name: str) -> Found | None:
-        """Our names of a published tensor and the transform to apply (`to_ours`); None when no rule knows it."""
+        """Our names of a published tensor and the transform to apply (`to_ours`); None if no rule matches."""
         for pattern, rule in self._rules:
             if match := pattern.fullmatch(name):
                 return tuple(_filled(each, match) for each in _names(rule)), rule.transform
         return None
 
     def theirs(self, name: str) -> tuple[str, Transform] | None:
-        """The published name of a tensor of ours and the transform to apply (`to_theirs`); None when unknown."""
+        """The published name of a tensor of ours and the transform to apply (`to_theirs`); None if no rule matches."""
         for pattern, rule in self._ours:
             if match := pattern.fullmatch(name):
                 return _filled(rule.theirs, match), rule.transform
         return None
 
     def ignores(self, name: str) -> bool:
-        """Whether a published tensor is known to hold nothing to load."""
+        """Whether a published tensor is to be left out."""
         return any(pattern.fullmatch(name) for pattern in self._ignored)
 
     def convert_to_theirs(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -211,7 +212,7 @@ class WeightRules:
 
         Raises:
             KeyError: a tensor of ours has no published name (a family's table is incomplete).
-            CheckpointError: tensors of ours have other sizes than a fused tensor has room for.
+            CheckpointError: tensors of ours have other sizes than the parts of their fused tensor.
         """
         written: set[str] = set()
         for name in tensors:

@@ -39,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a BloomForCausalLM. ALiBi sets no limit to the context; `seq_length` is that of training."""
+    """config.json of a BloomForCausalLM. ALiBi does not limit the context; `seq_length` is that of training."""
     refuse(hf, apply_residual_connection_post_layernorm=False)
     hidden_size = hf.get("hidden_size") or required(hf, "n_embed")
     heads = hf.get("num_attention_heads") or required(hf, "n_head")
@@ -74,7 +74,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of transformers' BloomForCausalLM, whose fused rows are the query, key and value of one head at a time."""
+    """Names of transformers' BloomForCausalLM, which fuses the query, key and value of one head after the other."""
     theirs, ours = "transformer.h.{i}", "decoder.layers.{i}"
     qkv = (f"{theirs}.self_attention.query_key_value", f"{ours}.self_attention")
     rules = [
@@ -96,7 +96,7 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, whose fused rows are all queries, then all keys, then all values."""
+    """Names of a GGUF file, which fuses all queries, then all keys, then all values."""
     names = {**llama.GGUF_NAMES, "decoder.embedding_norm": "token_embd_norm"}
     fused = fused_qkv("blk.{i}.attn_qkv", "decoder.layers.{i}.self_attention", config)
     return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])

@@ -81,7 +81,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of transformers' GPT2LMHeadModel, whose projections are convolutions of width one, stored transposed."""
+    """Names of transformers' GPT2LMHeadModel, whose projections are convolutions of width one: transposed matrices."""
     theirs, ours = "transformer.h.{i}", "decoder.layers.{i}"
     rules = [
         WeightRule("transformer.wte.weight", "embed_tokens.weight"),
@@ -104,14 +104,14 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, whose projections are [O, I] as ours."""
+    """Names of a GGUF file, whose projections are [O, I] like ours."""
     names = {**llama.GGUF_NAMES, "decoder.positions.table": "position_embd"}
     fused = fused_qkv("blk.{i}.attn_qkv", "decoder.layers.{i}.self_attention", config)
     return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])
 
 
 def classifier_rules(config: TransformerConfig) -> list[WeightRule]:
-    """Names of the classifying head of GPT-2 and BLOOM."""
+    """Names of the classification heads of GPT-2 and BLOOM."""
     name = "classifier" if config.head == "token-classification" else "score"
     return module_rules({"head.classifier": name})
 
