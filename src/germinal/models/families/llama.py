@@ -1,4 +1,4 @@
-"""LLaMA 1, 2 and 3 (arXiv 2302.13971, 2307.09288, 2407.21783) and models like them, such as SmolLM2 (arXiv 2502.02737)."""
+"""LLaMA 1, 2 and 3 (arXiv 2302.13971, 2307.09288, 2407.21783) and models like them: SmolLM2 (arXiv 2502.02737)."""
 
 from __future__ import annotations
 
