@@ -223,7 +223,7 @@ def _ours(theirs: Any) -> Any:
 
     import torch
 
-    from germinal.checkpoints.checkpoint import assemble, has_own_head
+    from germinal.checkpoints.assembly import assemble, has_own_head
     from germinal.checkpoints.safetensors_file import read_weights
     from germinal.models import families
     from germinal.models.transformer import Transformer

@@ -66,7 +66,8 @@ def random_llama(seed: int = 0, **overrides: Any) -> Any:
 
 def ours_from(model: Any) -> Any:
     """Our network with copies of the weights of a transformers model, by the family's own tables."""
-    from germinal.checkpoints.checkpoint import Stored, assemble
+    from germinal.checkpoints.assembly import assemble
+    from germinal.checkpoints.stored import Stored
     from germinal.models import families
     from germinal.models.transformer import Transformer
 

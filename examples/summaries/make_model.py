@@ -32,11 +32,13 @@ from compare_with_onnx import compare
 from tokenizers import Tokenizer as Backend
 from torch import Tensor
 
+from germinal.checkpoints.assembly import assemble
 from germinal.checkpoints.cards import ModelCard
-from germinal.checkpoints.checkpoint import Stored, assemble
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.checkpoints.package_source import fetch_package
 from germinal.checkpoints.references import PackageReference
+from germinal.checkpoints.stored import Stored
 from germinal.models import families
 from germinal.progress import silent
 from germinal.text.protobuf import fields, packed
@@ -98,19 +100,19 @@ def make(source: Path, output: Path) -> None:
         stored_precision="int8",
         base_model="google/flan-t5-small",
     )
-    write_folder(
-        output,
-        assemble(stored, family.hf_rules(config), config, torch.float32, where=str(source)),
+    model = Checkpoint(
         config=config,
         family=family,
+        state_dict=assemble(stored, family.hf_rules(config), config, torch.float32, where=str(source)),
         tokenizer=Tokenizer(
             Backend.from_file(str(source / "tokenizer.json")),
             {"tokenizer_class": "T5TokenizerFast", "model_max_length": 512, **SPECIAL},
             name=output.name,
         ),
-        generation_config=GENERATION,
         card=card,
+        generation_config=GENERATION,
     )
+    write_folder(output, model)
 
 
 def weights(graph_file: Path) -> Iterator[tuple[str, Tensor]]:

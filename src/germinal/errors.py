@@ -6,6 +6,7 @@ the server turns it into an HTTP error object. A bug in germinal stays an ordina
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 
@@ -126,6 +127,11 @@ class AddressError(GerminalError):
     """The server cannot listen on the given host and port."""
 
     exit_code = 18
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """The first names, and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def nearest(name: str, known: list[str]) -> str:

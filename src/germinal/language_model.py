@@ -18,8 +18,9 @@ from torch import Tensor
 
 from germinal.checkpoints import lora_folder, sources
 from germinal.checkpoints.cards import ModelCard
-from germinal.checkpoints.checkpoint import Checkpoint, read
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.fingerprint import fingerprint
+from germinal.checkpoints.formats import read
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, nearest
@@ -520,21 +521,21 @@ class LanguageModel:
         if path.suffix != ".gguf" and (precision is not None or without_head):
             name = "without_head" if precision is None else "precision"
             raise SettingError("is for .gguf files: a folder holds the model as it was loaded.", where=name)
-        parts: dict[str, Any] = {
-            "config": self.config,
-            "family": self.family,
-            "tokenizer": self.tokenizer,
-            "generation_config": self.hf_generation_config,
-            "card": self.card,
-            "head_config": self.head_config,
-        }
+        checkpoint = Checkpoint(
+            config=self.config,
+            family=self.family,
+            state_dict=base_state_dict(self.network),
+            tokenizer=self.tokenizer,
+            card=self.card,
+            generation_config=self.hf_generation_config,
+            head_config=self.head_config,
+        )
         if path.suffix == ".gguf":
             from germinal.checkpoints.gguf_writer import write_gguf
 
-            state = base_state_dict(self.network)
-            write_gguf(path, state, precision=precision, without_head=without_head, **parts)
+            write_gguf(path, checkpoint, precision=precision, without_head=without_head)
         else:
-            write_folder(path, base_state_dict(self.network), **parts)
+            write_folder(path, checkpoint)
         return path
 
     def add_adapter(self, folder: str | Path, name: str = "default") -> None:

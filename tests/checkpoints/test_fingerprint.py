@@ -11,8 +11,9 @@ import torch
 from gguf_writing import write_gguf
 from tiny_models import random_llama, small_tokenizer
 
-from germinal.checkpoints.checkpoint import Checkpoint, read
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.fingerprint import fingerprint, weights_digest
+from germinal.checkpoints.formats import read
 from germinal.checkpoints.hf_folder import write_folder
 
 
@@ -37,15 +38,7 @@ def packed(tmp_path: Path) -> Checkpoint:
 
 
 def convert(checkpoint: Checkpoint, folder: Path) -> Checkpoint:
-    write_folder(
-        folder,
-        checkpoint.state_dict,
-        config=checkpoint.config,
-        family=checkpoint.family,
-        tokenizer=checkpoint.tokenizer,
-        generation_config=checkpoint.generation_config,
-        card=checkpoint.card,
-    )
+    write_folder(folder, checkpoint)
     return read(folder)
 
 

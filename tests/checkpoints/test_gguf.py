@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_models import random_llama, small_tokenizer
 
-from germinal.checkpoints.checkpoint import read
+from germinal.checkpoints.formats import read
 from germinal.checkpoints.gguf_header import read_header
 from germinal.errors import CheckpointError, GerminalError, ModelNotFoundError, UnsupportedError
 from germinal.models.transformer import Transformer
@@ -63,7 +63,7 @@ def test_logits_are_those_of_the_model_that_was_packed(peer: Any, plain: Path) -
     assert checkpoint.tokenizer.chat_template == tokenizer.chat_template
     assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
     assert (checkpoint.card.name, checkpoint.card.licence) == ("tiny", "mit")
-    assert checkpoint.stored_precision == "float32"
+    assert checkpoint.card.stored_precision == "float32"
 
 
 @pytest.mark.parametrize("kind", ["Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0", "F16", "BF16"])
@@ -77,7 +77,7 @@ def test_packed_weights_are_the_packages_floats(peer: Any, tmp_path: Path, kind:
         (ours,), transform = rules.ours(name) or (("",), None)
         expected = torch.from_numpy(np.asarray(by_package(blocks, packing), np.float32).copy()).to(dtype)
         assert torch.equal(checkpoint.state_dict[ours], transform.to_ours(expected)[0])  # type: ignore[union-attr]
-    assert checkpoint.stored_precision == {"F16": "float16", "BF16": "bfloat16"}.get(kind, kind)
+    assert checkpoint.card.stored_precision == {"F16": "float16", "BF16": "bfloat16"}.get(kind, kind)
     assert read(tmp_path / "packed.gguf").state_dict["embed_tokens.weight"].dtype == (
         torch.bfloat16 if kind == "BF16" else torch.float32
     )

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ from safetensors.torch import load_file, save_file
 
 from germinal import storage
 from germinal.checkpoints.cards import ModelCard, read_licence
-from germinal.checkpoints.checkpoint import Checkpoint, read
+from germinal.checkpoints.checkpoint import Checkpoint
+from germinal.checkpoints.formats import read
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.errors import (
     CheckpointError,
@@ -62,19 +64,6 @@ def peers_logits(folder: Path) -> torch.Tensor:
         return model(tokenizer(TEXT, return_tensors="pt").input_ids).logits  # type: ignore[no-any-return]
 
 
-def write(checkpoint: Checkpoint, folder: Path, **changes: Any) -> None:
-    write_folder(
-        folder,
-        changes.pop("state_dict", checkpoint.state_dict),
-        config=checkpoint.config,
-        family=checkpoint.family,
-        tokenizer=checkpoint.tokenizer,
-        generation_config=checkpoint.generation_config,
-        card=changes.pop("card", checkpoint.card),
-        **changes,
-    )
-
-
 def test_logits_are_transformers(llama_folder: Path) -> None:
     torch.testing.assert_close(logits_of(read(llama_folder)), peers_logits(llama_folder), atol=1e-4, rtol=1e-4)
 
@@ -86,7 +75,7 @@ def test_what_we_write_is_what_transformers_reads(
     make_llama_folder: Callable[..., Path], tmp_path: Path, shape: dict[str, Any]
 ) -> None:
     source = make_llama_folder(**shape)
-    write(read(source), tmp_path / "out", max_shard_bytes=60_000)
+    write_folder(tmp_path / "out", read(source), max_shard_bytes=60_000)
     assert len(list((tmp_path / "out").glob("model-*-of-*.safetensors"))) > 2
     torch.testing.assert_close(peers_logits(tmp_path / "out"), peers_logits(source), atol=0, rtol=0)
     from transformers import AutoTokenizer, GenerationConfig
@@ -103,10 +92,10 @@ def test_bfloat16_is_kept_unless_told_otherwise(llama_folder: Path, tmp_path: Pa
     full = read(llama_folder)
     halved = read(llama_folder, torch.bfloat16)
     assert all(torch.equal(tensor, full.state_dict[name].bfloat16()) for name, tensor in halved.state_dict.items())
-    write(full, tmp_path / "half", state_dict=halved.state_dict)
+    write_folder(tmp_path / "half", replace(full, state_dict=halved.state_dict))
     assert json.loads((tmp_path / "half" / "config.json").read_text())["torch_dtype"] == "bfloat16"
     kept = read(tmp_path / "half")
-    assert kept.stored_precision == "bfloat16"
+    assert kept.card.stored_precision == "bfloat16"
     assert kept.state_dict["embed_tokens.weight"].dtype == torch.bfloat16
     widened = read(tmp_path / "half", torch.float32).state_dict
     assert all(torch.equal(widened[name], tensor.float()) for name, tensor in halved.state_dict.items())
@@ -119,7 +108,7 @@ def test_weights_are_mapped_and_not_copied(make_llama_folder: Callable[..., Path
     size = (folder / "model.safetensors").stat().st_size
     script = f"""
 from pathlib import Path
-from germinal.checkpoints.checkpoint import read
+from germinal.checkpoints.formats import read
 
 def resident(kind):
     line = next(row for row in open("/proc/self/status") if row.startswith(kind))
@@ -302,7 +291,7 @@ def test_lone_files_are_refused_with_a_hint(tmp_path: Path, name: str, error: ty
 
 def test_the_card_names_licence_source_and_stored_precision(llama_folder: Path, tmp_path: Path) -> None:
     card = ModelCard(name="tiny", licence="mit", source="tiny.gguf", stored_precision="Q4_1", base_model="org/base")
-    write(read(llama_folder), tmp_path / "out", card=card)
+    write_folder(tmp_path / "out", replace(read(llama_folder), card=card))
     text = (tmp_path / "out" / "README.md").read_text()
     for part in ("license: mit", "base_model: org/base", "# tiny", "`tiny.gguf`", "Q4_1", "float32"):
         assert part in text
@@ -315,7 +304,7 @@ def test_a_failed_write_leaves_what_was_there(llama_folder: Path, tmp_path: Path
     """The system refuses to write past a size, as a full disk does, first in the weights and then in the tokenizer."""
     resource = pytest.importorskip("resource")
     checkpoint = read(llama_folder)
-    write(checkpoint, tmp_path / "out")
+    write_folder(tmp_path / "out", checkpoint)
     before = storage.folder_digest(tmp_path / "out")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -323,7 +312,7 @@ def test_a_failed_write_leaves_what_was_there(llama_folder: Path, tmp_path: Path
         for size in (100_000, 2_000):
             resource.setrlimit(resource.RLIMIT_FSIZE, (size, limits[1]))
             with pytest.raises(StorageError, match="cannot be written"):
-                write(checkpoint, tmp_path / "out", max_shard_bytes=1 if size < 10_000 else 10**9)
+                write_folder(tmp_path / "out", checkpoint, max_shard_bytes=1 if size < 10_000 else 10**9)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
         signal.signal(signal.SIGXFSZ, ignored)
@@ -333,5 +322,5 @@ def test_a_failed_write_leaves_what_was_there(llama_folder: Path, tmp_path: Path
 
 def test_a_folder_may_be_written_over_the_one_it_was_read_from(folder: Path, llama_folder: Path) -> None:
     checkpoint = read(folder)
-    write(checkpoint, folder)
+    write_folder(folder, checkpoint)
     assert torch.equal(logits_of(checkpoint), logits_of(read(folder)))

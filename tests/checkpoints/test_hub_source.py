@@ -18,7 +18,7 @@ import torch
 from hub_server import COMMIT, Hub, serve
 from safetensors.torch import load_file
 
-from germinal.checkpoints.checkpoint import read
+from germinal.checkpoints.formats import read
 
 SCRIPT = """
 import json, sys

@@ -80,7 +80,6 @@ def refused(network: Transformer, folder: Path, error: type[GerminalError], mess
         {"alpha_pattern": {"q_proj": 4}},
         {"bias": "lora_only"},
         {"lora_bias": True},
-        {"fan_in_fan_out": True},
         {"layer_replication": [[0, 1]]},
         {"trainable_token_indices": [1]},
         {"init_lora_weights": "pissa"},

@@ -14,8 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from germinal.checkpoints import sources
-from germinal.checkpoints.checkpoint import Checkpoint, read
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.fingerprint import fingerprint
+from germinal.checkpoints.formats import read
 from germinal.checkpoints.references import parse
 from germinal.models.transformer import Transformer
 

@@ -14,7 +14,7 @@ from gguf_writing import write_gguf
 
 from germinal.checkpoints import catalogue, read_tokenizer, references, sources
 from germinal.checkpoints.cache import cache_folder, is_offline, remembered
-from germinal.checkpoints.checkpoint import read
+from germinal.checkpoints.formats import read
 from germinal.checkpoints.references import HubReference, LocalReference, PackageReference, parse
 from germinal.errors import HashMismatchError, ModelNotFoundError, UnsafeFileError
 from germinal.models.config import TransformerConfig

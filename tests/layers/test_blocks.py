@@ -21,7 +21,7 @@ def test_a_block_stands_in_two_stacks_or_says_why_not(block: str, placement: str
     assert Transformer(TransformerConfig(**CONFIG, **shape))(ids).shape == (1, 3, 8)  # type: ignore[arg-type]
     two_stacks = TransformerConfig(**CONFIG, **shape, stacks="encoder-decoder")  # type: ignore[arg-type]
     if placement == "sandwich" or block == "parallel":
-        with pytest.raises(UnsupportedError, match="has no cross-attention") as caught:
+        with pytest.raises(UnsupportedError, match="needs cross-attention") as caught:
             Transformer(two_stacks)
         assert caught.value.where == "config.block, config.norm_placement"
     else:

@@ -320,7 +320,7 @@ def test_what_it_refuses() -> None:
         decoder(ids, prefix_mask=ids[:, :4])
     with pytest.raises(SettingError, match=r"document_ids.*\[5\].*\[2, 5\]"):
         decoder(ids, document_ids=ids[0])
-    with pytest.raises(SettingError, match=r"prefix_mask.*sees everything"):
+    with pytest.raises(SettingError, match=r"prefix_mask.*see everything"):
         encoder(ids, prefix_mask=ids)
     with pytest.raises(SettingError, match=r"decoder_document_ids.*one stack"):
         decoder(ids, decoder_document_ids=ids)

@@ -148,7 +148,8 @@ def theirs(size: Size) -> nn.Module:
         return getattr(transformers, published["architectures"][0])(config)
 
 
-LARGEST = {size.family: size for size in SIZES if not FAMILIES[size.family].model_types[0].startswith("germinal")}
+PUBLISHED = {name for name, family in FAMILIES.items() if family.model_types[0] in transformers.CONFIG_MAPPING}
+LARGEST = {size.family: size for size in SIZES if size.family in PUBLISHED}
 LARGEST["t5"] = BY_NAME["t5-11b"]  # transformers builds the untied ones tied, and unties them when weights are loaded
 
 

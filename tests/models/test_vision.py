@@ -109,7 +109,7 @@ def test_published_parameter_counts(config: dict[str, int], count: int) -> None:
 
 
 def test_what_it_refuses() -> None:
-    with pytest.raises(SettingError, match=r"config\.patch_size.*5 pixels do not fill 12"):
+    with pytest.raises(SettingError, match=r"config\.patch_size.*5 pixels do not divide an image of 12"):
         VisionConfig(**{**TINY, "patch_size": 5})
     with pytest.raises(SettingError, match=r"config\.num_heads"):
         VisionConfig(**{**TINY, "num_heads": 5})

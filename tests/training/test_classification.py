@@ -233,11 +233,11 @@ def test_a_run_that_is_over_is_not_done_again(encoder: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("wrong", "labels", "error", "message"),
     [
-        ([], LABELS, DataError, "no example to learn from"),
+        ([], LABELS, DataError, "there are no examples"),
         ([ClassExample((), 0)], LABELS, DataError, "training example 0: has no tokens"),
         ([ClassExample((5, 6), 3)], LABELS, DataError, "is of class 3 of 3"),
         ([ClassExample((5, 6), -1)], LABELS, DataError, "is of class -1 of 3"),
-        ([ClassExample((5, 6), 0)], LABELS[:1], DataError, "1 labels cannot be told apart"),
+        ([ClassExample((5, 6), 0)], LABELS[:1], DataError, "at least two are needed, and there are 1"),
         ([ClassExample((5,) * 80, 0), ClassExample((5,) * 81, 0)], LABELS, ContextWindowError, "example 1: has 81 tok"),
     ],
 )
@@ -250,7 +250,7 @@ def test_what_cannot_be_learned_from_is_said_before_anything_is_trained(
 
 
 def test_a_decoder_gets_no_head(llama_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"is no encoder but a decoder.*prompted, or tuned with LoRA"):
+    with pytest.raises(UnsupportedError, match=r"has a decoder architecture.*Only encoders.*LoRA"):
         tune_classifier(germinal.load(llama_folder), [ClassExample((5,), 0)], LABELS, QUICK, tmp_path / "run")
 
 

@@ -17,6 +17,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import germinal
 from germinal.checkpoints.cards import ModelCard
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.models import families
 from germinal.text.tokenizer import Tokenizer
@@ -78,15 +79,15 @@ def test_trained_from_nothing_it_writes_the_same_in_transformers(family: str, tm
     data = TuningData(examples, micro_batch_size=50, validation_fraction=0.0, seed=0, pad_id=pad, answer_start=(start,))
     train(network, answer_loss, data, CONFIG, tmp_path / "run", recipe={"family": family})
 
-    write_folder(
-        tmp_path / "model",
-        network.state_dict(),
+    checkpoint = Checkpoint(
         config=network.config,
         family=families.FAMILIES[family],
+        state_dict=network.state_dict(),
         tokenizer=tokenizer,
-        generation_config={"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": pad},
         card=ModelCard(name=f"tiny-{family}"),
+        generation_config={"decoder_start_token_id": start, "eos_token_id": end, "pad_token_id": pad},
     )
+    write_folder(tmp_path / "model", checkpoint)
     lm = germinal.load(tmp_path / "model")
     theirs = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "model")
     their_tokenizer = AutoTokenizer.from_pretrained(tmp_path / "model")

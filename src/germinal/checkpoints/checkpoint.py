@@ -1,288 +1,46 @@
-"""A checkpoint as read: config, weights under our names, tokenizer, generation defaults and card, checked together."""
+"""A checkpoint in memory: what the readers give and the writers take."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import prod
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.head_config import HeadConfig
-from germinal.errors import (
-    CheckpointError,
-    GerminalError,
-    ModelNotFoundError,
-    SettingError,
-    UnsafeFileError,
-    UnsupportedError,
-)
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
-from germinal.models.transformer import Transformer
-from germinal.models.weight_rules import Transform, WeightRules
 from germinal.text.tokenizer import Tokenizer
 
-PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
-_LISTED = 8
-_SAME_MODEL = "Config and weights must come from the same model."
-_WHOLE_NUMBERS = frozenset({"bool", "i8", "i16", "i32", "i64", "int8", "int16", "int32", "int64"})
-_TIED_HEAD = "lm_head.weight"
 
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """All that a model is, before a network is built.
+    """All that a model is, but for the network that runs it.
 
     Attributes:
-        path: The folder or file it was read from.
         config: What the network is built from.
         family: Whose names its published form uses.
-        state_dict: Weights under our names; memory-mapped where the format and the precision allow.
+        state_dict: Weights under our names, all of one dtype; memory-mapped where format and precision allow.
         tokenizer: The tokenizer that belongs to it.
-        generation_config: generation_config.json as published.
         card: Name, licence, source, stored precision.
+        generation_config: generation_config.json as published.
         head_config: How the outputs of a head, or the hidden states, are read.
+        path: The folder or file that it was read from; None where it was made in memory.
     """
 
-    path: Path
     config: TransformerConfig
     family: Family
-    state_dict: dict[str, Tensor] = field(repr=False)
+    state_dict: Mapping[str, Tensor] = field(repr=False)
     tokenizer: Tokenizer
-    generation_config: dict[str, Any]
     card: ModelCard
+    generation_config: Mapping[str, Any] = field(default_factory=dict)
     head_config: HeadConfig = field(default_factory=HeadConfig)
+    path: Path | None = None
 
     @property
-    def stored_precision(self) -> str | None:
-        return self.card.stored_precision
-
-
-def read(path: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
-    """Read a Hugging Face folder or a GGUF file.
-
-    Args:
-        path: The folder or file.
-        dtype: float32 or bfloat16; None keeps bfloat16 weights as they are stored and makes float32 of all others.
-        name: What to call the model; its own name for itself when None.
-
-    Raises:
-        ModelNotFoundError: no such folder or file.
-        CheckpointError: a file is truncated or malformed, or the weights are not those that the config describes.
-        VocabularyMismatchError: the tokenizer beside the weights is another model's.
-        UnsafeFileError: the weights are a pickle that would run code.
-        UnsupportedError: a family or format that is not handled.
-    """
-    if not path.exists():
-        raise ModelNotFoundError("no such file or folder.", where=str(path))
-    with naming(path):
-        if path.is_dir():
-            from germinal.checkpoints.hf_folder import read_folder
-
-            checkpoint = read_folder(path, dtype, name)
-        elif path.suffix == ".gguf":
-            from germinal.checkpoints.gguf_file import read_gguf
-
-            checkpoint = read_gguf(path, dtype, name)
-        else:
-            raise _unreadable(path)
-        checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
-    return checkpoint
-
-
-@contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Make every error that comes from reading a checkpoint name it, also where only a config's key was at hand."""
-    try:
-        yield
-    except GerminalError as error:
-        if str(path) not in (error.where or ""):
-            error.where = f"{path}: {error.where}" if error.where else str(path)
-        raise
-
-
-def read_config(make: Callable[[], TransformerConfig]) -> TransformerConfig:
-    """The config that a family makes of published values; values of the wrong kind are the file's fault.
-
-    Raises:
-        CheckpointError: a value is of the wrong kind or impossible.
-    """
-    try:
-        return make()
-    except SettingError as error:
-        raise CheckpointError(error.what, where=error.where) from error
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"its config holds a value of the wrong kind: {error}.") from error
-
-
-def _unreadable(path: Path) -> CheckpointError | UnsafeFileError | UnsupportedError:
-    if path.suffix in PICKLES:
-        return UnsafeFileError(
-            "is a pickle file, which could run code when read.",
-            where=str(path),
-            hint="Give a folder with safetensors weights, or a .gguf file.",
-        )
-    if path.suffix == ".safetensors":
-        return CheckpointError(
-            "holds weights alone.", where=str(path), hint="Give the folder that has its config.json and tokenizer.json."
-        )
-    return UnsupportedError(
-        f"files ending in '{path.suffix}' are no models.", where=str(path), hint="Give a folder or a .gguf file."
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """One tensor of a checkpoint file, of which shape and precision are known and the values not yet read.
-
-    Attributes:
-        shape: Its shape in the file.
-        precision: How the file stores it.
-        load: Reads it in a given dtype; without a copy when it is stored so.
-    """
-
-    shape: tuple[int, ...]
-    precision: str
-    load: Callable[[torch.dtype], Tensor]
-
-
-def assemble(
-    stored: Mapping[str, Stored], rules: WeightRules, config: TransformerConfig, dtype: torch.dtype, where: str
-) -> dict[str, Tensor]:
-    """The weights of a config's network under our names, in `dtype`; names and shapes are checked before any is read.
-
-    Raises:
-        CheckpointError: tensors are missing, extra or of another shape; the message lists them.
-    """
-    expected = _expected_shapes(config, len(stored), where)
-    planned: set[str] = set()
-    loading: list[tuple[str, tuple[str, ...], Transform]] = []
-    extra: list[str] = []
-    misshapen: list[str] = []
-    for theirs, tensor in stored.items():
-        found = rules.ours(theirs)
-        if found is None:
-            if not rules.ignores(theirs):
-                extra.append(theirs)
-            continue
-        names, transform = found
-        if planned.isdisjoint(names) and expected.keys() >= set(names):
-            planned.update(names)
-            loading.append((theirs, names, transform))
-            _refuse_whole_numbers(theirs, tensor, where)
-            if _shapes_after(transform, tensor.shape) != [expected[name] for name in names]:
-                wanted = " + ".join(str(list(expected[name])) for name in names)
-                misshapen.append(f"{theirs} {list(tensor.shape)} where {wanted} is expected")
-        elif not (names == (_TIED_HEAD,) and config.tie_embeddings):
-            extra.append(theirs)
-    missing = list(dict.fromkeys(_published(rules, name) for name in expected if name not in planned))
-    _refuse(missing, extra, misshapen, where)
-    state = {
-        name: tensor.to(dtype)
-        for theirs, names, transform in loading
-        for name, tensor in zip(names, _transformed(stored[theirs], transform, dtype), strict=True)
-    }
-    _check_tied_head(stored, rules, config, state, where)
-    return {name: state[name] for name in expected}
-
-
-def _expected_shapes(config: TransformerConfig, stored: int, where: str) -> dict[str, tuple[int, ...]]:
-    layers = config.num_layers + (config.encoder_layers if config.stacks == "encoder-decoder" else 0)
-    if layers > stored:  # told before a network of that depth is laid out
-        raise CheckpointError(
-            f"the config describes {layers:,} layers, and there are {stored:,} tensors in all.",
-            where=where,
-            hint=_SAME_MODEL,
-        )
-    try:
-        return {name: tuple(t.shape) for name, t in Transformer(config, device="meta").state_dict().items()}
-    except RuntimeError as error:  # torch counts bytes in 64 bits
-        raise CheckpointError("the config describes a tensor larger than any memory.", where=where) from error
-
-
-def _refuse_whole_numbers(name: str, tensor: Stored, where: str) -> None:
-    """Weights stored as integers are quantised; without their scales they mean nothing."""
-    if tensor.precision.lower().lstrip("u") in _WHOLE_NUMBERS:
-        raise UnsupportedError(
-            f"tensor '{name}' holds whole numbers ({tensor.precision}), not weights as they are computed with.",
-            where=where,
-            hint="Quantised checkpoints are read from .gguf files only.",
-        )
-
-
-def has_own_head(stored: Mapping[str, Stored], rules: WeightRules) -> bool:
-    """Whether an output matrix is stored that is not the embedding."""
-    head, embedding = (stored.get(_published(rules, name)) for name in (_TIED_HEAD, "embed_tokens.weight"))
-    if head is None or embedding is None:
-        return head is not None
-    return head.shape != embedding.shape or not torch.equal(head.load(torch.float32), embedding.load(torch.float32))
-
-
-def preferred_dtype(stored: Iterable[Stored]) -> torch.dtype:
-    """bfloat16 where the matrices are stored so, else float32, which holds every other precision exactly."""
-    kinds = {tensor.precision for tensor in stored if len(tensor.shape) > 1}
-    return torch.bfloat16 if kinds == {"bfloat16"} else torch.float32
-
-
-def main_precision(stored: Iterable[Stored]) -> str:
-    """The precision that most of the values are stored in."""
-    values: Counter[str] = Counter()
-    for tensor in stored:
-        values[tensor.precision] += prod(tensor.shape)
-    return values.most_common(1)[0][0] if values else "none"
-
-
-def _shapes_after(transform: Transform, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    try:
-        return [tuple(tensor.shape) for tensor in transform.to_ours(torch.empty(shape, device="meta"))]
-    except (RuntimeError, ValueError, IndexError):  # a shape that the transform cannot even be applied to
-        return []
-
-
-def _transformed(stored: Stored, transform: Transform, dtype: torch.dtype) -> tuple[Tensor, ...]:
-    return transform.to_ours(stored.load(torch.float32 if transform.computes else dtype))
-
-
-def _published(rules: WeightRules, ours: str) -> str:
-    found = rules.theirs(ours)
-    return found[0] if found else ours
-
-
-def listed(names: list[str]) -> str:
-    """The first few names, and how many more there are."""
-    return ", ".join(names[:_LISTED]) + (f" and {len(names) - _LISTED:,} more" if len(names) > _LISTED else "")
-
-
-def _refuse(missing: list[str], extra: list[str], misshapen: list[str], where: str) -> None:
-    parts = [
-        f"{label}: {listed(names)}"
-        for label, names in (("missing", missing), ("not part of the model", extra), ("of another shape", misshapen))
-        if names
-    ]
-    if parts:
-        raise CheckpointError(
-            f"the weights are not those that the config describes; {'; '.join(parts)}.",
-            where=where,
-            hint=_SAME_MODEL,
-        )
-
-
-def _check_tied_head(
-    stored: Mapping[str, Stored], rules: WeightRules, config: TransformerConfig, state: Mapping[str, Tensor], where: str
-) -> None:
-    """A tied output matrix may be stored once more, but only as what it is tied to."""
-    head = _published(rules, _TIED_HEAD)
-    if not config.tie_embeddings or head not in stored:
-        return
-    embedding = state["embed_tokens.weight"]
-    if not torch.equal(stored[head].load(embedding.dtype), embedding):
-        raise CheckpointError(
-            f"the config ties the output matrix to the embedding, but {head} holds other values.", where=where
-        )
+    def precision(self) -> str:
+        """What its weights are held in: "float32", "bfloat16"."""
+        return str(next(iter(self.state_dict.values())).dtype).removeprefix("torch.")

@@ -10,13 +10,15 @@ import torch
 from gguf.constants import GGMLQuantizationType
 from torch import Tensor
 
+from germinal.checkpoints.assembly import assemble, read_config
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.catalogue import known_file
-from germinal.checkpoints.checkpoint import Checkpoint, Stored, assemble, main_precision, preferred_dtype, read_config
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.dequantize import dequantize
 from germinal.checkpoints.gguf_header import GgufHeader, StoredTensor, read_header
 from germinal.checkpoints.gguf_settings import base_model, generation_config, head_config
 from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
+from germinal.checkpoints.stored import Stored, main_precision, preferred_dtype
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
 
@@ -26,7 +28,7 @@ _TABLE_VALUES = 4096
 
 
 def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
-    """Read a file; errors are those of `checkpoint.read`."""
+    """Read a file; errors are those of `formats.read`."""
     header = read_header(path)
     metadata = header.metadata
     architecture = metadata.get("general.architecture")

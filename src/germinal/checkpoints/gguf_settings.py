@@ -96,7 +96,7 @@ def head_config(metadata: Mapping[str, Any]) -> HeadConfig:
     )
 
 
-def readout_metadata(head_config: HeadConfig, config: TransformerConfig, architecture: str) -> dict[str, Any]:
+def head_metadata(head_config: HeadConfig, config: TransformerConfig, architecture: str) -> dict[str, Any]:
     """The inverse of `head_config`.
 
     Raises:

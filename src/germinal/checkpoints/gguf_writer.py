@@ -6,9 +6,8 @@ would compute otherwise is refused by name and never left unsaid.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -21,18 +20,16 @@ from torch import Tensor
 
 from germinal import storage
 from germinal.checkpoints import gguf_settings
-from germinal.checkpoints.cards import ModelCard
+from germinal.checkpoints.checkpoint import Checkpoint
+from germinal.checkpoints.config_difference import refuse_difference
 from germinal.checkpoints.gguf_tokenizer import KEY
 from germinal.checkpoints.gguf_vocabulary import tokenizer_metadata
-from germinal.checkpoints.head_config import HeadConfig
 from germinal.errors import SettingError, UnsupportedError, nearest
 from germinal.models import families
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.models.families.gguf_format import GgufFormat
-from germinal.models.heads import VOCABULARY_HEADS
 from germinal.models.weight_rules import WeightRules
-from germinal.text.tokenizer import Tokenizer
 
 _PACKINGS = {
     "float32": (torch.float32, GGMLQuantizationType.F32, 0),
@@ -43,27 +40,12 @@ _PACKINGS = {
 PRECISIONS = tuple(_PACKINGS)
 _NUMBERS = {bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, float: GGUFValueType.FLOAT32}
 _WITHOUT_HEAD = "The model can be written without it: --without-head."
-_OF_HEADS = ("head", "pooler_activation")
-_POOLED = ("pooler", "sequence-classification")
 
 
-def write_gguf(
-    path: Path,
-    state_dict: Mapping[str, Tensor],
-    *,
-    config: TransformerConfig,
-    family: Family,
-    tokenizer: Tokenizer,
-    generation_config: Mapping[str, Any],
-    card: ModelCard,
-    head_config: HeadConfig | None = None,
-    precision: str | None = None,
-    without_head: bool = False,
-) -> None:
+def write_gguf(path: Path, checkpoint: Checkpoint, *, precision: str | None = None, without_head: bool = False) -> None:
     """Write a file that llama.cpp reads; it appears whole or not at all.
 
     Args:
-        state_dict: Weights under our names.
         precision: How the matrices are stored, a name in `PRECISIONS`; None is as they are. Vectors are float32.
         without_head: Leave out the head of an encoder, whose hidden states are wanted alone.
 
@@ -72,31 +54,21 @@ def write_gguf(
         SettingError: an unknown precision.
         StorageError: the disk is full or the file cannot be written.
     """
-    precision = precision or str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
+    precision = precision or checkpoint.precision
     if precision not in _PACKINGS:
         raise SettingError(f"'{precision}' is unknown.", where="precision", hint=nearest(precision, list(PRECISIONS)))
-    if family.gguf is None:
-        known = [each.name for each in families.FAMILIES.values() if each.gguf is not None]
-        raise UnsupportedError(f"family '{family.name}' has no form in GGUF.", hint=f"These have: {', '.join(known)}.")
-    form, tied = family.gguf, config.tie_embeddings
-    if without_head:
-        config, state_dict = _without_head(config, state_dict)
-    config = form.written_as(config)
-    if tied and not config.tie_embeddings:
-        state_dict = {**state_dict, "lm_head.weight": state_dict["embed_tokens.weight"]}
+    form = _form(checkpoint.family)
+    checkpoint = _as_written(_without_head(checkpoint) if without_head else checkpoint, form)
+    config, state_dict = checkpoint.config, checkpoint.state_dict
     rules = form.rules(config)
     _check_places(rules, config, state_dict)
     extra = form.extra_tensors(config)
     published = rules.convert_to_theirs({name: tensor.to("meta") for name, tensor in state_dict.items()})
     shapes = {name: tensor.shape for name, tensor in (*extra.items(), *published)}
-    metadata = form.metadata(config)
     hollow = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    metadata = form.metadata(config)
     _check_read_back(form, config, metadata, hollow | extra)
-    metadata |= _more_metadata(form, config, tokenizer, generation_config)
-    metadata |= gguf_settings.readout_metadata(head_config or HeadConfig(), config, form.architecture)
-    metadata |= gguf_settings.card_metadata(card)
-    if config.stacks == "encoder":  # no file without segments is read, whether or not they have an embedding
-        metadata[KEY("token_type_count")] = max(1, config.num_token_types)
+    metadata |= _more_metadata(checkpoint, form)
     metadata |= {"general.file_type": _PACKINGS[precision][2]}
     packings = {name: (shape, _packing(form, name, shape, precision)) for name, shape in shapes.items()}
     tensors = (tensor for _, tensor in chain(extra.items(), rules.convert_to_theirs(state_dict)))
@@ -104,23 +76,40 @@ def write_gguf(
         _write(temporary, form.architecture, metadata, packings, tensors)
 
 
-def _more_metadata(
-    form: GgufFormat, config: TransformerConfig, tokenizer: Tokenizer, generation_config: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Tokenizer and how answers are drawn, of a model that gives any."""
-    if config.head != "lm":
-        return tokenizer_metadata(tokenizer, config.vocab_size, ends_answers=False)
-    drawn = gguf_settings.generation_metadata(generation_config, form.architecture)
-    return drawn | tokenizer_metadata(tokenizer, config.vocab_size, gguf_settings.end_ids(generation_config))
+def _form(family: Family) -> GgufFormat:
+    if family.gguf is None:
+        known = [each.name for each in families.FAMILIES.values() if each.gguf is not None]
+        raise UnsupportedError(f"family '{family.name}' has no form in GGUF.", hint=f"These have: {', '.join(known)}.")
+    return family.gguf
 
 
-def _without_head(
-    config: TransformerConfig, state_dict: Mapping[str, Tensor]
-) -> tuple[TransformerConfig, Mapping[str, Tensor]]:
-    if config.stacks != "encoder":
+def _without_head(checkpoint: Checkpoint) -> Checkpoint:
+    if checkpoint.config.stacks != "encoder":
         raise SettingError("is for encoders: nothing of this model is left without its head.", where="without_head")
-    kept = {name: tensor for name, tensor in state_dict.items() if not _of_a_head(name)}
-    return replace(config, head=None, num_labels=0), kept
+    kept = {name: tensor for name, tensor in checkpoint.state_dict.items() if not _of_a_head(name)}
+    return replace(checkpoint, config=replace(checkpoint.config, head=None, num_labels=0), state_dict=kept)
+
+
+def _as_written(checkpoint: Checkpoint, form: GgufFormat) -> Checkpoint:
+    """The same model as the format can say it: an output matrix that is the embedding may have to be written."""
+    config, state_dict = form.written_as(checkpoint.config), checkpoint.state_dict
+    if checkpoint.config.tie_embeddings and not config.tie_embeddings:
+        state_dict = {**state_dict, "lm_head.weight": state_dict["embed_tokens.weight"]}
+    return replace(checkpoint, config=config, state_dict=state_dict)
+
+
+def _more_metadata(checkpoint: Checkpoint, form: GgufFormat) -> dict[str, Any]:
+    """Tokenizer, how answers are drawn, how outputs are read, and the card."""
+    config, drawn = checkpoint.config, checkpoint.generation_config
+    writes = config.head == "lm"
+    said = gguf_settings.generation_metadata(drawn, form.architecture) if writes else {}
+    ends = gguf_settings.end_ids(drawn) if writes else ()
+    said |= tokenizer_metadata(checkpoint.tokenizer, config.vocab_size, ends, ends_answers=writes)
+    said |= gguf_settings.head_metadata(checkpoint.head_config, config, form.architecture)
+    said |= gguf_settings.card_metadata(checkpoint.card)
+    if config.stacks == "encoder":  # no file without segments is read, whether or not they have an embedding
+        said[KEY("token_type_count")] = max(1, config.num_token_types)
+    return said
 
 
 def _of_a_head(name: str) -> bool:
@@ -148,37 +137,12 @@ def _check_read_back(
         again = families.for_gguf(form.architecture).config_from_gguf(metadata, tensors)
     except SettingError as error:
         raise UnsupportedError(f"GGUF cannot say this config: {error.what}", where=error.where) from error
-    said, meant = _telling(again), _telling(config)
-    for name, value in meant.items():
-        other = said.get(name)
-        near = isinstance(value, float) and isinstance(other, float) and math.isclose(value, other, rel_tol=1e-6)
-        if value != other and not near:
-            raise UnsupportedError(
-                f"a GGUF file of the architecture '{form.architecture}' stands for {other!r}, not {value!r}.",
-                where=f"config.{name}",
-                hint=_WITHOUT_HEAD if name in _OF_HEADS and config.stacks == "encoder" else None,
-            )
-
-
-def _telling(config: TransformerConfig) -> dict[str, Any]:
-    """The values of a config that make a difference to what its network computes, each said in one way."""
-    values = asdict(config)
-    windowed = [config.is_windowed(layer) for layer in range(config.num_layers)]
-    values["window"], values["windowed_layers"] = config.window if any(windowed) else None, windowed
-    values["attention_scale"] = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
-    values["num_encoder_layers"] = config.encoder_layers if config.stacks == "encoder-decoder" else None
-    base = config.rope_theta if config.windowed_rope_theta is None else config.windowed_rope_theta
-    del values["windowed_rope_theta"]  # told last: that there is a window says more
-    values["windowed_rope_theta"] = base if any(windowed) else None
-    unused = {
-        "rotary": ("rope_theta", "rope_scaling", "windowed_rope_theta"),
-        "relative": ("num_buckets", "max_distance"),
-        "learned": ("position_offset",),
-    }
-    idle = [name for positions, names in unused.items() if positions != config.positions for name in names]
-    idle += [] if config.head in VOCABULARY_HEADS else ["tie_embeddings", "logit_bias", "logit_scale"]
-    idle += [] if config.head in _POOLED else ["pooler_activation"]
-    return {name: value for name, value in values.items() if name not in idle}
+    refuse_difference(
+        again,
+        config,
+        form=f"a GGUF file of the architecture '{form.architecture}'",
+        hint_of_heads=_WITHOUT_HEAD if config.stacks == "encoder" else None,
+    )
 
 
 def _packing(form: GgufFormat, name: str, shape: torch.Size, precision: str) -> str:

@@ -9,28 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from germinal import storage
+from germinal.checkpoints.assembly import assemble, has_own_head, read_config
 from germinal.checkpoints.cards import ModelCard, read_licence, write_card
-from germinal.checkpoints.checkpoint import (
-    Checkpoint,
-    assemble,
-    has_own_head,
-    main_precision,
-    preferred_dtype,
-    read_config,
-)
-from germinal.checkpoints.head_config import HeadConfig, head_config_to_hf, read_head_config
+from germinal.checkpoints.checkpoint import Checkpoint
+from germinal.checkpoints.config_difference import refuse_difference
+from germinal.checkpoints.head_config import head_config_to_hf, read_head_config
 from germinal.checkpoints.json_file import read_json
 from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
 from germinal.checkpoints.sentence_vectors import write_pooling
+from germinal.checkpoints.stored import main_precision, preferred_dtype
 from germinal.checkpoints.tokenizer_files import folder_tokenizer
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
-from germinal.text.tokenizer import Tokenizer
 
 _TOKEN_IDS = (
     "bos_token_id",
@@ -43,7 +37,7 @@ _TOKEN_IDS = (
 
 
 def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
-    """Read a folder; errors are those of `checkpoint.read`."""
+    """Read a folder; errors are those of `formats.read`."""
     packed = sorted(folder.glob("*.gguf"))
     if packed and not (folder / "config.json").exists():
         raise CheckpointError("has no config.json.", where=str(folder), hint=f"Name the file itself: {packed[0]}.")
@@ -80,45 +74,47 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     )
 
 
-def write_folder(
-    folder: Path,
-    state_dict: Mapping[str, Tensor],
-    *,
-    config: TransformerConfig,
-    family: Family,
-    tokenizer: Tokenizer,
-    generation_config: Mapping[str, Any],
-    card: ModelCard,
-    head_config: HeadConfig | None = None,
-    max_shard_bytes: int = MAX_SHARD_BYTES,
-) -> None:
+def write_folder(folder: Path, checkpoint: Checkpoint, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
     """Write a folder that transformers, vLLM and llama.cpp's converter read; it appears whole or not at all.
 
-    Args:
-        state_dict: Weights under our names, all of one dtype.
-
     Raises:
+        UnsupportedError: the family's config.json cannot say the config.
         StorageError: the disk is full or the folder cannot be written.
     """
-    published = dict(family.hf_rules(config).convert_to_theirs(dict(state_dict)))
-    dtype = str(next(iter(state_dict.values())).dtype).removeprefix("torch.")
-    head_config = head_config or HeadConfig()
-    named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
-    described = {
-        **family.config_to_hf(config),
-        **{key: id for key, id in named.items() if id is not None},
-        **{key: generation_config[key] for key in _TOKEN_IDS if key in generation_config},
-        **head_config_to_hf(head_config, config),
-        "torch_dtype": dtype,
-    }
+    config, family = checkpoint.config, checkpoint.family
+    described = _described(checkpoint)
+    _check_read_back(described, config, family)
+    published = dict(family.hf_rules(config).convert_to_theirs(checkpoint.state_dict))
     with storage.atomic_folder(folder) as temporary:
         storage.write_json(temporary / "config.json", described)
         write_weights(temporary, published, max_shard_bytes)
-        tokenizer.save(temporary)
-        storage.write_json(temporary / "generation_config.json", dict(generation_config))
-        if head_config.pooling is not None:
-            write_pooling(temporary, head_config.pooling, config.hidden_size)
-        write_card(temporary, card, dtype, sum(tensor.numel() for tensor in published.values()), _task(config))
+        checkpoint.tokenizer.save(temporary)
+        storage.write_json(temporary / "generation_config.json", dict(checkpoint.generation_config))
+        if checkpoint.head_config.pooling is not None:
+            write_pooling(temporary, checkpoint.head_config.pooling, config.hidden_size)
+        parameters = sum(tensor.numel() for tensor in published.values())
+        write_card(temporary, checkpoint.card, checkpoint.precision, parameters, _task(config))
+
+
+def _described(checkpoint: Checkpoint) -> dict[str, Any]:
+    """config.json."""
+    tokenizer, generation_config = checkpoint.tokenizer, checkpoint.generation_config
+    named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    return {
+        **checkpoint.family.config_to_hf(checkpoint.config),
+        **{key: id for key, id in named.items() if id is not None},
+        **{key: generation_config[key] for key in _TOKEN_IDS if key in generation_config},
+        **head_config_to_hf(checkpoint.head_config, checkpoint.config),
+        "torch_dtype": checkpoint.precision,
+    }
+
+
+def _check_read_back(described: Mapping[str, Any], config: TransformerConfig, family: Family) -> None:
+    """Refuse a config of which config.json would say something else."""
+    again = family.config_from_hf(described)
+    if family.ties_by_weights:
+        again = replace(again, tie_embeddings=config.tie_embeddings)
+    refuse_difference(again, config, form=f"config.json of the family '{family.name}'")
 
 
 def _task(config: TransformerConfig) -> str:

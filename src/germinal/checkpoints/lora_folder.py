@@ -9,17 +9,21 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import functional
 
-from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError
+from germinal.checkpoints.lora_layers import published_layers
+from germinal.errors import CheckpointError, ModelNotFoundError, UnsafeFileError, UnsupportedError, listed
 from germinal.layers.linear import adapter_parts, adapter_routing, add_adapter
 from germinal.layers.lora_config import LoRAConfig
 from germinal.models.families import Family
@@ -33,11 +37,13 @@ _PREFIX = "base_model.model."
 
 _PLAIN = {
     *("peft_type", "peft_version", "task_type", "auto_mapping", "inference_mode"),
-    *("base_model_name_or_path", "revision", "megatron_core", "qalora_group_size"),
+    *("base_model_name_or_path", "revision", "megatron_core", "qalora_group_size", "fan_in_fan_out"),
     *("r", "lora_alpha", "lora_dropout", "use_rslora", "init_lora_weights"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
 }
-"""Settings that plain LoRA has, or that do nothing unless another one is set."""
+"""Settings that plain LoRA has, or that do nothing unless another one is set. `fan_in_fan_out` says which way round the
+base's weights are stored, which its family knows.
+"""
 
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
 """Ways to draw A and B that leave the base weights alone; the others (pissa, olora, ...) change them."""
@@ -54,21 +60,26 @@ def save_adapter(network: Transformer, name: str, folder: Path, *, family: Famil
         base_ref: How a user finds the base model again.
 
     Raises:
-        UnsupportedError: an adapted layer is published in another layout.
+        UnsupportedError: a layer has no published name.
         StorageError: the folder cannot be written.
     """
     config = adapter_routing(network).require(name)
-    published = _published_names(network, family)
-    parts = {published[layer]: part for layer, part in adapter_parts(network, name).items()}
+    published = published_layers(network, family)
+    parts = adapter_parts(network, name)
+    fused = {layer.name: layer.fuse(parts) for layer in published if not parts.keys().isdisjoint(layer.ours)}
     task_type = "SEQ_2_SEQ_LM" if network.config.stacks == "encoder-decoder" else "CAUSAL_LM"
+    # One rank for all layers, or it would be more than plain LoRA: the smaller ones are filled up with zeros.
+    rank = max(down.shape[0] for down, _ in fused.values())
     tensors: dict[str, Tensor] = {}
-    for layer, part in parts.items():
-        tensors[f"{_PREFIX}{layer}.lora_A.weight"] = part.A.detach().cpu().contiguous()
-        tensors[f"{_PREFIX}{layer}.lora_B.weight"] = part.B.detach().cpu().contiguous()
+    for layer, (down, up) in fused.items():
+        missing = rank - down.shape[0]
+        tensors[f"{_PREFIX}{layer}.lora_A.weight"] = functional.pad(down, (0, 0, 0, missing)).cpu().contiguous()
+        tensors[f"{_PREFIX}{layer}.lora_B.weight"] = functional.pad(up, (0, missing)).cpu().contiguous()
     with atomic_folder(folder) as temporary:
-        known = list(published.values())
+        known = [layer.name for layer in published]
+        config = _of_rank(config, rank)
         write_json(
-            temporary / CONFIG, _config_to_peft(config, list(parts), known, task_type=task_type, base_ref=base_ref)
+            temporary / CONFIG, _config_to_peft(config, list(fused), known, task_type=task_type, base_ref=base_ref)
         )
         (temporary / WEIGHTS).write_bytes(save(tensors, metadata={"format": "pt"}))
 
@@ -85,21 +96,19 @@ def load_adapter(network: Transformer, folder: Path, name: str, *, family: Famil
     """
     raw = _read_raw(folder)
     config = read_config(folder)
-    ours = {theirs: layer for layer, theirs in _published_names(network, family).items()}
+    published = {layer.name: layer for layer in published_layers(network, family)}
     tensors = _read_weights(folder)
-    layers = {theirs: ours[theirs] for theirs in _targeted(raw, list(ours), folder)}
+    layers = [published[each] for each in _targeted(raw, list(published), folder)]
     shapes: dict[str, tuple[int, ...]] = {}
-    for theirs, layer in layers.items():
-        linear = network.get_submodule(layer)
-        assert isinstance(linear, nn.Linear)
-        shapes[f"{_PREFIX}{theirs}.lora_A.weight"] = (config.rank, linear.in_features)
-        shapes[f"{_PREFIX}{theirs}.lora_B.weight"] = (linear.out_features, config.rank)
+    for layer in layers:
+        shapes[f"{_PREFIX}{layer.name}.lora_A.weight"] = (config.rank, layer.in_features)
+        shapes[f"{_PREFIX}{layer.name}.lora_B.weight"] = (layer.out_features, config.rank)
     _check_tensors(tensors, shapes, folder / WEIGHTS)
-    parts = add_adapter(network, name, config, layers=list(layers.values()))
+    parts = add_adapter(network, name, config, layers=[each for layer in layers for each in layer.ours])
     with torch.no_grad():
-        for theirs, layer in layers.items():
-            parts[layer].A.copy_(tensors[f"{_PREFIX}{theirs}.lora_A.weight"])
-            parts[layer].B.copy_(tensors[f"{_PREFIX}{theirs}.lora_B.weight"])
+        for layer in layers:
+            down, up = (tensors[f"{_PREFIX}{layer.name}.lora_{each}.weight"] for each in "AB")
+            layer.split(down, up, parts)
     return config
 
 
@@ -145,17 +154,10 @@ def _bytes_digest(tensor: Tensor) -> str:
     return hashlib.sha256(tensor.contiguous().flatten().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def _published_names(network: Transformer, family: Family) -> dict[str, str]:
-    """The published name of each linear layer that can carry an adapter and be exchanged, by our name."""
-    rules = family.hf_rules(network.config)
-    names: dict[str, str] = {}
-    for name, module in network.named_modules():
-        if isinstance(module, nn.Linear):
-            found = rules.theirs(f"{name}.weight")
-            if found is None:
-                raise UnsupportedError("has no published name to save an adapter under.", where=name)
-            names[name] = found[0].removesuffix(".weight")
-    return names
+def _of_rank(config: LoRAConfig, rank: int) -> LoRAConfig:
+    """The config with another rank, at which the update is scaled as before."""
+    grown = rank / config.rank
+    return replace(config, rank=rank, alpha=config.alpha * (math.sqrt(grown) if config.use_rslora else grown))
 
 
 def _config_to_peft(
@@ -226,8 +228,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
     for names, what in ((missing, "lacks"), (extra, "holds, beyond what its config and the model have room for,")):
         if names:
-            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-            raise CheckpointError(f"{what} {', '.join(names[:3])}{more}.", where=str(file))
+            raise CheckpointError(f"{what} {listed(names, most=3)}.", where=str(file))
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape:
             raise CheckpointError(

@@ -22,8 +22,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from germinal import storage
-from germinal.checkpoints.checkpoint import Stored, listed
-from germinal.errors import CheckpointError, UnsafeFileError, UnsupportedError
+from germinal.checkpoints.stored import Stored
+from germinal.errors import CheckpointError, UnsafeFileError, UnsupportedError, listed
 
 MAX_SHARD_BYTES = 5_000_000_000
 

@@ -16,6 +16,8 @@ from torch.nn import functional
 
 from germinal import storage
 from germinal.checkpoints.json_file import read_json, read_json_list
+from germinal.checkpoints.references import refuse_escape
+from germinal.checkpoints.safetensors_file import read_weights, write_weights
 from germinal.errors import CheckpointError, UnsupportedError
 
 _MODES = {
@@ -153,15 +155,11 @@ def _check_order(kinds: Sequence[str], path: Path) -> None:
 
 
 def _inside(name: str, where: Path) -> str:
-    from germinal.checkpoints.references import refuse_escape
-
     refuse_escape(name, str(where))
     return name
 
 
 def _read_dense(folder: Path) -> Dense:
-    from germinal.checkpoints.safetensors_file import read_weights  # which knows whole checkpoints, and so this module
-
     config = read_json(folder / "config.json")
     where = str(folder / "config.json")
     activation = config.get("activation_function", _TANH)
@@ -183,8 +181,6 @@ def _read_dense(folder: Path) -> Dense:
 
 
 def _write_dense(folder: Path, dense: Dense) -> None:
-    from germinal.checkpoints.safetensors_file import write_weights
-
     out_features, in_features = dense.weight.shape
     described = {
         "in_features": in_features,

@@ -1,8 +1,9 @@
 """Attention (Vaswani et al. 2017, arXiv 1706.03762, section 3.2), with grouped key-value heads (Ainslie et al. 2023,
 arXiv 2305.13245).
 
-The module projects, rotates and attends; which tokens see which, and where keys and values are kept, is the business of
-the `AttentionView` it is given: it lays a batch out as spans, each attended in one call.
+The module projects, rotates and attends. Which tokens see which, and where keys and values are stored, is up to the
+`AttentionView` that it is given, which lays a batch out as spans: there is a view of a padded batch here, and one of a
+cache in the generation backend.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ def attend(
         scale: Factor of the scores.
         mask: bool, True where a query may look, or a float bias to add; broadcastable to [B, H, T, S].
         causal: Without a mask and with T = S: each token sees itself and what came before.
-        capture: Where to append the weights, float32 [B, H, T, S]; they are then computed one by one, where the fused
-            kernel never holds them all.
+        capture: Where to append the attention weights, float32 [B, H, T, S]. They are then computed explicitly, since
+            the fused kernel never holds them all.
 
     Returns:
         [B, H, T, E].
@@ -69,25 +70,25 @@ def _written_out(
     causal: bool,
     capture: list[Tensor] | None,
 ) -> Tensor:
-    """`attend` step by step, in float32; query heads that share keys are one product, so that nothing is repeated."""
+    """`attend` step by step, in float32. Query heads that share a key head are multiplied with it in one product."""
     shape = query.shape  # [B, H, T, E]
     sharing = (key.shape[0] * key.shape[1], -1, shape[-1])
     queries = (query.float() * scale).reshape(sharing)  # [B K, H / K T, E]
     key, value = key.float().flatten(0, 1), value.float().flatten(0, 1)  # [B K, S, E]
     scores = torch.bmm(queries, key.transpose(1, 2)).view(*shape[:3], -1)  # [B, H, T, S]
     if causal:
-        assert mask is None, "a mask says all"
+        assert mask is None, "a mask already says what is causal"
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
     blind = None
     if mask is not None and mask.dtype == torch.bool:
         blind = ~mask.any(-1, keepdim=True)
-        # Added, not filled in: a mask has no heads, and is smaller than the scores.
+        # Added to the scores, not filled into them: a mask has no heads dimension, so that it is smaller.
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1)
     if blind is not None and bool(blind.any()):
-        weights = weights.masked_fill(blind, 0)  # who sees nothing attends to nothing, as the fused kernel has it
+        weights = weights.masked_fill(blind, 0)  # a query that sees no key gets zeros, as from the fused kernel
     if capture is not None:
         capture.append(weights)
     return torch.bmm(weights.view(*queries.shape[:2], -1), value).view(shape).to(query.dtype)
@@ -95,24 +96,20 @@ def _written_out(
 
 @dataclass(frozen=True, slots=True)
 class CapturedAttention:
-    """The attention weights of one pass, one tensor [B, H, T, S] a layer, in the order of the layers.
-
-    Attributes:
-        self_attention, cross_attention: Those of each kind; of two stacks each has a capture of its own.
-    """
+    """The attention weights of one pass through a stack: for each kind of attention [B, H, T, S] of every layer."""
 
     self_attention: list[Tensor] = field(default_factory=list)
     cross_attention: list[Tensor] = field(default_factory=list)
 
 
 def _is_slow_fused(query: Tensor, key: Tensor) -> bool:
-    """On CPUs torch's fused kernel takes up to 4 times as long as its steps where tokens are few, sequences many."""
+    """On CPUs torch's fused kernel takes up to 4 times as long as `_written_out` for many sequences of few tokens."""
     few = query.shape[0] >= 4 and 2 <= query.shape[2] <= 48 and key.shape[2] <= 128
     return few and query.dtype == torch.float32 and query.device.type == "cpu" and not torch.is_grad_enabled()
 
 
 def _is_slow_backward(query: Tensor) -> bool:
-    """On CPUs torch's bfloat16 backward pass of short sequences takes 2 to 5 times as long as float32's."""
+    """On CPUs torch's backward pass of short sequences takes 2 to 5 times as long in bfloat16 as in float32."""
     short = query.shape[2] <= 256
     return short and query.dtype == torch.bfloat16 and query.device.type == "cpu" and torch.is_grad_enabled()
 
@@ -137,9 +134,9 @@ class Span:
 
 
 class AttentionView(ABC):
-    """What one forward pass knows of its tokens: their positions, who sees whom, and where keys and values live.
+    """What one forward pass knows about its tokens: their positions, who sees whom, and where keys and values are.
 
-    What is the same in all layers (a rotation, a bias, a mask) is worked out once and kept here.
+    What is the same in all layers (a rotation, a bias, a mask) is computed once and kept here.
 
     Attributes:
         position_ids: [...].
@@ -151,13 +148,13 @@ class AttentionView(ABC):
         self._kept: dict[Any, Any] = {}
 
     def cached(self, key: Any, make: Callable[[], Value]) -> Value:
-        """What `make` gives, made the first time that this pass asks for `key`."""
+        """The result of `make`, called the first time that this pass asks for `key`."""
         if key not in self._kept:
             self._kept[key] = make()
         return cast("Value", self._kept[key])
 
     def rotation(self, positions: Positions, dtype: torch.dtype) -> Rotation | None:
-        """The rotation of this pass's tokens under a position strategy."""
+        """The rotation of this pass's tokens by a position strategy."""
         return self.cached(("rotation", positions, dtype), lambda: positions.rotation(self.position_ids, dtype))
 
     @abstractmethod
@@ -170,7 +167,7 @@ class AttentionView(ABC):
 
 
 class PaddedView(AttentionView):
-    """A batch [B, T] of sequences attended as they stand, without a cache: training, scoring whole batches, encoders.
+    """A padded batch [B, T], without a cache: for training, scoring whole batches, and encoders.
 
     Args:
         input_ids: [B, T], for its shape and device.
@@ -178,11 +175,11 @@ class PaddedView(AttentionView):
         causal: A token sees only itself and earlier ones.
         position_ids: [B, T]; 0, 1, 2, ... in each document when not given.
         prefix_mask: [B, T], nonzero in the prefix of each row or document: its tokens see each other, causal or not.
-        document_ids: [B, T], equal where tokens are of one document: nobody sees another's.
+        document_ids: [B, T], equal for tokens of one document; tokens do not see those of other documents.
         memory: An encoder's output [B, S, D], for cross-attention.
         memory_mask: [B, S], nonzero where the encoder's token is real.
-        memory_document_ids: [B, S], those of the source of each document.
-        capture: Where to keep the attention weights; None computes them fused and keeps none.
+        memory_document_ids: [B, S], the same numbers for the sources of the documents.
+        capture: Where to keep the attention weights; None keeps none, and uses the fused kernel.
     """
 
     def __init__(
@@ -227,7 +224,7 @@ class PaddedView(AttentionView):
         return [Span(key.transpose(1, 2), value.transpose(1, 2), self._memory_mask, capture=capture)]
 
     def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
-        """Who sees whom, [B or 1, 1, T, S], with the positions' bias in it; None where neither is needed."""
+        """Mask and position bias in one tensor, [B or 1, 1 or H, T, S]; None where neither is needed."""
         length, device = self.position_ids.shape[1], self.position_ids.device
         visible = self.cached(("visible", window), lambda: self._masking.visible(length, window, device))
         bias = positions.bias(self.position_ids, self.position_ids)
@@ -237,7 +234,7 @@ class PaddedView(AttentionView):
 
 
 class Projections(nn.Module):
-    """What attention of either kind projects with.
+    """The projections of self- and cross-attention.
 
     Args:
         hidden_size: D.
@@ -292,9 +289,10 @@ class Attention(Projections):
     """Multi-head self-attention.
 
     Args:
-        positions: The strategy of this layer, owned by the stack.
-        head_norm: Makes the norm of each query and key head, in families that have one.
-        window: A token sees so many tokens back, itself included; None is no limit. The others as of `Projections`.
+        positions: The position strategy of this layer, owned by the stack.
+        head_norm: Makes the norms of query and key heads, in families that have them.
+        window: How many tokens a token sees, back from and including itself; None is no limit. The other arguments are
+            those of `Projections`.
     """
 
     def __init__(
@@ -315,7 +313,7 @@ class Attention(Projections):
         sizes = (hidden_size, num_heads, num_kv_heads, head_dim)
         super().__init__(*sizes, scale=scale, bias=bias, output_bias=output_bias, device=device)
         self.window = window
-        # In a tuple, since the stack owns the strategy: registered here, its parameters would count once a layer.
+        # In a tuple, so that torch does not register it as a submodule: the stack owns the strategy's parameters.
         self._positions = (positions,)
         self.q_norm = head_norm()
         self.k_norm = head_norm()
@@ -335,10 +333,10 @@ class Attention(Projections):
 
 
 class CrossAttention(Projections):
-    """Attention of a decoder's tokens over an encoder's output; it knows no positions."""
+    """Attention of a decoder's tokens to an encoder's output, without positions."""
 
     def project(self, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values of an encoder's output: [..., S, D] -> [..., S, K, E] each."""
+        """The keys and values of an encoder's output: [..., S, D] -> [..., S, K, E] each."""
         key = self.k_proj(memory).unflatten(-1, (-1, self.head_dim))
         return key, self.v_proj(memory).unflatten(-1, (-1, self.head_dim))
 

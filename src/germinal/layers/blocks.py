@@ -1,4 +1,4 @@
-"""The blocks that a stack repeats, by name. A block is given its parts, and says only in which order they act."""
+"""The blocks of a stack, by name. A block is given its sublayers and norms, and defines the order in which they act."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class PostNormBlock(PreNormBlock):
 
 
 class OneStackBlock(nn.Module):
-    """The parts of a block that has no cross-attention, and so no place in the decoder of two stacks.
+    """The sublayers of a block without cross-attention, which cannot be used in the decoder of an encoder-decoder.
 
     Raises:
         UnsupportedError: it was given cross-attention.
@@ -67,9 +67,9 @@ class OneStackBlock(nn.Module):
         super().__init__()
         if cross_attention is not None:
             raise UnsupportedError(
-                f"a {type(self).__name__} has no cross-attention, which an encoder-decoder needs.",
+                f"an encoder-decoder needs cross-attention, which {type(self).__name__} does not have.",
                 where="config.block, config.norm_placement",
-                hint="Sequential blocks with norms before or after each sublayer have it.",
+                hint='Use block="sequential" with norm_placement="pre" or "post".',
             )
         self.self_attention = attention
         self.feed_forward = feed_forward

@@ -1,8 +1,8 @@
-"""The key-value cache: what attention computed for the tokens of each sequence, kept so that nothing runs twice.
+"""The key-value cache: the keys and values of each sequence's tokens, kept so that they are computed once.
 
-A cache is divided into slots, one a sequence. Each head's keys lie together, one position after the other, because that
-is how attention reads them: with the heads of a position together a step over a long past takes twice as long. On the
-CPU memory is taken when a position is first written, not when it is reserved.
+A cache is divided into slots, one a sequence. The positions of one head are contiguous, because attention reads them in
+that order: with the heads of one position contiguous, a step over a long past takes twice as long. On the CPU, memory
+is allocated when a position is first written, not when it is reserved.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 
 
 class KVCache:
-    """Keys and values of all layers, [L, slots, K, capacity, E] each, growing when asked for more.
+    """Keys and values of all layers, [L, slots, K, capacity, E] each; `reserve` enlarges them.
 
     Args:
         num_layers, num_kv_heads, head_dim: L, K, E of the network.
-        num_slots: Sequences held at once.
+        num_slots: The largest number of sequences at once.
         dtype, device: Of the keys and values.
 
     Attributes:
@@ -50,7 +50,7 @@ class KVCache:
         shape = (num_layers, self.num_slots, num_heads, capacity, head_dim)
         if self._device.type != "cpu" or capacity == 0:
             return torch.zeros(shape, dtype=self._dtype, device=self._device)
-        # numpy's zeros are pages that the system hands out on first use; torch's are written at once.
+        # The system allocates the pages of numpy's zeros on first use; torch writes its zeros at once.
         return (
             torch.from_numpy(np.zeros(math.prod(shape) * self._dtype.itemsize, np.uint8)).view(self._dtype).view(shape)
         )
@@ -75,20 +75,20 @@ class KVCache:
         self.lengths[target] = length
 
     def places(self, slots: Tensor, positions: Tensor) -> Tensor:
-        """Where the heads of tokens [N] lie in every layer, [N K], for `write`; good until the cache grows."""
+        """Where the heads of tokens [N] are in every layer, [N K], for `write`; valid until the cache grows."""
         num_heads, _ = self._heads
         heads = torch.arange(num_heads, device=slots.device)
         return ((slots[:, None] * num_heads + heads) * self.capacity + positions[:, None]).flatten()
 
     def write(self, layer: int, places: Tensor, key: Tensor, value: Tensor) -> None:
-        """Keep keys and values [N, K, E] of one layer at `places`."""
+        """Store keys and values [N, K, E] of one layer at `places`."""
         for tensor, heads in ((self.keys, key), (self.values, value)):
             tensor[layer].view(-1, heads.shape[-1]).index_copy_(0, places, heads.flatten(0, 1))
 
     def read(self, layer: int, slots: list[int], length: int, first: int = 0) -> tuple[Tensor, Tensor]:
-        """Keys and values of some slots, from position `first` to before `length`, [B, K, length - first, E] each.
+        """Keys and values of some slots at positions `first` to `length - 1`, [B, K, length - first, E] each.
 
-        Slots that follow one another are read where they lie; others are copied together.
+        Consecutive slots are returned as a view; others are copied.
         """
         consecutive = slots[-1] - slots[0] == len(slots) - 1 and slots == sorted(slots)
         rows = slice(slots[0], slots[-1] + 1) if consecutive else slots

@@ -1,4 +1,4 @@
-"""The embedding table, made without a detour on the meta device."""
+"""The embedding table, quick to make on the meta device."""
 
 from __future__ import annotations
 

@@ -1,14 +1,14 @@
 """The product of a linear layer and its activation, by the fastest kernel that torch ships for it.
 
-On x86 torch multiplies float32 matrices with MKL. For the few rows of a decoding step its oneDNN kernels read the
-weights 1.4 to 4 times as fast (two Zen 4 cores), and many rows they multiply 5 to 15% faster and put through the
-activation while these are still in the processor's cache. So inference takes them, and training where the weight is
-frozen (LoRA), forward and back. They have no public name for float32; where the one used here is missing, torch's
-choice stands.
+On x86 torch multiplies float32 matrices with MKL. Its oneDNN kernels read the weights 1.4 to 4 times as fast for the
+few rows of a decoding step (two Zen 4 cores); many rows they multiply 5 to 15% faster, and they apply the activation
+while the rows are still in the processor's cache. So inference uses oneDNN, and so does training where the weight is
+frozen (LoRA), forward and backward. torch has no public name for it in float32; where the private one is missing,
+torch's own choice is used.
 
-Either kernel copies the weight into an order of its own before it multiplies it, which for few rows takes longer than
-the product. So up to sixteen are multiplied in other ways, each chosen where it was fastest inside decoding steps of
-seven models, 1.05 to 2.5 times as fast as the plain call: see `_of_few_rows`.
+Both libraries copy the weight into a layout of their own before multiplying, which for few rows takes longer than the
+product. So up to sixteen rows are multiplied in other ways, 1.05 to 2.5 times as fast as the plain call; which way for
+which sizes was measured in decoding steps of seven models: see `_of_few_rows`.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ _FUSED = {
     "silu": ("swish", ""),
     "tanh": ("tanh", ""),
 }
-"""oneDNN's name of an activation, and of the way it is worked out."""
+"""oneDNN's names of an activation and of the algorithm that computes it."""
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
     """activation(input weight^T + bias): [..., I], [O, I], [O] -> [..., O].
 
     Args:
-        activation: A name in `ACTIVATIONS`; None is the product itself.
+        activation: A name in `ACTIVATIONS`, or None.
     """
     one_dnn = _HAS_ONEDNN and input.device.type == "cpu" and input.dtype == torch.float32 and input.numel() > 0
     if one_dnn and not torch.is_grad_enabled():
@@ -53,10 +53,9 @@ def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation
 
 
 def packed(weight: Tensor) -> Tensor:
-    """A float32 weight [O, I] in the order that the kernels read it in, which they else make for each product anew.
+    """A copy of a float32 weight [O, I] in oneDNN's layout, which it would otherwise make again for each product.
 
-    A copy, for inference alone, that does not follow the weight's changes; the weight itself where there is no such
-    order.
+    For inference only: the copy does not follow changes of the weight. Where oneDNN is not used, the weight itself.
     """
     if not _HAS_ONEDNN or weight.device.type != "cpu" or weight.dtype != torch.float32:
         return weight
@@ -75,11 +74,11 @@ def _product(input: Tensor, weight: Tensor, bias: Tensor | None, activation: str
 
 
 def _of_few_rows(rows: Tensor, weight: Tensor) -> Tensor | None:
-    """rows weight^T, [N, I], [O, I] -> [N, O], by a call that leaves the weight where it lies; None: none is faster.
+    """rows weight^T, [N, I], [O, I] -> [N, O], by a call that does not copy the weight; None where none is faster.
 
-    - MKL, turned round as (weight rows^T)^T: while the rows fit half a first-level cache;
-    - MKL, panel by panel of 16 outputs, which it multiplies as many small matrices: while the outputs are few;
-    - oneDNN, turned round: it copies the rows then, and takes as long for eight as for sixteen.
+    - MKL, as (weight rows^T)^T: while the rows fit into half of the first-level cache;
+    - MKL, as a batch of small matrices, one for each panel of 16 outputs: while there are few outputs;
+    - oneDNN, as (weight rows^T)^T: it then copies the rows, and takes as long for eight as for sixteen.
     """
     num_rows, in_features = rows.shape
     out_features = weight.shape[0]
@@ -91,7 +90,7 @@ def _of_few_rows(rows: Tensor, weight: Tensor) -> Tensor | None:
     if num_rows <= 8 and out_features <= 1024 and out_features % 16 == 0:
         panels = weight.view(-1, 16, in_features).transpose(1, 2)  # [O / 16, I, 16]
         return torch.bmm(rows.expand(len(panels), -1, -1), panels).transpose(0, 1).reshape(num_rows, out_features)
-    # At a width of 1024 oneDNN picks a kernel of half the speed, and small weights stay in the processor's cache.
+    # At a width of 1024 oneDNN picks a kernel half as fast; small weights stay in the processor's cache either way.
     if num_rows >= 8 and in_features != 1024 and weight.numel() >= 2**18:
         return _one_dnn(weight, rows, None, None).t().contiguous()
     return None
@@ -104,7 +103,7 @@ def _one_dnn(rows: Tensor, weight: Tensor, bias: Tensor | None, activation: str 
 
 
 class _FrozenProduct(torch.autograd.Function):
-    """rows weight^T + bias, [N, I] -> [N, O], of a weight that wants no gradient; back goes the same kernel."""
+    """rows weight^T + bias, [N, I] -> [N, O], with a weight that needs no gradient; backward uses the same kernels."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

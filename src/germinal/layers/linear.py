@@ -5,7 +5,7 @@ s = alpha / R, or alpha / sqrt(R) (rank-stabilised: Kalajdzievski 2023, arXiv 23
 
 An `AdaptedLinear` is an `nn.Linear` that keeps the weight, the bias and the names of the layer it replaces, so that
 weight rules, checkpoints and packing backends see no difference. A and B stay in float32 whatever the base's precision,
-because an optimiser's steps would be lost in bfloat16; they act in the precision of the activations, as in autocast.
+because an optimiser's steps would be lost in bfloat16; they are applied in the activations' precision, as in autocast.
 
 Shapes: N tokens of a flat batch, I in_features, O out_features, R rank.
 """
@@ -26,7 +26,7 @@ from germinal.layers.kernels import linear, packed
 from germinal.layers.lora_config import ALL_LINEAR, LoRAConfig
 
 Route = str | Sequence[tuple[str, Tensor]] | None
-"""One adapter for every token, or (adapter, indices of its tokens in the flat batch), or None: the base alone."""
+"""One adapter for all tokens; or pairs of an adapter and the indices of its tokens in the flat batch; or None."""
 
 
 class LoRA(nn.Module):
@@ -61,11 +61,11 @@ class LoRA(nn.Module):
 
 
 class AdapterRouting:
-    """Which adapter the tokens of the current batch go through. The adapted layers of a network share one, and whoever
-    runs the network sets it.
+    """Which adapter the tokens of the current batch go through. The adapted layers of a network share one routing, and
+    whoever runs the network sets it.
 
     Attributes:
-        route: See `Route`. Token indices count through the batch as if it were flat [N, ...].
+        route: See `Route`. Token indices are those of the batch flattened to [N, ...].
         adapters: The adapters that the network carries, with their configurations.
         merged: The adapter that the weights now contain, if any.
     """
@@ -77,7 +77,7 @@ class AdapterRouting:
 
     @contextmanager
     def using(self, route: Route) -> Iterator[None]:
-        """Send the tokens of the batches run inside the `with` along `route`.
+        """Route the tokens of the batches that are run inside the `with`.
 
         Raises:
             SettingError: the network has no such adapter, or another one is merged into its weights.
@@ -102,24 +102,24 @@ class AdapterRouting:
 
 
 class Linear(nn.Linear):
-    """torch's linear layer, multiplied by this package's kernels."""
+    """torch's linear layer, computed by this package's kernels."""
 
     _packed: Tensor | None = None
 
     def reset_parameters(self) -> None:
-        """Draw random weights, unless the shape alone is built: torch's detour on the meta device takes a while."""
+        """Draw random weights; not on the meta device, where torch takes long to draw none."""
         if not self.weight.is_meta:
             super().reset_parameters()
 
     def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
-        """[..., I] -> [..., O]; `activation` is a name in `ACTIVATIONS`, to put the output through."""
+        """[..., I] -> [..., O]; `activation` is a name in `ACTIVATIONS`, applied to the output."""
         return linear(input, self.weight if self._packed is None else self._packed, self.bias, activation)
 
 
 @contextmanager
 def packed_weights(network: nn.Module) -> Iterator[None]:
-    """Keep a second copy of the linear layers' weights, in the order that the kernels read, for as long as the `with`
-    lasts: it saves some 5% of a pass over many tokens. Inference alone, and nothing may change the weights.
+    """Inside the `with`, keep a second copy of the linear layers' weights in the layout that the kernels need, which
+    saves some 5% of a pass over many tokens. For inference only; the weights must not change meanwhile.
     """
     layers = [module for module in network.modules() if isinstance(module, Linear)]
     try:
@@ -132,7 +132,7 @@ def packed_weights(network: nn.Module) -> Iterator[None]:
 
 
 class AdaptedLinear(nn.Linear):
-    """A linear layer with any number of adapters beside its weight. With nothing routed it is the layer it replaced."""
+    """A linear layer with any number of adapters. Without a route it computes the same as the layer it replaced."""
 
     def __init__(self, base: nn.Linear, routing: AdapterRouting) -> None:
         super().__init__(
@@ -170,7 +170,7 @@ class AdaptedLinear(nn.Linear):
         return adapter
 
     def merge(self, name: str) -> None:
-        """Put the weight with adapter `name` in the weight's place. The old one is kept: `unmerge` is exact."""
+        """Add the update of adapter `name` to the weight. The old weight is kept, so that `unmerge` is exact."""
         if self._before_merge is not None or name not in self.adapters:
             return
         base, update = self.weight, self._adapter(name).weight_update()
@@ -178,7 +178,7 @@ class AdaptedLinear(nn.Linear):
         self._before_merge = (base,)
 
     def unmerge(self) -> None:
-        """Put the weight back, the same object as before."""
+        """Restore the weight, the same object as before."""
         if self._before_merge is not None:
             (self.weight,) = self._before_merge
             self._before_merge = None
@@ -190,7 +190,7 @@ def adapted_layers(network: nn.Module) -> dict[str, AdaptedLinear]:
 
 
 def adapter_routing(network: nn.Module) -> AdapterRouting:
-    """The routing that the adapted layers of `network` share: one object for the network's life, adapters or not."""
+    """The routing that the adapted layers of `network` share: always the same object, with or without adapters."""
     routing = network.__dict__.setdefault("_adapter_routing", AdapterRouting())
     assert isinstance(routing, AdapterRouting)
     return routing
@@ -202,7 +202,7 @@ def network_adapters(network: nn.Module) -> dict[str, LoRAConfig]:
 
 
 def matching_layers(network: nn.Module, config: LoRAConfig) -> list[str]:
-    """Names of the linear layers that `config` asks for, in the network's order.
+    """The names of the linear layers that `config` selects, in the network's order.
 
     Raises:
         SettingError: a target module or a block index is not in the network.
@@ -242,14 +242,14 @@ def add_adapter(
     seed: int = 0,
     layers: Collection[str] | None = None,
 ) -> dict[str, LoRA]:
-    """Give `network` a fresh adapter, in place. Nothing it answers changes until the adapter is trained and routed.
+    """Give `network` a fresh adapter, in place. Its outputs change only once the adapter is trained and routed.
 
     Args:
-        network: Its linear layers that `config` asks for become `AdaptedLinear`; all else stays the object it is.
-        name: What routes will call it.
-        config: Size and place of the adapter.
-        seed: Of the random start.
-        layers: Names of the layers to adapt, where they are known better than from `config` (read from a file).
+        network: The linear layers that `config` selects become `AdaptedLinear`; other modules stay the same objects.
+        name: The adapter's name in routes.
+        config: Rank, scale and layers of the adapter.
+        seed: Of the random initialisation.
+        layers: Names of the layers to adapt, where a file names them; by default those that `config` selects.
 
     Returns:
         The adapter's part on each layer, by the layer's name.
@@ -276,7 +276,7 @@ def add_adapter(
 
 
 def _adapted(network: nn.Module, name: str, routing: AdapterRouting) -> AdaptedLinear:
-    """Layer `name` of `network`, after putting an `AdaptedLinear` in its place if it was a plain one."""
+    """Layer `name` of `network`, replaced by an `AdaptedLinear` first if it is a plain one."""
     parent_name, _, child = name.rpartition(".")
     parent = network.get_submodule(parent_name)
     layer = getattr(parent, child)
@@ -288,7 +288,7 @@ def _adapted(network: nn.Module, name: str, routing: AdapterRouting) -> AdaptedL
 
 
 def remove_adapter(network: nn.Module, name: str) -> None:
-    """Take adapter `name` off `network`, undoing its merge first."""
+    """Remove adapter `name` from `network`; if it is merged, it is unmerged first."""
     routing = adapter_routing(network)
     routing.require(name)
     if routing.merged == name:
@@ -300,7 +300,7 @@ def remove_adapter(network: nn.Module, name: str) -> None:
 
 
 def merge_adapter(network: nn.Module, name: str) -> None:
-    """Fold adapter `name` into the weights: the network alone now answers as with the adapter, at no cost.
+    """Add adapter `name` to the weights, so that the network computes the same as with the adapter, at no extra cost.
 
     Raises:
         SettingError: no such adapter, or another one is merged.
@@ -315,14 +315,14 @@ def merge_adapter(network: nn.Module, name: str) -> None:
 
 
 def unmerge_adapter(network: nn.Module) -> None:
-    """Put back, bit for bit, the weights as they were before `merge_adapter`."""
+    """Restore the weights, bit for bit, to what they were before `merge_adapter`."""
     for layer in adapted_layers(network).values():
         layer.unmerge()
     adapter_routing(network).merged = None
 
 
 def adapter_parts(network: nn.Module, name: str) -> dict[str, LoRA]:
-    """The parts of adapter `name`, by the name of the layer they stand on."""
+    """The parts of adapter `name`, by the names of their layers."""
     adapter_routing(network).require(name)
     return {
         layer_name: layer._adapter(name)
@@ -332,6 +332,6 @@ def adapter_parts(network: nn.Module, name: str) -> dict[str, LoRA]:
 
 
 def base_state_dict(network: nn.Module) -> dict[str, Tensor]:
-    """The network's own tensors, under the names they have without adapters and with what was merged."""
+    """The state dict of the network without its adapters; a merged adapter is part of the weights."""
     ours = tuple(f"{name}.adapters." for name in adapted_layers(network))
     return {name: tensor for name, tensor in network.state_dict().items() if not name.startswith(ours)}

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 
 class RMSNorm(nn.Module):
-    """x / sqrt(mean(x^2) + eps) * weight, worked out in float32 whatever the input's dtype, as checkpoints expect."""
+    """x / sqrt(mean(x^2) + eps) * weight, computed in float32 whatever the input's dtype, as checkpoints expect."""
 
     def __init__(self, size: int, eps: float, device: torch.device | str | None = None) -> None:
         super().__init__()

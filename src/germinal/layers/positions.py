@@ -1,4 +1,5 @@
-"""How a Transformer knows where a token stands. A strategy has three hooks, and does nothing in those it leaves alone:
+"""Position strategies: how a Transformer takes the tokens' positions into account. A strategy overrides some of three
+hooks, which do nothing by default:
 
 - `embed` adds to the token embeddings (sinusoidal, learned);
 - `rotation`/`rotate` turn queries and keys (rotary);
@@ -29,7 +30,7 @@ class Positions(nn.Module):
         return hidden_states
 
     def rotation(self, position_ids: Tensor, dtype: torch.dtype) -> Rotation | None:
-        """What `rotate` needs; the view keeps it, so that all layers share it."""
+        """What `rotate` needs; the view computes it once for all layers."""
         return None
 
     def rotate(self, heads: Tensor, rotation: Rotation | None) -> Tensor:
@@ -62,7 +63,7 @@ class RopeScaling:
 
 
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
-    """Radians per position for each pair of a head's dimensions: float32 [E / 2] (arXiv 2104.09864, section 3.2.2)."""
+    """Radians per position of each pair of a head's dimensions: float32 [E / 2] (arXiv 2104.09864, section 3.2.2)."""
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
     frequencies = 1.0 / theta**exponents
     if scaling is None:
@@ -77,11 +78,11 @@ def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None 
 
 
 class Rotary(Positions):
-    """Rotary embedding in the half-split layout: dimension i turns with dimension i + E / 2."""
+    """Rotary embedding in the half-split layout: dimensions i and i + E / 2 are rotated as a pair."""
 
     def __init__(self, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> None:
         super().__init__()
-        # Kept out of buffers: it is derived from the config, never loaded, and must survive the meta device.
+        # Not a buffer: it is computed from the config, never loaded, and must have values on the meta device too.
         self.frequencies = rotary_frequencies(head_dim, theta, scaling)
 
     def rotation(self, position_ids: Tensor, dtype: torch.dtype) -> Rotation:
@@ -102,7 +103,7 @@ class Learned(Positions):
     """A learned vector for each position (Gehring et al. 2017, arXiv 1705.03122).
 
     Args:
-        num_positions: Positions that there are.
+        num_positions: The number of positions.
         hidden_size: D.
         offset: Rows of the table before position 0, which some families keep for padding.
     """
@@ -142,10 +143,10 @@ class Sinusoidal(Positions):
 
 
 class ALiBi(Positions):
-    """Scores fall linearly with distance, at a slope of each head's own (Press et al. 2021, arXiv 2108.12409).
+    """Scores decrease linearly with distance, with a slope for each head (Press et al. 2021, arXiv 2108.12409).
 
-    Later ones fall alike where a token sees them, as in MosaicML's models. The causal models' public code adds slope
-    times the key's position instead: in a row of softmax that is the same but for a constant.
+    Where a token sees later ones, distance counts in both directions, as in MosaicML's models. The causal models'
+    public code adds slope times the key's position instead, which differs by a constant in each row of the softmax.
     """
 
     def __init__(self, num_heads: int) -> None:
@@ -159,7 +160,9 @@ class ALiBi(Positions):
 
 
 def alibi_slopes(num_heads: int) -> Tensor:
-    """2^(-8/n), 2^(-16/n), ... for n heads, a power of two; others take every second slope of twice as many [H]."""
+    """The slopes [H]: 2^(-8/n), 2^(-16/n), ... for n heads, a power of two. Further heads have every second slope of
+    twice as many heads.
+    """
     power = 2 ** math.floor(math.log2(num_heads))
     slopes = [2 ** (-8 * (head + 1) / power) for head in range(power)]
     slopes += [2 ** (-4 * (head + 1) / power) for head in range(0, 2 * (num_heads - power), 2)]
@@ -167,13 +170,13 @@ def alibi_slopes(num_heads: int) -> Tensor:
 
 
 class RelativeBuckets(Positions):
-    """A learned bias a head and bucket of distances, shared by a stack's layers (T5, arXiv 1910.10683, section 2.1).
+    """A learned bias for each head and bucket of distances, shared by all layers (T5, arXiv 1910.10683, section 2.1).
 
     Half of the buckets are exact distances, the other half grow logarithmically up to `max_distance`.
 
     Args:
         num_heads: H.
-        bidirectional: Keys after the query have buckets of their own; without, they share bucket 0.
+        bidirectional: Whether keys after the query have their own buckets; otherwise they share bucket 0.
     """
 
     def __init__(

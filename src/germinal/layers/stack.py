@@ -15,9 +15,9 @@ class Stack(nn.Module):
 
     Args:
         blocks: The blocks.
-        positions: What is added to the embeddings, and what the blocks' attention goes by.
+        positions: The position strategy of the embeddings and of the blocks' attention.
         embedding_norm: Norm of the embeddings.
-        final_norm: Norm of what comes out.
+        final_norm: Norm of the last block's output.
     """
 
     def __init__(

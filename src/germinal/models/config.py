@@ -22,27 +22,27 @@ class TransformerConfig:
         vocab_size: V.
         hidden_size: D.
         intermediate_size: Width inside the feed-forward network.
-        num_layers: Blocks in the stack; of two stacks, in the decoder.
-        num_encoder_layers: Blocks in the encoder of two stacks; None is as many as the decoder has.
+        num_layers: Blocks in the stack; of an encoder-decoder, in the decoder.
+        num_encoder_layers: Blocks in the encoder of an encoder-decoder; None is as many as the decoder has.
         num_heads: H, query heads.
         num_kv_heads: K, key-value heads; divides H. H: multi-head, 1: multi-query, between: grouped.
         head_dim: E; need not be D / H.
         max_position_embeddings: The context window, in tokens.
         stacks: Which stacks there are.
         norm: A name in `layers.norms.NORMS`.
-        norm_eps: Added under the root.
+        norm_eps: The epsilon under the square root.
         norm_placement: "pre": before each sublayer, with a final norm; "post": after each addition; "sandwich": before
             and after each sublayer, with a final norm.
         block: "sequential": attention, then feed-forward; "parallel": both from the same input.
         positions: A name in `models.transformer.POSITIONS`.
         position_offset: "learned": rows of the table before position 0.
-        positions_from_mask: Positions count real tokens only, where a mask tells.
+        positions_from_mask: Whether positions count real tokens only, where there is an attention mask.
         rope_theta: The rotary base.
         rope_scaling: How the base is stretched, or None.
-        windowed_rope_theta: The rotary base of windowed layers; None is the same, and never stretched.
+        windowed_rope_theta: The rotary base of windowed layers, never stretched; None is that of the other layers.
         num_buckets, max_distance: "relative": of the bias table.
-        window: A windowed layer's token sees so many tokens back, itself included.
-        windowed_layers: Which layers are windowed; None is all, where there is a window.
+        window: How many tokens a token of a windowed layer sees, back from and including itself.
+        windowed_layers: Which layers are windowed; None is all, if there is a window.
         activation: A name in `layers.activations.ACTIVATIONS`.
         gated: Whether the feed-forward network has a gate.
         attention_bias: Biases of the query, key and value projections.
@@ -56,10 +56,11 @@ class TransformerConfig:
         tie_embeddings: Whether the output matrix is the embedding.
         logit_scale: Factor of the logits.
         logit_bias: Whether the logits have a bias.
-        head: What stands on the stack: a name in `models.heads.HEADS`, or None for hidden states alone.
-        num_labels: Classes of a classifying head.
-        pooled_token: Which token a head for whole sequences looks at, "first" or "last".
-        pooler_activation: After the dense layer of such a head; None is no such layer, and classes without biases.
+        head: What is on top of the stack: a name in `models.heads.HEADS`, or None for hidden states alone.
+        num_labels: Classes of a classification head.
+        pooled_token: The token whose state a head for whole sequences uses, "first" or "last".
+        pooler_activation: The activation after the dense layer of such a head; None is a head without that layer and
+            without biases.
     """
 
     vocab_size: int
@@ -118,7 +119,7 @@ class TransformerConfig:
             )
         if self.positions == "rotary" and self.head_dim % 2:
             raise SettingError(
-                f"rotary positions turn pairs of dimensions, so a head's width must be even, not {self.head_dim}.",
+                f"rotary positions rotate pairs of dimensions, so that it must be even, not {self.head_dim}.",
                 where="config.head_dim",
             )
         if self.windowed_layers is not None and len(self.windowed_layers) != self.num_layers:
@@ -128,7 +129,7 @@ class TransformerConfig:
 
     @property
     def encoder_layers(self) -> int:
-        """Blocks of the encoder, where there is one."""
+        """Blocks in the encoder of an encoder-decoder."""
         return self.num_layers if self.num_encoder_layers is None else self.num_encoder_layers
 
     def is_windowed(self, layer: int) -> bool:
@@ -142,7 +143,7 @@ _LARGEST = 2**31 - 1
 
 
 def _check(field: Field[Any], value: Any) -> None:
-    """Refuse a value of the wrong kind or range: what a damaged file holds must not reach the arithmetic."""
+    """Refuse a value of the wrong type or range, such as a damaged file may hold."""
     kinds = str(field.type).split(" | ")
     if value is None and "None" in kinds:
         return

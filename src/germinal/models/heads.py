@@ -1,6 +1,6 @@
-"""What stands on a stack, by name: from hidden states [B, T, D] to what a task wants.
+"""The heads on top of a stack, by name: from hidden states [B, T, D] to the outputs of a task.
 
-A vocabulary head's last product, the one with the output matrix, is the Transformer's own: it may be tied.
+The product with the output matrix, the last step of a vocabulary head, is in `Transformer.logits`: it may be tied.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Device = torch.device | str | None
 
 
 class LanguageModelHead(nn.Identity):
-    """Hidden states go to the output matrix as they are."""
+    """The head of a language model: nothing before the output matrix."""
 
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         super().__init__()
@@ -38,7 +38,7 @@ class MaskedLanguageModelHead(nn.Module):
 
 
 class Pooler(nn.Module):
-    """activation(dense(state of one token)): one vector a sequence."""
+    """activation(dense(state of one token)): one vector per sequence."""
 
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         super().__init__()
@@ -48,7 +48,7 @@ class Pooler(nn.Module):
         self.last = config.pooled_token == "last"
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """[B, T, D] -> [B, D]; `attention_mask` [B, T] tells which token is the last."""
+        """[B, T, D] -> [B, D]; `attention_mask` [B, T] determines which token is the last."""
         return self.activation(self.dense(self._token(hidden_states, attention_mask)))
 
     def _token(self, hidden_states: Tensor, attention_mask: Tensor | None) -> Tensor:
@@ -62,7 +62,7 @@ class Pooler(nn.Module):
 
 
 class SequenceClassificationHead(Pooler):
-    """One score a class and sequence: classes, regressions, rewards."""
+    """One score per class and sequence: for classes, regressions and rewards."""
 
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         super().__init__(config, device)
@@ -75,14 +75,14 @@ class SequenceClassificationHead(Pooler):
 
 
 class TokenClassificationHead(nn.Module):
-    """One score a class and token; of two classes, where an answer starts and ends (question answering)."""
+    """One score per class and token; for question answering two: whether an answer starts, and ends, at the token."""
 
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         super().__init__()
         self.classifier = Linear(config.hidden_size, config.num_labels, device=device)
 
     def forward(self, hidden_states: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """[B, T, D] -> [B, T, num_labels]; the mask changes nothing."""
+        """[B, T, D] -> [B, T, num_labels]; the mask has no effect."""
         return self.classifier(hidden_states)
 
 

@@ -1,7 +1,7 @@
-"""What happens inside a network: who looks at whom, what it would say after each layer, how it tells positions apart.
+"""A look inside a network: attention weights, predictions after each layer, and how it tells positions apart.
 
-One pass over one sequence, its attention written out by the same function that otherwise runs fused. Everything comes
-back on the CPU in float32. Shapes as in `germinal.layers`; L layers, P positions.
+It runs one pass over one sequence; the attention function is that of every other pass, asked to keep its weights.
+Results are on the CPU in float32. Shapes as in `germinal.layers`; L layers, P positions.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from germinal.models.transformer import Transformer
 
 @dataclass(frozen=True, slots=True)
 class AttentionMap:
-    """How much each token looks at each other one.
+    """The attention weights of one kind of attention.
 
     Attributes:
         weights: float32 [L, H, T, S]; each row over S sums to 1.
-        query_ids: The T tokens that look.
-        key_ids: The S tokens that are looked at.
+        query_ids: The ids of the T query tokens.
+        key_ids: The ids of the S key tokens.
     """
 
     weights: Tensor
@@ -42,9 +42,9 @@ class AttentionMaps:
     """The attention of one pass; None where the network has no such attention.
 
     Attributes:
-        encoder: The encoder's tokens among themselves, in both directions.
-        decoder: The decoder's tokens, each over itself and what came before.
-        cross: The decoder's tokens over the encoder's.
+        encoder: Self-attention of the encoder, in both directions.
+        decoder: Self-attention of the decoder, of each token to itself and earlier ones.
+        cross: Attention of the decoder's tokens to the encoder's.
     """
 
     encoder: AttentionMap | None
@@ -54,11 +54,11 @@ class AttentionMaps:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One pass, looked into.
+    """What is recorded of one pass.
 
     Attributes:
-        attention: Who looked at whom; nothing where that was not asked for.
-        states: float32 [L + 1, T, D] of the stack that answers: what enters the first layer, and what leaves each.
+        attention: The attention weights; None for each kind if they were not requested.
+        states: float32 [L + 1, T, D] of the stack that answers: the input of the first layer and the output of each.
         hidden_states: float32 [T, D], after the final norm.
         ids: The T tokens of that stack.
     """
@@ -73,27 +73,27 @@ class Trace:
 def trace(
     network: Transformer, ids: Sequence[int], decoder_ids: Sequence[int] | None = None, *, attention: bool = True
 ) -> Trace:
-    """Run one sequence and keep what is seldom kept.
+    """Run one sequence and record the states between layers and, if requested, the attention weights.
 
     Args:
         network: The network.
         ids: Its input; of an encoder-decoder the source.
-        decoder_ids: What an encoder-decoder has written so far, its start token first.
+        decoder_ids: What the decoder of an encoder-decoder has generated so far, including its start token.
         attention: Whether to keep the attention weights, which grow with the square of the length.
 
     Raises:
-        SettingError: there is nothing to run, or `decoder_ids` is missing or not wanted.
-        ContextWindowError: there are more tokens than positions.
+        SettingError: there are no tokens, or `decoder_ids` is missing or of no use to the model.
+        ContextWindowError: there are more tokens than the context window holds.
     """
     two_stacks = network.encoder is not None and network.decoder is not None
     if two_stacks != (decoder_ids is not None):
         what = "is needed by an encoder-decoder." if two_stacks else "was given, but the model has one stack."
         raise SettingError(what, where="decoder_ids")
     if not ids or (decoder_ids is not None and not decoder_ids):
-        raise SettingError("there is no token to look at.", where="decoder_ids" if ids else "ids")
+        raise SettingError("must have at least one token.", where="decoder_ids" if ids else "ids")
     length, window = max(len(ids), len(decoder_ids or ())), network.config.max_position_embeddings
     if length > window:
-        raise ContextWindowError(f"there are {length:,} tokens, and the context window holds {window:,}.")
+        raise ContextWindowError(f"there are {length:,} tokens; the context window holds {window:,}.")
     stack = network.encoder if network.decoder is None else network.decoder
     assert stack is not None
     captures = [CapturedAttention(), CapturedAttention()] if attention else [None, None]
@@ -138,7 +138,7 @@ def _map(layers: list[Tensor], queries: Sequence[int], keys: Sequence[int]) -> A
 
 @contextmanager
 def _states_of(stack: Stack) -> Iterator[list[Tensor]]:
-    """What enters a stack's first layer and what leaves each layer, [1, T, D] each, filled while it runs."""
+    """The input of a stack's first layer and the output of each layer, [1, T, D] each, filled while the stack runs."""
     states: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: Tensor) -> None:
@@ -153,28 +153,29 @@ def _states_of(stack: Stack) -> Iterator[list[Tensor]]:
 
 
 def writes_words(network: Transformer) -> bool:
-    """Whether the network's hidden states can be read as words of the vocabulary."""
+    """Whether the network has a vocabulary head, so that hidden states give logits."""
     return network.config.head in VOCABULARY_HEADS
 
 
 @torch.inference_mode()
 def logit_lens(network: Transformer, states: Tensor) -> Iterator[Tensor]:
-    """What the network would say if it stopped after each layer: its final norm and head on what leaves that layer.
+    """The network's prediction after each layer: its final norm and head, applied to the layer's output.
 
-    The lens is nostalgebraist's (2020, "interpreting GPT: the logit lens"). The last one is the network's own answer.
+    This is the logit lens (nostalgebraist 2020, "interpreting GPT: the logit lens"). The last one is the network's own
+    prediction.
 
     Args:
         network: The network.
-        states: [L + 1, T, D], of a `Trace`; fewer tokens are fewer products with the widest matrix of the model.
+        states: [L + 1, T, D], of a `Trace`; to save time, only for the tokens that are needed.
 
     Yields:
-        Logits float32 [T, V], from what enters the first layer to what leaves the last.
+        Logits float32 [T, V], of the first layer's input and of each layer's output.
 
     Raises:
-        UnsupportedError: the network has no head that gives words.
+        UnsupportedError: the network has no vocabulary head.
     """
     if not writes_words(network):
-        raise UnsupportedError("has no head that gives words.", where="the model")
+        raise UnsupportedError("has no vocabulary head.", where="the model")
     stack = network.encoder if network.decoder is None else network.decoder
     assert stack is not None
     for state in states:
@@ -187,13 +188,13 @@ class PositionTable:
     """How one position strategy tells positions apart, as numbers.
 
     Attributes:
-        kind: "added": a vector a position, added to the embeddings, [P, D]. "rotation": radians by which each pair of
-            a head's dimensions is turned, in (-pi, pi], [P, E / 2]. "bias": what is added to each head's scores by
-            distance, key minus query, relative to distance 0, [H, distances].
-        values: float32, as the kind says.
-        stack: Whose it is.
-        layers: The layers that go by it.
-        first: The position, or the distance, of the first one.
+        kind: "added": the vector that is added to the embeddings at each position, [P, D]. "rotation": the radians by
+            which each pair of a head's dimensions is rotated, in (-pi, pi], [P, E / 2]. "bias": what is added to each
+            head's scores at each distance, key minus query, relative to distance 0, [H, distances].
+        values: float32, of the kind's shape.
+        stack: The stack it belongs to.
+        layers: The layers that use it.
+        first: The position or distance of the first entry.
     """
 
     kind: Literal["added", "rotation", "bias"]
@@ -205,9 +206,9 @@ class PositionTable:
 
 @torch.inference_mode()
 def position_tables(network: Transformer, num_positions: int) -> list[PositionTable]:
-    """Every way in which the network's stacks tell the first `num_positions` positions apart.
+    """The table of every position strategy of the network's stacks, for the first `num_positions` positions.
 
-    They are asked of the strategies themselves, through the three hooks that attention uses.
+    The strategies are called through the same three hooks as by attention.
     """
     config = network.config
     places = torch.arange(min(num_positions, config.max_position_embeddings), device=network.device)[None]  # [1, P]
@@ -230,7 +231,7 @@ def position_tables(network: Transformer, num_positions: int) -> list[PositionTa
 
 
 def _strategies(stack: Stack) -> dict[Positions, tuple[int, ...]]:
-    """Each strategy that a stack's attention goes by, with its layers."""
+    """The position strategies of a stack's attention, each with its layers."""
     found: dict[Positions, tuple[int, ...]] = {}
     for index, layer in enumerate(stack.layers):
         strategy = cast("Attention", layer.self_attention).positions
@@ -261,12 +262,12 @@ def _of_attention(
 
 @dataclass(frozen=True, slots=True)
 class Plane:
-    """Vectors laid into the plane in which they differ most (principal components).
+    """Vectors projected onto their first two principal components.
 
     Attributes:
-        places: float32 [N, 2], around 0.
-        explained: The share of their variance that each of the two directions holds.
-        degrees: float32 [N, N], the angle between each two of the vectors themselves, all dimensions counted.
+        places: float32 [N, 2], centred.
+        explained: The share of the variance along each of the two components.
+        degrees: float32 [N, N], the angles between the vectors in all dimensions.
     """
 
     places: Tensor
@@ -277,7 +278,7 @@ class Plane:
 def plane(vectors: Tensor) -> Plane:
     """Principal components of vectors [N, D] by singular value decomposition, and the angles between them.
 
-    The sign of each direction is chosen so that the first vector that is not at 0 lies on its positive side.
+    The sign of each component is chosen so that the first vector that is not at 0 is on its positive side.
     """
     vectors = vectors.double()
     centred = vectors - vectors.mean(0)
@@ -291,7 +292,7 @@ def plane(vectors: Tensor) -> Plane:
     shares = values.square() / values.square().sum().clamp(min=1e-30)
     held = [*shares[:2].tolist(), 0.0, 0.0]
     units = nn.functional.normalize(vectors, dim=-1)
-    # Through the chord, not the cosine: arccos loses half of its digits near 0 degrees.
+    # From the chord rather than the cosine: arccos loses half of its digits near 0 degrees.
     chords = (units[:, None] - units[None]).norm(dim=-1)
     degrees = 2 * torch.asin((chords / 2).clamp(max=1)) * 180 / torch.pi
     return Plane(places.float(), (held[0], held[1]), degrees.float())

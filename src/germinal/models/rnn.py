@@ -1,9 +1,9 @@
 """Recurrent language models, from before the Transformer: torch's GRU (Cho et al. 2014, arXiv 1406.1078) and LSTM
 (Hochreiter & Schmidhuber 1997) between an embedding and an output matrix (Mikolov et al. 2010).
 
-They stand beside the Transformer to be compared with it: `forward` and `logits` are called alike, the same loop trains
-them, and `generation.backends.rnn_backend` lets the same engine decode from them. A state of fixed size takes the place
-of the cache of keys and values.
+They are here to be compared with the Transformer: `forward` and `logits` are called in the same way, the same loop
+trains them, and the same engine decodes from them through `generation.backends.rnn_backend`. Instead of a cache of keys
+and values they have a state of fixed size.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from germinal.layers.kernels import linear
 from germinal.layers.linear import Linear
 
 State = tuple[Tensor, ...]
-"""What the layers carry from one token to the next, [L, B, D] each: (h,) of a GRU, (h, c) of an LSTM."""
+"""The recurrent state between two tokens, [L, B, D] each: (h,) of a GRU, (h, c) of an LSTM."""
 
 CELLS: dict[str, Callable[..., nn.Module]] = {"gru": nn.GRU, "lstm": nn.LSTM}
 
@@ -34,12 +34,12 @@ class RNNConfig:
     Attributes:
         vocab_size: V.
         hidden_size: D, of the embedding, the state and the output.
-        num_layers: L, one on top of the other.
+        num_layers: L.
         cell: A name in `CELLS`.
         dropout: Probability of dropping a value between layers while training, in [0, 1).
         tie_embeddings: Whether the output matrix is the embedding (Press & Wolf 2016, arXiv 1608.05859).
-        max_position_embeddings: Tokens of a sequence at most. The state would take any number: this bounds what is
-            kept of a sequence while it is generated.
+        max_position_embeddings: The most tokens of a sequence. The recurrent state has no such limit; this one bounds
+            the memory of a sequence while it is generated.
     """
 
     vocab_size: int
@@ -74,7 +74,7 @@ class RNNLanguageModel(nn.Module):
             input_size=config.hidden_size,
             hidden_size=config.hidden_size,
             num_layers=config.num_layers,
-            dropout=config.dropout if config.num_layers > 1 else 0.0,  # torch drops between layers alone
+            dropout=config.dropout if config.num_layers > 1 else 0.0,  # torch applies it between layers only
             batch_first=True,
             device=device,
         )
@@ -95,12 +95,12 @@ class RNNLanguageModel(nn.Module):
 
         Args:
             input_ids: [B, T].
-            attention_mask: [B, T], nonzero where a token is real; padding on either side and holes are fine. What
-                stands at the others is of no meaning.
+            attention_mask: [B, T], nonzero where a token is real; padding on either side and holes are fine. The hidden
+                states at the others are meaningless.
         """
         if attention_mask is None or bool(attention_mask.all()):
             return self.advance(input_ids)[0]
-        # Real tokens run first, in their order: no padding enters the state that a real one meets.
+        # Real tokens run first, in their order, so that padding does not enter the state before them.
         order = (attention_mask == 0).int().argsort(dim=-1, stable=True)  # [B, T]
         hidden_states, _ = self.advance(input_ids.gather(-1, order))
         back = order[..., None].expand_as(hidden_states)
@@ -109,15 +109,15 @@ class RNNLanguageModel(nn.Module):
     def advance(
         self, input_ids: Tensor, state: State | None = None, lengths: Tensor | None = None
     ) -> tuple[Tensor, State]:
-        """Run further tokens of some sequences.
+        """Run the next tokens of some sequences.
 
         Args:
             input_ids: [B, T].
-            state: After the tokens before; None at the beginning.
-            lengths: [B], on the CPU: real tokens of each row, at least one. None is all T.
+            state: The state after the previous tokens; None at the beginning.
+            lengths: [B], on the CPU: the number of real tokens of each row, at least one. None is T for all.
 
         Returns:
-            Hidden states [B, T, D], zeros where a row has ended, and the state after each row's last token.
+            Hidden states [B, T, D], zeros after a row's end, and the state after each row's last token.
         """
         carried = None if state is None else state if len(state) > 1 else state[0]
         embedded = self.embed_tokens(input_ids)
@@ -140,5 +140,5 @@ class RNNLanguageModel(nn.Module):
         return linear(hidden_states, self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight)
 
     def num_parameters(self) -> int:
-        """Weights in all; a tied output matrix counts once."""
+        """The number of weights; a tied output matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())

@@ -1,7 +1,7 @@
 """The Transformer: token ids to hidden states to logits, built from its config by looking up each axis in a table.
 
-Published as the encoder-decoder of Vaswani et al. 2017 (arXiv 1706.03762); what a later family changed is a value of
-one of the config's axes. Shapes as in `germinal.layers`.
+Published as the encoder-decoder of Vaswani et al. 2017 (arXiv 1706.03762); what later families changed are values on
+the config's axes. Shapes as in `germinal.layers`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Transformer(nn.Module):
 
     Args:
         config: What to build.
-        device: "meta" builds the shape alone, to be filled by `load_state_dict(assign=True)` without a second copy.
+        device: "meta" allocates no weights: `load_state_dict(assign=True)` then fills them without a second copy.
 
     Raises:
         UnsupportedError: a value of one of the config's axes has no implementation.
@@ -91,24 +91,20 @@ class Transformer(nn.Module):
             position_ids: The same shape; 0, 1, 2, ... in each document when not given.
             token_type_ids: The same shape; the segment of each token, 0 when not given.
             decoder_input_ids, decoder_attention_mask: [B, T], of an encoder-decoder.
-            prefix_mask: The same shape as the ids of a decoder, nonzero in the prefix of each row (of each document): a
-                prefix-LM, whose prefix tokens see each other and whose others are causal.
-            document_ids: The same shape as `input_ids`, equal where tokens are of one document: several packed into a
-                row give what each gives alone.
-            decoder_document_ids: [B, T], of an encoder-decoder: the numbers of the sources that the targets belong to.
+            prefix_mask: The same shape, nonzero in the prefix of each row or document, whose tokens see each other; the
+                tokens after it are causal. For decoders, trained as prefix-LMs.
+            document_ids: The same shape, equal for tokens of one document. Documents packed into a row give the same
+                hidden states as each gives alone.
+            decoder_document_ids: [B, T], of an encoder-decoder: the number of the source that each target belongs to.
 
         Returns:
             [B, T, D], after the final norm; of an encoder-decoder the decoder's.
 
         Raises:
-            SettingError: `decoder_input_ids` is missing, or something was given that the model has no use for or that
-                has another shape than its ids.
+            SettingError: `decoder_input_ids` is missing, or an argument has another shape than its ids or is of no use
+                to the model.
         """
-        self._check_decoder_ids(decoder_input_ids, document_ids, decoder_document_ids)
-        _check_shape("prefix_mask", prefix_mask, input_ids)
-        _check_shape("document_ids", document_ids, input_ids)
-        if prefix_mask is not None and self.config.stacks != "decoder":
-            raise SettingError("was given, but an encoder sees everything already.", where="prefix_mask")
+        self._check_inputs(input_ids, decoder_input_ids, prefix_mask, document_ids, decoder_document_ids)
         view = PaddedView(
             input_ids,
             attention_mask,
@@ -119,7 +115,6 @@ class Transformer(nn.Module):
         )
         if decoder_input_ids is None:
             return self.hidden_states(input_ids, view, token_type_ids)
-        _check_shape("decoder_document_ids", decoder_document_ids, decoder_input_ids)
         view = PaddedView(
             decoder_input_ids,
             decoder_attention_mask,
@@ -132,21 +127,33 @@ class Transformer(nn.Module):
         )
         return self.hidden_states(decoder_input_ids, view)
 
-    def _check_decoder_ids(
-        self, decoder_input_ids: Tensor | None, document_ids: Tensor | None, decoder_document_ids: Tensor | None
+    def _check_inputs(
+        self,
+        input_ids: Tensor,
+        decoder_input_ids: Tensor | None,
+        prefix_mask: Tensor | None,
+        document_ids: Tensor | None,
+        decoder_document_ids: Tensor | None,
     ) -> None:
+        """Refuse arguments that are missing, of no use to the model, or of another shape than their ids."""
         two_stacks = self.encoder is not None and self.decoder is not None
         if two_stacks != (decoder_input_ids is not None):
             what = "is needed by an encoder-decoder." if two_stacks else "was given, but the model has one stack."
             raise SettingError(what, where="decoder_input_ids")
         if two_stacks and (document_ids is None) != (decoder_document_ids is None):
-            what = "must be given for source and target both, or for neither."
+            what = "must be given for both source and target, or for neither."
             raise SettingError(what, where="document_ids, decoder_document_ids")
         if not two_stacks and decoder_document_ids is not None:
             raise SettingError("was given, but the model has one stack.", where="decoder_document_ids")
+        if prefix_mask is not None and self.config.stacks != "decoder":
+            raise SettingError("was given, but an encoder's tokens see everything already.", where="prefix_mask")
+        _check_shape("prefix_mask", prefix_mask, input_ids)
+        _check_shape("document_ids", document_ids, input_ids)
+        if decoder_input_ids is not None:
+            _check_shape("decoder_document_ids", decoder_document_ids, decoder_input_ids)
 
     def _counted(self, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor | None:
-        """Positions that count real tokens only, in families that do so where there is padding."""
+        """Position ids that count real tokens only, for families that use such; None for the others."""
         if attention_mask is None or not self.config.positions_from_mask:
             return None
         if document_ids is not None:
@@ -154,7 +161,7 @@ class Transformer(nn.Module):
         return (attention_mask.cumsum(-1) - 1) * attention_mask
 
     def hidden_states(self, input_ids: Tensor, view: AttentionView, token_type_ids: Tensor | None = None) -> Tensor:
-        """[...] -> [..., D], for a padded batch as for the flat batch of a cache: the view tells them apart."""
+        """[...] -> [..., D], of the stack that answers; for a padded batch or a flat one, as the view is."""
         stack = self.encoder if self.decoder is None else self.decoder
         assert stack is not None
         return stack(self._embedded(input_ids, token_type_ids), view)
@@ -167,7 +174,7 @@ class Transformer(nn.Module):
     def _embedded(self, input_ids: Tensor, token_type_ids: Tensor | None) -> Tensor:
         embedded = self.embed_tokens(input_ids)
         if self.config.embedding_scale != 1.0:
-            # In the weights' precision, as the published code multiplies: sqrt(D) is rounded in bfloat16.
+            # In the weights' precision, as in the published code: in bfloat16, sqrt(D) is rounded.
             embedded = embedded * torch.tensor(self.config.embedding_scale, dtype=embedded.dtype)
         if self.embed_token_types is not None:
             types = torch.zeros_like(input_ids) if token_type_ids is None else token_type_ids
@@ -175,7 +182,7 @@ class Transformer(nn.Module):
         return embedded
 
     def logits(self, hidden_states: Tensor) -> Tensor:
-        """[..., D] -> [..., V]. Give it only the positions that are wanted: it is the widest product of the model."""
+        """[..., D] -> [..., V]. Pass only the positions that are needed: this is the largest product of the model."""
         assert self.head is not None, "the model has no head"
         assert self.config.head in VOCABULARY_HEADS, "the model has no vocabulary head"
         weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
@@ -185,12 +192,12 @@ class Transformer(nn.Module):
         return linear(hidden_states, weight, self.logit_bias)
 
     def num_parameters(self) -> int:
-        """Weights in all; a tied output matrix counts once."""
+        """The number of weights; a tied output matrix counts once."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 
 class _Builder:
-    """Makes a stack out of a config."""
+    """Builds the stacks of a config."""
 
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         self.config = config
@@ -278,9 +285,9 @@ POSITIONS: dict[str, Callable[[TransformerConfig, bool, Device], Positions]] = {
 
 
 def _check_shape(name: str, given: Tensor | None, ids: Tensor) -> None:
-    """Refuse what is not of the shape of the token ids it belongs to."""
+    """Refuse a tensor whose shape is not that of its token ids."""
     if given is not None and given.shape != ids.shape:
-        raise SettingError(f"has the shape {list(given.shape)}, and its tokens {list(ids.shape)}.", where=name)
+        raise SettingError(f"has the shape {list(given.shape)}, its token ids {list(ids.shape)}.", where=name)
 
 
 def _lookup(

@@ -1,7 +1,7 @@
-"""The Vision Transformer (Dosovitskiy et al. 2020, arXiv 2010.11929): the encoder is not bound to text.
+"""The Vision Transformer (Dosovitskiy et al. 2020, arXiv 2010.11929): the encoder, applied to images.
 
-An image is cut into patches, each of which becomes a token by one linear map; a learned class token stands before them,
-and what becomes of it is classified. Blocks, attention and norms are those of every other model here.
+An image is cut into patches, and a linear map makes each of them a token. A learned class token is put before them; its
+hidden state is classified. Blocks, attention and norms are those of the other models here.
 
 Shapes beside those of `germinal.layers`: C channels, P patch width, N patches, H and W an image's height and width.
 """
@@ -42,7 +42,7 @@ class VisionConfig:
         num_layers: Blocks.
         num_heads: H; divides D.
         num_labels: Classes.
-        norm_eps: Added under the root.
+        norm_eps: The epsilon under the square root.
         activation: A name in `layers.activations.ACTIVATIONS`.
     """
 
@@ -63,10 +63,10 @@ class VisionConfig:
             if not isinstance(value, int) or value < 1:
                 raise SettingError(f"must be a positive whole number, not {value!r}.", where=f"config.{name}")
         if self.image_size % self.patch_size:
-            what = f"patches of {self.patch_size} pixels do not fill {self.image_size}."
+            what = f"patches of {self.patch_size} pixels do not divide an image of {self.image_size}."
             raise SettingError(what, where="config.patch_size")
         if self.hidden_size % self.num_heads:
-            what = f"{self.num_heads} heads do not share a width of {self.hidden_size} evenly."
+            what = f"{self.num_heads} heads do not divide a width of {self.hidden_size}."
             raise SettingError(what, where="config.num_heads")
         if self.activation not in ACTIVATIONS:
             hint = f"Known: {', '.join(ACTIVATIONS)}."
@@ -79,7 +79,7 @@ class VisionConfig:
 
 
 class VisionTransformer(nn.Module):
-    """Pixels to hidden states to the scores of classes."""
+    """Pixels to hidden states to the logits of classes."""
 
     def __init__(self, config: VisionConfig, device: Device = None) -> None:
         super().__init__()
@@ -95,7 +95,7 @@ class VisionTransformer(nn.Module):
         self.config = config
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """Hidden states of the class token and every patch, row after row: [B, C, H, W] -> [B, 1 + N, D].
+        """Hidden states of the class token and of every patch, row by row: [B, C, H, W] -> [B, 1 + N, D].
 
         Raises:
             SettingError: the images are of another size, or have another number of channels.
@@ -103,18 +103,18 @@ class VisionTransformer(nn.Module):
         expected = (self.config.num_channels, self.config.image_size, self.config.image_size)
         if pixels.dim() != 4 or tuple(pixels.shape[1:]) != expected:
             what = f"must be [B, {', '.join(map(str, expected))}], not {list(pixels.shape)}."
-            raise SettingError(what, where="pixels", hint="Resize the images to the model's own size.")
+            raise SettingError(what, where="pixels", hint="Resize the images to the model's size.")
         patches = self.patch_embedding(pixels).flatten(2).transpose(1, 2)  # [B, N, D]
         tokens = torch.cat((self.class_token.expand(len(patches), -1, -1), patches), 1)  # [B, 1 + N, D]
         places = torch.arange(tokens.shape[1], device=tokens.device).expand(len(tokens), -1)
         return self.encoder(tokens, PaddedView(places, causal=False, position_ids=places))
 
     def logits(self, hidden_states: Tensor) -> Tensor:
-        """Scores of the classes, from the class token: [B, 1 + N, D] -> [B, num_labels]."""
+        """Logits of the classes, from the class token: [B, 1 + N, D] -> [B, num_labels]."""
         return self.classifier(hidden_states[:, 0])
 
     def num_parameters(self) -> int:
-        """Weights in all."""
+        """The number of weights."""
         return sum(parameter.numel() for parameter in self.parameters())
 
 

@@ -1,48 +1,57 @@
 """Declarative, reversible rules between a published layout of weights and ours: a rename and, if needed, a transform.
 
-A published tensor may be several of ours (a fused qkv), never the other way round. Layout quirks end here: the network
-never sees them, and a folder is written with the same rules that read it.
+A published tensor may correspond to several of ours (a fused qkv), never the other way round. Quirks of a layout end
+here: the network never sees them, and a folder is written by the same rules that read it.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from germinal.errors import CheckpointError
+
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """A reversible change of one published tensor into ours; this one changes nothing.
+    """A reversible transform of one published tensor into ours; this one is the identity.
 
     Attributes:
-        computes: Whether values change, and not only their places; then both sides are float32.
+        computes: Whether values change, and not only their places; it then computes in float32.
     """
 
     computes: ClassVar[bool] = False
+
+    @property
+    def of_rows(self) -> Transform:
+        """The transform of a matrix [O, R] whose rows are the weight's outputs: the B of an adapter, which is published
+        as [O, R] whether or not the weight is transposed.
+        """
+        return self
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
         """Our tensors, in the order of the rule's names."""
         return (tensor,)
 
     def to_theirs(self, *tensors: Tensor) -> Tensor:
-        """The published tensor out of ours."""
+        """The published tensor, from ours."""
         (tensor,) = tensors
         return tensor
 
 
 @dataclass(frozen=True, slots=True)
 class PermuteRotary(Transform):
-    """Rows of a query or key projection whose rotary pairs lie side by side (Meta, GGUF) <-> in halves (ours)."""
+    """Rows of a query or key projection whose rotary pairs are adjacent (Meta, GGUF) <-> half a head apart (ours)."""
 
     num_heads: int
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        """[H E, ...] with rows (0, 1), (2, 3), ... a head -> rows 0, 2, 4, ... then 1, 3, 5, ..."""
+        """[H E, ...] with pairs (0, 1), (2, 3), ... in each head -> rows 0, 2, 4, ..., then 1, 3, 5, ..."""
         return (tensor.reshape(self.num_heads, -1, 2, *tensor.shape[1:]).transpose(1, 2).reshape(tensor.shape),)
 
     def to_theirs(self, *tensors: Tensor) -> Tensor:
@@ -54,6 +63,10 @@ class PermuteRotary(Transform):
 class Transpose(Transform):
     """[I, O] (a convolution of width one) <-> [O, I]."""
 
+    @property
+    def of_rows(self) -> Transform:
+        return Transform()
+
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
         return (tensor.t().contiguous(),)
 
@@ -64,38 +77,58 @@ class Transpose(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Split(Transform):
-    """Projections that stand one above the other in one tensor <-> one tensor each.
+    """Projections of one input, fused into one tensor <-> one tensor each.
+
+    The fused rows are those of the first part, then those of the second, and so on (queries, keys and values, or gate
+    and up, of Phi-3); or they come in groups, each with an equal share of every part: the query, key and value of each
+    head (BLOOM, H groups), or the queries, the key and the value of each key-value head (Falcon, InternLM2, K groups).
 
     Attributes:
-        parts: How many, of equal size.
-        transposed: The published tensor is [I, O].
+        sizes: Rows of each part, in the order of the rule's names.
+        groups: The number of groups.
+        transposed: Whether the published matrix is [I, O]. A bias is the same either way.
     """
 
-    parts: int
+    sizes: tuple[int, ...]
+    groups: int = 1
     transposed: bool = False
 
-    def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        whole = tensor.t() if self.transposed else tensor
-        return tuple(part.contiguous() for part in whole.chunk(self.parts))
+    @property
+    def of_rows(self) -> Transform:
+        return replace(self, transposed=False)
 
-    def to_theirs(self, *tensors: Tensor) -> Tensor:
-        whole = torch.cat(tensors)
-        return whole.t().contiguous() if self.transposed else whole
-
-
-@dataclass(frozen=True, slots=True)
-class Deinterleave(Transform):
-    """[H, 3, E, ...]: query, key and value of each head in turn <-> one tensor each."""
-
-    num_heads: int
+    def __post_init__(self) -> None:
+        assert all(size % self.groups == 0 for size in self.sizes), f"{self.groups} groups do not share {self.sizes}"
 
     def to_ours(self, tensor: Tensor) -> tuple[Tensor, ...]:
-        heads = tensor.reshape(self.num_heads, 3, -1, *tensor.shape[1:])
-        return tuple(heads[:, part].reshape(-1, *tensor.shape[1:]) for part in range(3))
+        """[sum(sizes), ...] -> [sizes[0], ...], [sizes[1], ...], ...
+
+        Raises:
+            CheckpointError: the tensor has another number of rows.
+        """
+        fused = tensor.t() if self.transposed else tensor
+        if fused.shape[0] != sum(self.sizes):
+            raise CheckpointError(f"has {fused.shape[0]} rows where {_sum(self.sizes)} are expected.")
+        by_group = fused.reshape(self.groups, -1, *fused.shape[1:])
+        parts = by_group.split_with_sizes([size // self.groups for size in self.sizes], dim=1)
+        return tuple(part.reshape(-1, *fused.shape[1:]).contiguous() for part in parts)
 
     def to_theirs(self, *tensors: Tensor) -> Tensor:
-        heads = [tensor.reshape(self.num_heads, -1, *tensor.shape[1:]) for tensor in tensors]
-        return torch.stack(heads, 1).reshape(-1, *tensors[0].shape[1:])
+        """The inverse of `to_ours`.
+
+        Raises:
+            CheckpointError: a part has another number of rows.
+        """
+        rows = tuple(tensor.shape[0] for tensor in tensors)
+        if rows != self.sizes:
+            raise CheckpointError(f"would be made of {_sum(rows)} rows where {_sum(self.sizes)} are expected.")
+        by_group = [tensor.reshape(self.groups, -1, *tensor.shape[1:]) for tensor in tensors]
+        fused = torch.cat(by_group, dim=1).reshape(-1, *tensors[0].shape[1:])
+        return fused.t().contiguous() if self.transposed else fused
+
+
+def _sum(sizes: tuple[int, ...]) -> str:
+    return " + ".join(map(str, sizes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +145,7 @@ class Squeeze(Transform):
 
 @dataclass(frozen=True, slots=True)
 class Shift(Transform):
-    """A factor stored whole <-> as what it has beyond `by`."""
+    """A value that is published with `by` added <-> without."""
 
     by: float
     computes: ClassVar[bool] = True
@@ -130,9 +163,9 @@ class WeightRule:
     """One line of a family's table.
 
     Attributes:
-        theirs: Published name; `{i}` stands for the layer's number.
+        theirs: Published name; `{i}` is the layer's number.
         ours: Name or names in our network, with the same `{i}`.
-        transform: What to do with the tensor on the way.
+        transform: Between the published tensor and ours.
     """
 
     theirs: str
@@ -147,8 +180,8 @@ class WeightRules:
     """A family's rules for one published layout.
 
     Args:
-        rules: One for each kind of tensor. Where two have the same published name the first is read and written.
-        ignored: Published names (with `{i}`) that hold nothing to load: buffers, and copies of other tensors.
+        rules: One for each kind of tensor. Of two with the same published name the first applies.
+        ignored: Published names (with `{i}`) of tensors that are not loaded: buffers, and copies of other tensors.
     """
 
     def __init__(self, rules: list[WeightRule], ignored: tuple[str, ...] = ()) -> None:
@@ -157,21 +190,21 @@ class WeightRules:
         self._ignored = [_pattern(name) for name in ignored]
 
     def ours(self, name: str) -> Found | None:
-        """Our names of a published tensor and the transform to apply (`to_ours`); None when no rule knows it."""
+        """Our names of a published tensor and the transform to apply (`to_ours`); None if no rule matches."""
         for pattern, rule in self._rules:
             if match := pattern.fullmatch(name):
                 return tuple(_filled(each, match) for each in _names(rule)), rule.transform
         return None
 
     def theirs(self, name: str) -> tuple[str, Transform] | None:
-        """The published name of a tensor of ours and the transform to apply (`to_theirs`); None when unknown."""
+        """The published name of a tensor of ours and the transform to apply (`to_theirs`); None if no rule matches."""
         for pattern, rule in self._ours:
             if match := pattern.fullmatch(name):
                 return _filled(rule.theirs, match), rule.transform
         return None
 
     def ignores(self, name: str) -> bool:
-        """Whether a published tensor is known to hold nothing to load."""
+        """Whether a published tensor is to be left out."""
         return any(pattern.fullmatch(name) for pattern in self._ignored)
 
     def convert_to_theirs(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
@@ -179,6 +212,7 @@ class WeightRules:
 
         Raises:
             KeyError: a tensor of ours has no published name (a family's table is incomplete).
+            CheckpointError: tensors of ours have other sizes than the parts of their fused tensor.
         """
         written: set[str] = set()
         for name in tensors:
@@ -189,7 +223,12 @@ class WeightRules:
             if published not in written:
                 written.add(published)
                 names, _ = self.ours(published) or ((name,), transform)
-                yield published, transform.to_theirs(*(tensors[each] for each in names))
+                try:
+                    tensor = transform.to_theirs(*(tensors[each] for each in names))
+                except CheckpointError as error:
+                    error.where = published
+                    raise
+                yield published, tensor
 
 
 def _names(rule: WeightRule) -> tuple[str, ...]:

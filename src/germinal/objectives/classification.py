@@ -2,8 +2,7 @@
 
     L = - sum over examples b of log softmax(z_b)[y_b]        z = logits, y = classes; L in [0, inf)
 
-An untrained head gives about ln C an example. The loss is a sum, to be divided by the
-caller as in `language_modelling`.
+An untrained head gives about ln C per example. The loss is a sum; the caller divides it, as in `language_modelling`.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from torch import Tensor
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Summed cross-entropy of classes.
+    """Summed cross-entropy of the examples' classes; C classes.
 
     Args:
         logits: [B, C].

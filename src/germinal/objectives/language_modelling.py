@@ -1,18 +1,19 @@
-"""The loss of a language model: cross-entropy of each labelled token given what stands before it.
+"""The loss of a language model: cross-entropy of each labelled token given the tokens before it.
 
     L = - sum over labelled t of log softmax(z_{t-1})[y_t]        z = logits, y = labels; L in [0, inf)
 
-An untrained model gives about ln V a token; 0 is certainty of the right token. Losses are sums: dividing by the number
-of labelled tokens of everything that goes into one update, not of one batch, is what makes accumulated gradients equal
-the big batch's, and is the caller's to do.
+An untrained model gives about ln V per token; 0 is certainty of the right token. Losses are sums. The caller divides
+them by the number of labelled tokens of a whole update, not of one batch: only so do accumulated gradients equal those
+of one big batch.
 
-The output matrix is the widest product of a small model, so hidden states are picked before it: where only answers are
-labelled, most of the logits are never computed. Those that are come in pieces, and the gradient of a piece,
+The product with the output matrix is the largest of a small model, so labelled positions are selected before it: where
+only answers are labelled, most of the logits are never computed. The others are computed in chunks, and the gradient of
+a chunk,
 
     dL/dz_t = softmax(z_t) - onehot(y_{t+1}),
 
-is taken on the spot (as in Liger, Hsu et al. 2024, arXiv 2410.10989): [N, V] never stands in memory whole, and the two
-passes over it that autograd would add are saved.
+is computed together with it (as in Liger, Hsu et al. 2024, arXiv 2410.10989): [N, V] is never in memory whole, and the
+two passes over it that autograd would add are saved.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ from torch import Tensor
 from torch.autograd.function import FunctionCtx, once_differentiable
 
 IGNORED = -100
-"""The label of a position that has no part in the loss."""
+"""The label of a position that does not count in the loss."""
 
 CHUNK_SIZE = 256
-"""Positions whose logits exist at once: 50 MB in float32 at a vocabulary of 49,152."""
+"""Positions whose logits are in memory at once: 50 MB in float32 at a vocabulary of 49,152."""
 
 
 def labelled_tokens(labels: Tensor) -> int:
-    """How many tokens of `labels` [B, T] `causal_lm_loss` sums over; the first of a sequence has nothing before it."""
+    """How many tokens of `labels` [B, T] `causal_lm_loss` sums over: not the first of a row, which nothing precedes."""
     return int((labels[:, 1:] != IGNORED).sum())
 
 
@@ -50,9 +51,9 @@ def causal_lm_loss(
         hidden_states: [B, T, D], or [B, T - 1, D]: nothing is predicted from the last token.
         labels: [B, T], aligned with the input: the token itself where it counts, -100 elsewhere.
         project: Logits of hidden states, [N, D] -> [N, V].
-        parameters: Whatever `project` uses that may want a gradient; more does no harm. Without it the work is not done
-            in pieces where gradients are wanted, since theirs could be missed.
-        chunk_size: Positions whose logits may exist at once.
+        parameters: The parameters that `project` uses and that may require a gradient; others do no harm. Without them
+            gradients are computed in one chunk, by autograd, which finds the parameters itself.
+        chunk_size: Positions whose logits may be in memory at once.
 
     Returns:
         A float32 scalar in [0, inf); 0, with a gradient of zeros, when nothing is labelled.
@@ -69,10 +70,10 @@ def labelled_cross_entropy(
     *,
     chunk_size: int = CHUNK_SIZE,
 ) -> Tensor:
-    """Summed cross-entropy of the labelled tokens, each predicted at its own place: [B, T, D] against [B, T].
+    """Summed cross-entropy of the labelled tokens, each predicted at its own position: [B, T, D] against [B, T].
 
-    So learn the decoder of an encoder-decoder, which reads its labels moved one place to the right, and a masked
-    language model. The other arguments and the result are as in `causal_lm_loss`.
+    For the decoder of an encoder-decoder, whose input is the labels shifted right by one, and for masked language
+    models. The other arguments and the result are those of `causal_lm_loss`.
     """
     targets = labels.flatten()  # [B T]
     counted = (targets != IGNORED).nonzero().squeeze(-1)  # [N]
@@ -90,10 +91,10 @@ def projected_cross_entropy(
 ) -> Tensor:
     """Summed cross-entropy of `project(hidden_states)` [N, V] against `targets` [N], at most `chunk_size` rows at once.
 
-    Each of `targets` is in [0, V). The other arguments and the result are as in `causal_lm_loss`.
+    Each of `targets` is in [0, V). The other arguments and the result are those of `causal_lm_loss`.
     """
     if not torch.is_grad_enabled():
-        return _by_pieces(hidden_states, targets, project, chunk_size)[0]
+        return _by_chunks(hidden_states, targets, project, chunk_size)[0]
     if parameters is None:
         return F.cross_entropy(project(hidden_states).float(), targets, reduction="sum")
     trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -103,36 +104,36 @@ def projected_cross_entropy(
     return loss
 
 
-def _by_pieces(
+def _by_chunks(
     hidden_states: Tensor,
     targets: Tensor,
     project: Callable[[Tensor], Tensor],
     chunk_size: int,
     trained: Sequence[Tensor] | None = None,
 ) -> tuple[Tensor, list[Tensor | None]]:
-    """The loss and, where `trained` is given, its gradients in the hidden states and in each of `trained`."""
+    """The loss and, where `trained` is given, its gradients with respect to the hidden states and each of `trained`."""
     total = torch.zeros((), dtype=torch.float32, device=hidden_states.device)
     of_hidden: list[Tensor] = []
     of_trained: list[Tensor | None] = [None] * len(trained or ())
     for start in range(0, max(len(targets), 1), chunk_size):
         chosen = slice(start, start + chunk_size)
         with torch.set_grad_enabled(trained is not None):
-            piece = hidden_states[chosen].detach().requires_grad_(trained is not None)
-            logits = project(piece)  # [n, V]
+            chunk = hidden_states[chosen].detach().requires_grad_(trained is not None)
+            logits = project(chunk)  # [n, V]
         logps = logits.detach().float().log_softmax(-1)
         rows = torch.arange(len(logps), device=logps.device)
         total -= logps[rows, targets[chosen]].sum()
         if trained is not None:
             gradient = logps.exp_()
             gradient[rows, targets[chosen]] -= 1
-            first, *rest = torch.autograd.grad(logits, [piece, *trained], gradient.to(logits.dtype), allow_unused=True)
+            first, *rest = torch.autograd.grad(logits, [chunk, *trained], gradient.to(logits.dtype), allow_unused=True)
             of_hidden.append(first)
             of_trained = [_add(running, found) for running, found in zip(of_trained, rest, strict=True)]
     return total, [torch.cat(of_hidden) if of_hidden else None, *of_trained]
 
 
 class _ProjectedCrossEntropy(torch.autograd.Function):
-    """The gradients are worked out going forward, while the logits exist; going backward only scales them."""
+    """Forward computes the gradients too, while the logits are in memory; backward only scales them."""
 
     @staticmethod
     def forward(
@@ -143,7 +144,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
         hidden_states: Tensor,
         *trained: Tensor,
     ) -> Tensor:
-        loss, ctx.gradients = _by_pieces(  # type: ignore[attr-defined]
+        loss, ctx.gradients = _by_chunks(  # type: ignore[attr-defined]
             hidden_states, targets, project, chunk_size, trained
         )
         return loss
@@ -157,7 +158,7 @@ class _ProjectedCrossEntropy(torch.autograd.Function):
 
 
 def _add(running: Tensor | None, gradient: Tensor | None) -> Tensor | None:
-    """Their sum in float32; None where no gradient has arrived yet."""
+    """The running sum of gradients in float32; None as long as there is none."""
     if gradient is None:
         return running
     return gradient.float() if running is None else running.add_(gradient)

@@ -1,19 +1,20 @@
-"""Tuning an encoder to classify: a fresh head for classes, trained with all weights under it (Devlin et al. 2018, arXiv
-1810.04805, section 3.2). There is no dropout.
+"""Fine-tuning an encoder to classify: a new classification head, trained together with all other weights (Devlin et al.
+2018, arXiv 1810.04805, section 3.2), but without dropout.
 
-The result is a Hugging Face folder of its own: what was learned is as large as the model.
+The result is a Hugging Face folder with the whole model, since all of its weights have changed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.errors import ContextWindowError, DataError, UnsupportedError
@@ -28,6 +29,7 @@ from germinal.storage import digest, write_json
 from germinal.text.context_window import ContextWindow
 from germinal.training.config import TrainingConfig
 from germinal.training.loop import train
+from germinal.training.recipe import tuning_recipe
 from germinal.training.run_folder import RunFolder
 from germinal.training.shuffling import ShuffledData, padded
 
@@ -35,10 +37,10 @@ if TYPE_CHECKING:
     from germinal.language_model import LanguageModel
 
 MODEL = "model"
-"""Where in its folder a run leaves the tuned model."""
+"""The tuned model's folder in the run's folder."""
 
-_FRESH_DEVIATION = 0.02  # of fresh weights, as in the published code
-_POOLING_HEADS = ("pooler", "sequence-classification")  # whose `dense` is the layer that a new head has too
+_FRESH_DEVIATION = 0.02  # of new weights, as in the published code
+_POOLING_HEADS = ("pooler", "sequence-classification")  # whose `dense` layer a new head takes over
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,15 +78,15 @@ def class_examples(
 
 @dataclass(frozen=True, slots=True)
 class ClassBatch:
-    """Texts side by side, padded on the right to the longest.
+    """A batch of texts, padded on the right to the longest.
 
     Attributes:
         input_ids: [B, T].
         attention_mask: [B, T], 1 where a token is real.
         labels: [B].
-        rows: Places of the examples in the list that the run was given.
-        num_tokens: Real tokens.
-        weight: B, which the loss is summed over.
+        rows: Indices of the examples in the run's list.
+        num_tokens: The number of real tokens.
+        weight: B, the number of examples that the loss is summed over.
     """
 
     input_ids: Tensor
@@ -96,11 +98,11 @@ class ClassBatch:
 
 
 class ClassData(ShuffledData[ClassBatch]):
-    """Texts and classes in micro-batches; the arguments beside these are those of `ShuffledData`.
+    """Texts and classes in micro-batches. The other arguments are those of `ShuffledData`.
 
     Args:
-        pad_id: Fills the end of short rows.
-        device: Where batches are put.
+        pad_id: The padding token.
+        device: The device of the batches.
     """
 
     def __init__(
@@ -139,85 +141,78 @@ def tune_classifier(
     folder: Path,
     reporter: Reporter = silent,
 ) -> Path:
-    """Train a copy of `lm` with a head for classes, and write it as a Hugging Face folder.
+    """Train a copy of `lm` with a classification head, and write it as a Hugging Face folder.
 
-    `lm` stays as it is. Training is in float32 whatever its precision, which the folder has again: updates of a few
-    thousandths of a percent would be lost in bfloat16. Killed and called again with the same arguments, it goes on;
-    called when it is done, it returns at once.
+    `lm` is not changed. Training is in float32, since updates of a few thousandths of a percent would be lost in
+    bfloat16; the folder has `lm`'s precision. If it is killed, calling it again with the same arguments resumes it;
+    once it is done, another call returns at once.
 
     Args:
         lm: An encoder.
         examples: Texts and classes, in any order.
-        labels: The names of the classes, by number.
-        config: How to train.
-        folder: The run's own: the model in `model/`, one line an update in `history.jsonl`, the outcome in
+        labels: The names of the classes, in the order of their numbers.
+        config: The settings of the training.
+        folder: The run's folder: the model in `model/`, one line per update in `history.jsonl`, the outcome in
             `result.json`; checkpoints while it runs.
-        reporter: Told of every update.
+        reporter: Called after every update.
 
     Returns:
-        The model's folder. It holds the weights of the best validation loss.
+        The model's folder, with the weights of the best validation loss.
 
     Raises:
-        UnsupportedError: `lm` is no encoder.
+        UnsupportedError: `lm` is not an encoder.
         DataError, ContextWindowError: an example cannot be learned from.
         SettingError: the folder holds another run.
         TrainingError: a loss is not finite.
     """
     require_encoder(lm)
     check_class_examples(examples, labels, lm.config)
-    recipe = {
-        "base": lm.fingerprint,
-        "precision": lm.precision,
-        "examples": digest([[example.input_ids, example.label] for example in examples]),
-        "labels": list(labels),
-        **asdict(config),
-    }
-    del recipe["save_every"]  # when checkpoints are written does not bear on what is in them
+    seen = digest([[example.input_ids, example.label] for example in examples])
+    recipe = tuning_recipe(lm, config, examples=seen, labels=list(labels))
     run = RunFolder(folder, recipe)
     if (folder / "result.json").exists() and (folder / MODEL).is_dir():
         return folder / MODEL
     network = with_class_head(lm.network, len(labels), config.seed)
     data = ClassData(examples, config, lm.tokenizer.pad_id or 0, network.device)
     result = train(network, class_loss, data, config, folder, reporter, recipe=recipe, task="tune")
-    write_folder(
-        folder / MODEL,
-        {name: tensor.to(lm.network.dtype) for name, tensor in network.state_dict().items()},
+    tuned = Checkpoint(
         config=network.config,
         family=lm.family,
+        state_dict={name: tensor.to(lm.network.dtype) for name, tensor in network.state_dict().items()},
         tokenizer=lm.tokenizer,
-        generation_config={},
         card=replace(lm.card, name=f"{lm.card.name}, tuned to classify", base_model=lm.card.source),
         head_config=HeadConfig(labels=tuple(labels)),
     )
+    write_folder(folder / MODEL, tuned)
     write_json(folder / "result.json", result.summary())
     run.remove_checkpoints()
     return folder / MODEL
 
 
 def require_encoder(lm: LanguageModel) -> None:
-    """Refuse a model that a head for classes cannot stand on.
+    """Refuse a model that cannot be given a classification head.
 
     Raises:
         UnsupportedError: it is a decoder or an encoder-decoder.
     """
     if lm.config.stacks != "encoder":
         raise UnsupportedError(
-            f"{lm.card.name} is no encoder but {'a' if lm.config.stacks == 'decoder' else 'an'} {lm.config.stacks}.",
-            hint="A head for classes stands on encoders; other models are prompted, or tuned with LoRA.",
+            f"{lm.card.name} has a {lm.config.stacks} architecture.",
+            hint="Only encoders get a classification head. Prompt other models, or tune them with LoRA.",
         )
 
 
 def check_class_examples(examples: Sequence[ClassExample], labels: Sequence[str], config: TransformerConfig) -> None:
-    """Refuse, before anything is trained, examples that cannot be learned from.
+    """Refuse examples that cannot be learned from, before training.
 
     Raises:
-        DataError: there are none, or fewer than two classes, or one has no tokens or an unknown class.
-        ContextWindowError: one is longer than the model reads.
+        DataError: there are no examples, or fewer than two classes, or an example has no tokens or an unknown class.
+        ContextWindowError: an example is longer than the context window.
     """
     if not examples:
-        raise DataError("there is no example to learn from.", where="training examples")
+        raise DataError("there are no examples.", where="training examples")
     if len(labels) < 2:
-        raise DataError(f"{len(labels)} labels cannot be told apart.", where="labels", hint="Two are needed.")
+        raise DataError(f"at least two are needed, and there are {len(labels)}.", where="labels")
     for row, example in enumerate(examples):
         where = f"training example {row}"
         if not example.input_ids or not 0 <= example.label < len(labels):
@@ -225,17 +220,17 @@ def check_class_examples(examples: Sequence[ClassExample], labels: Sequence[str]
             raise DataError(missing, where=where)
         if example.length > config.max_position_embeddings:
             raise ContextWindowError(
-                f"has {example.length:,} tokens; the model reads {config.max_position_embeddings:,}.",
+                f"has {example.length:,} tokens; the context window holds {config.max_position_embeddings:,}.",
                 where=where,
                 hint="Shorten or leave out such examples.",
             )
 
 
 def with_class_head(network: Transformer, num_labels: int, seed: int) -> Transformer:
-    """A float32 copy of an encoder with a fresh head for classes, all of which requires a gradient.
+    """A float32 copy of an encoder with a new classification head; all weights require a gradient.
 
-    The layer that looks at the first token is taken over where the checkpoint has one; what is fresh is drawn from a
-    normal distribution of deviation 0.02, biases are zero.
+    The dense layer of the head is the pooler's, if the model has one. New matrices are drawn from a normal distribution
+    of standard deviation 0.02; new biases are zero.
     """
     config = replace(network.config, head="sequence-classification", num_labels=num_labels)
     pools = network.config.head in _POOLING_HEADS
@@ -255,7 +250,7 @@ def with_class_head(network: Transformer, num_labels: int, seed: int) -> Transfo
 
 
 def class_loss(network: nn.Module, batch: ClassBatch) -> Tensor:
-    """Summed cross-entropy of the classes of a batch."""
+    """Summed cross-entropy of a batch's classes."""
     assert isinstance(network, Transformer)
     assert isinstance(network.head, SequenceClassificationHead)
     hidden_states = network(batch.input_ids, batch.attention_mask)

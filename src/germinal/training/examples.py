@@ -1,4 +1,4 @@
-"""From a prompt and its answer to batches: token ids, and labels on the answer alone."""
+"""From prompts and answers to batches: token ids, with labels on the answers only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class ContinuationEncoder(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class TuningExample:
-    """What the model sees and what it should answer, in token ids. Only the answer is learned."""
+    """A prompt and the answer to learn, in token ids."""
 
     prompt_ids: tuple[int, ...]
     answer_ids: tuple[int, ...]
@@ -49,7 +49,7 @@ class TuningExample:
 
     @property
     def labels(self) -> tuple[int, ...]:
-        """One label for each input id: itself in the answer, -100 in the prompt."""
+        """The label of each input id: the id itself in the answer, -100 in the prompt."""
         return (IGNORED,) * len(self.prompt_ids) + self.answer_ids
 
 
@@ -62,11 +62,13 @@ def encode_example(
     add_special_tokens: bool = True,
     apart: bool = False,
 ) -> TuningExample:
-    """Encode a prompt and its answer as one text, cut where the answer starts; `end` teaches the model to stop there.
+    """Encode a prompt and its answer as one text, and split its ids where the answer starts.
 
-    The answer brings its own leading space where one belongs. A prompt that a chat template wrote has its special
-    tokens already: `add_special_tokens` is False for it. With `apart` each is encoded by itself, for an
-    encoder-decoder.
+    Args:
+        answer: Including the space before it, if there is to be one.
+        end: Append the end-of-sequence token, so that the model learns to stop.
+        add_special_tokens: False for a prompt rendered by a chat template, which contains them already.
+        apart: Encode the two separately, for an encoder-decoder.
     """
     prompt_ids, answer_ids = tokenizer.encode_continuation(prompt, answer, add_special_tokens, apart=apart)
     closing = (tokenizer.eos_id,) if end and tokenizer.eos_id is not None else ()
@@ -95,17 +97,17 @@ def prompted_examples(predictor: LanguageModelPredictor, pairs: Sequence[tuple[s
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Examples side by side, padded on the right to the longest.
+    """A batch of examples, padded on the right to the longest.
 
     Attributes:
-        input_ids: [B, T]; for an encoder-decoder the prompts alone, [B, S].
+        input_ids: [B, T]; for an encoder-decoder the prompts, [B, S].
         attention_mask: The same shape, 1 where a token is real.
-        labels: [B, T], -100 where nothing is to be learned. They stand beside the input ids and are predicted one place
-            before; for an encoder-decoder they stand beside the decoder's, and at their own place.
-        rows: Places of the examples in the list that the run was given.
-        num_tokens: Real tokens.
-        weight: Labelled tokens, which the loss is summed over.
-        decoder_input_ids: [B, T], for an encoder-decoder: what answers start with, then all of each but its last token.
+        labels: [B, T], -100 where nothing is learned. They are aligned with the input ids, and each is predicted from
+            the position before; for an encoder-decoder, with the decoder's ids, and predicted at the same position.
+        rows: Indices of the examples in the run's list.
+        num_tokens: The number of real tokens.
+        weight: The number of labelled tokens, which the loss is summed over.
+        decoder_input_ids: [B, T], for an encoder-decoder: `answer_start`, then each answer without its last token.
     """
 
     input_ids: Tensor
@@ -127,12 +129,12 @@ def collate(
     """The batch of the examples at `rows`.
 
     Args:
-        answer_start: What the decoder of an encoder-decoder reads before an answer, and does not learn; None puts
-            answers behind their prompts.
+        answer_start: The ids that the decoder of an encoder-decoder reads before an answer, which are not learned; None
+            appends each answer to its prompt.
     """
     chosen = [examples[row] for row in rows]
     read: Tensor | None = None
-    # Weights are counted before labels move: reading a number back from a device would wait for it.
+    # Labels are counted on the CPU: to read a number back from a device would wait for it.
     if answer_start is None:
         ids = [example.input_ids for example in chosen]
         targets = padded([example.labels for example in chosen], IGNORED)
@@ -155,11 +157,11 @@ def collate(
 
 
 class TuningData(ShuffledData[Batch]):
-    """Prompts and answers in micro-batches; the arguments beside these are those of `ShuffledData`.
+    """Prompts and answers in micro-batches. The other arguments are those of `ShuffledData`.
 
     Args:
-        pad_id: Fills the end of short rows; never learned from and never seen by a real token.
-        device: Where batches are put.
+        pad_id: The padding token; it is neither learned nor seen by real tokens.
+        device: The device of the batches.
         answer_start: As in `collate`.
     """
 
@@ -192,17 +194,17 @@ def check_examples(
     vocab_size: int,
     answer_start: Sequence[int] | None = None,
 ) -> None:
-    """Refuse, before anything is trained, examples that cannot be learned from.
+    """Refuse examples that cannot be learned from, before training.
 
     Args:
-        answer_start: As in `collate`: with it prompts and answers have a window each.
+        answer_start: As in `collate`; if given, prompts and answers each have a context window of their own.
 
     Raises:
-        DataError: there are none, or one has no answer, no prompt, or a token id that the model does not know.
-        ContextWindowError: one is longer than the model's context window.
+        DataError: there are no examples, or one has no answer, no prompt, or a token id outside the vocabulary.
+        ContextWindowError: an example is longer than the context window.
     """
     if not examples:
-        raise DataError("there is no example to learn from.", where="training examples")
+        raise DataError("there are no examples.", where="training examples")
     for row, example in enumerate(examples):
         where = f"training example {row}"
         if not example.answer_ids or not example.prompt_ids:
@@ -215,7 +217,7 @@ def check_examples(
 
 
 def _too_long(example: TuningExample, context_window: int, answer_start: Sequence[int] | None) -> str | None:
-    """What of an example does not fit, or None when all does."""
+    """Which part of an example does not fit, or None."""
     prompt, answer = len(example.prompt_ids), len(example.answer_ids)
     if answer_start is None:
         if prompt + answer <= context_window:

@@ -1,4 +1,4 @@
-"""What the training loop asks of data and objectives. Whatever has these can be trained: `loop.train` knows no more."""
+"""What `loop.train` needs of data and objectives, and all that it knows of them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 
 class TrainingBatch(Protocol):
-    """What the loop asks of a batch: what its loss is a sum over, its real tokens, and the examples it was made of."""
+    """What the loop needs of a batch: how many terms its loss sums over, its real tokens, and its examples' indices."""
 
     @property
     def weight(self) -> int: ...
@@ -23,14 +23,14 @@ BatchT = TypeVar("BatchT", bound=TrainingBatch, covariant=True)
 
 
 class Batches(Protocol[BatchT]):
-    """Batches by place."""
+    """A sequence of batches."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, place: int, /) -> BatchT: ...
 
 
 class TrainingData(Protocol[BatchT]):
-    """Micro-batches, as many in every epoch and the same for the same number, and those that are never trained on."""
+    """Micro-batches of each epoch, equally many and reproducible by its number, and those of the validation part."""
 
     @property
     def batches_per_epoch(self) -> int: ...
@@ -39,4 +39,4 @@ class TrainingData(Protocol[BatchT]):
 
 
 Objective = Callable[[nn.Module, Any], Tensor]
-"""(network, batch) -> the loss, summed over the batch's weight."""
+"""(network, batch) -> the summed loss of the batch."""

@@ -1,8 +1,9 @@
-"""The training loop. An objective brings the loss, data brings the batches, the run folder survives a kill; what is
-left is here and reads from top to bottom.
+"""The training loop. The objective computes the loss, the data gives the batches, and the run folder survives a kill;
+all else is here, to be read from top to bottom.
 
 An update's gradient is d/dθ (sum of losses) / (sum of weights) over all its micro-batches. Weights are counted before
-the first backward pass, so that accumulating is exactly the big batch, however its labelled tokens are spread.
+the first backward pass, so that accumulation gives exactly the gradient of one big batch, however unevenly the labelled
+tokens are spread.
 """
 
 from __future__ import annotations
@@ -28,15 +29,15 @@ from germinal.training.schedules import learning_rate_factor
 
 @dataclass(frozen=True, slots=True)
 class TrainingResult:
-    """What a run came to. The network holds the parameters of `best_step`.
+    """The outcome of a run. The network has the parameters of `best_step`.
 
     Attributes:
-        steps: Updates done.
-        best_step, best_loss: When the validation loss a token was lowest, and what it was; without a validation part
-            the last step and None.
-        history: One record an update.
+        steps: The number of updates.
+        best_step, best_loss: The step with the lowest validation loss, and that loss; without a validation part the
+            last step and None.
+        history: One record per update.
         tokens: Real tokens seen.
-        seconds: Time spent, evaluation included, over all processes that worked on the run.
+        seconds: Time spent, including evaluation, over all processes that worked on the run.
     """
 
     steps: int
@@ -48,11 +49,11 @@ class TrainingResult:
 
     @property
     def tokens_per_second(self) -> float:
-        """Real tokens through the updates, evaluation and checkpoints not counted in the time."""
+        """Real tokens per second of updates; the time of evaluation and checkpoints does not count."""
         return self.tokens / max(sum(record.seconds for record in self.history), 1e-9)
 
     def summary(self) -> dict[str, float | int | None]:
-        """What `result.json` of a run's folder holds."""
+        """The contents of `result.json` in a run's folder."""
         return {
             "steps": self.steps,
             "best_step": self.best_step,
@@ -74,24 +75,24 @@ def train(
     recipe: Mapping[str, Any],
     task: str = "train",
 ) -> TrainingResult:
-    """Train those parameters of `network` that require a gradient, and leave the best of them in it.
+    """Train the parameters of `network` that require a gradient, and leave the best ones in it.
 
-    The run can be killed at any moment: called again with the same arguments it goes on, and what follows is bit for
-    bit what would have followed.
+    The run can be killed at any moment. Called again with the same arguments, it resumes, with the same results bit for
+    bit as without the interruption.
 
     Args:
         network: Trained in place.
-        objective: Loss of a batch, summed over its weight.
-        data: Micro-batches.
-        config: How.
-        folder: The run's own; see `germinal.training.run_folder`.
-        reporter: Told of every update.
-        recipe: Everything that decides the result; another one in the same folder is refused.
-        task: What the reporter calls this.
+        objective: The summed loss of a batch.
+        data: The micro-batches.
+        config: The settings.
+        folder: The run's folder; see `germinal.training.run_folder`.
+        reporter: Called after every update.
+        recipe: Everything that decides the result; a folder with another recipe is refused.
+        task: The task's name for the reporter.
 
     Raises:
-        TrainingError: a loss or gradient is not finite, or nothing is to be trained.
-        SettingError: the folder holds another run, or the warm-up is longer than the run.
+        TrainingError: a loss or gradient is not finite, or there is nothing to train or to learn from.
+        SettingError: the folder holds another run, or the warm-up is as long as the run.
     """
     loop = _Loop(network, objective, data, config)
     run = RunFolder(folder, recipe)
@@ -113,7 +114,7 @@ def train(
 
 
 class _Loop:
-    """One update, one evaluation, and when each is due."""
+    """The steps of the loop: an update, an evaluation, and when evaluations and checkpoints are due."""
 
     def __init__(
         self, network: nn.Module, objective: Objective, data: TrainingData[TrainingBatch], config: TrainingConfig
@@ -135,7 +136,7 @@ class _Loop:
         self.batches: Batches[TrainingBatch]
 
     def update(self, step: int) -> Record:
-        """The update after `step` others."""
+        """Update number `step`, counted from 0."""
         started = time.perf_counter()
         epoch, place = divmod(step, self.updates_per_epoch)
         if epoch != self.epoch:
@@ -155,7 +156,7 @@ class _Loop:
         return Record(step + 1, epoch, loss, self.config.learning_rate * factor, grad_norm, tokens, seconds)
 
     def _backward(self, group: list[TrainingBatch], step: int) -> float:
-        """Leave the gradient of the update in the parameters, and return its mean loss."""
+        """Accumulate the gradient of an update in the parameters, and return its mean loss."""
         weight = max(sum(batch.weight for batch in group), 1)
         loss = 0.0
         for place, batch in enumerate(group):
@@ -166,23 +167,23 @@ class _Loop:
         return loss
 
     def _clip(self, step: int) -> float:
-        """Shorten the gradient to `max_grad_norm`, and return how long it was."""
+        """Clip the gradient to `max_grad_norm`, and return its norm before."""
         longest = math.inf if self.config.max_grad_norm is None else self.config.max_grad_norm
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), longest).item()
         return _finite(norm, "norm of the gradient", f"step {step + 1}")
 
     def evaluates_after(self, step: int) -> bool:
-        """Whether update `step` is followed by a look at the validation part."""
+        """Whether update `step` is followed by an evaluation."""
         every = self.config.evaluate_every or -(-self.updates_per_epoch // 2)
         return len(self.validation) > 0 and ((step + 1) % every == 0 or step + 1 == self.total_steps)
 
     def saves_after(self, step: int) -> bool:
-        """Whether update `step` is followed by a checkpoint; one with a validation loss may be the best."""
+        """Whether update `step` is followed by a checkpoint: every evaluated one is, since it may be the best."""
         return self.evaluates_after(step) or (step + 1) % self.config.save_every == 0 or step + 1 == self.total_steps
 
     @torch.no_grad()
     def evaluate(self, step: int) -> float:
-        """Mean loss over the weight of the validation part."""
+        """The mean loss of the validation part."""
         self.network.eval()
         loss, weight = 0.0, 0
         for place in range(len(self.validation)):
@@ -220,7 +221,7 @@ def _training_mode(network: nn.Module) -> Iterator[None]:
 
 @contextmanager
 def _own_randomness(seed: int) -> Iterator[None]:
-    """Random numbers of the run's own: the caller's generators stand afterwards where they stood."""
+    """Seed the random generators inside the `with`; the caller's states are restored afterwards."""
     with torch.random.fork_rng(list(range(torch.cuda.device_count()))):
         torch.manual_seed(seed)
         yield

@@ -20,13 +20,14 @@ from germinal.storage import digest, write_json
 from germinal.training.config import TrainingConfig
 from germinal.training.examples import Batch, TuningData, TuningExample, check_examples
 from germinal.training.loop import train
+from germinal.training.recipe import tuning_recipe
 from germinal.training.shared_prefix import hidden_states_after, shared_prefix
 
 if TYPE_CHECKING:
     from germinal.language_model import LanguageModel
 
 _NAME = "tuning"
-"""What the adapter is called while it is trained; a folder does not keep the name."""
+"""The adapter's name while it is trained; its folder does not keep the name."""
 
 
 def tune_lora(
@@ -39,36 +40,29 @@ def tune_lora(
 ) -> Path:
     """Train an adapter of `lm` on the answers of `examples`, and write it as a PEFT folder.
 
-    `lm` answers as before when this returns. Killed and called again with the same arguments, it goes on.
+    `lm` is not changed. If it is killed, calling it again with the same arguments resumes it.
 
     Args:
-        lm: The base; its weights stay as they are.
+        lm: The base model.
         examples: Prompts and answers in token ids, in any order.
-        lora: Size and place of the adapter.
-        config: How to train.
-        folder: The run's own: the adapter in `adapter/`, one line an update in `history.jsonl`, the outcome in
-            `result.json`, checkpoints.
-        reporter: Told of every update.
+        lora: Rank, scale and layers of the adapter.
+        config: The settings of the training.
+        folder: The run's folder: the adapter in `adapter/`, one line per update in `history.jsonl`, the outcome in
+            `result.json`, and checkpoints.
+        reporter: Called after every update.
 
     Returns:
-        The PEFT folder. It holds the adapter of the best validation loss.
+        The PEFT folder, with the adapter of the best validation loss.
 
     Raises:
         DataError, ContextWindowError: an example cannot be learned from.
-        SettingError: `lora` names layers that the model lacks, or the folder holds another run.
+        SettingError: `lora` names layers that the model does not have, or the folder holds another run.
         TrainingError: a loss is not finite.
     """
     answer_start = lm.answer_start
     check_examples(examples, lm.config.max_position_embeddings, lm.config.vocab_size, answer_start)
-    recipe = {
-        "base": lm.fingerprint,
-        "precision": lm.precision,
-        "examples": digest([[example.prompt_ids, example.answer_ids] for example in examples]),
-        "lora": asdict(lora),
-        "answer_start": answer_start,
-        **asdict(config),
-    }
-    del recipe["save_every"]  # when checkpoints are written does not bear on what is in them
+    seen = digest([[example.prompt_ids, example.answer_ids] for example in examples])
+    recipe = tuning_recipe(lm, config, examples=seen, lora=asdict(lora), answer_start=answer_start)
     data = TuningData(
         examples,
         micro_batch_size=config.micro_batch_size,
@@ -86,10 +80,10 @@ def tune_lora(
 
 
 def answer_loss(network: nn.Module, batch: Batch) -> Tensor:
-    """Summed cross-entropy of the answers of a batch.
+    """Summed cross-entropy of a batch's answers.
 
-    Padding stands on the right, where a causal decoder never looks: only an encoder needs its mask, and attention keeps
-    its fastest path. Nothing follows a last token, so that it needs no hidden state.
+    Padding is on the right, which a causal decoder does not see: only an encoder needs a mask, and without one the
+    attention takes its fastest path. Nothing is predicted from the last token, so its hidden state is not computed.
     """
     assert isinstance(network, Transformer)
     if batch.decoder_input_ids is not None:
@@ -103,7 +97,7 @@ def answer_loss(network: nn.Module, batch: Batch) -> Tensor:
 
 @contextmanager
 def fresh_adapter(network: nn.Module, name: str, lora: LoRAConfig, seed: int) -> Iterator[None]:
-    """Inside, `network` carries a new adapter, which is all that requires a gradient; after, it is as before."""
+    """Inside the `with`, `network` has a new adapter and nothing else requires a gradient; then it is as before."""
     required = {parameter: parameter.requires_grad for parameter in network.parameters()}
     network.requires_grad_(False)
     try:

@@ -1,14 +1,14 @@
-"""The folder of a training run: everything needed to go on after a kill, written whole or not at all, without pickle.
+"""The folder of a training run: everything needed to resume it after a kill, written atomically and without pickle.
 
-    run.json                          what is being trained: a run goes on only with the settings it began with
-    history.jsonl                     one line an update
-    result.json                       what it came to, once it is over
+    run.json                          the recipe: a run is resumed only with the settings it was started with
+    history.jsonl                     one line per update
+    result.json                       the outcome, once the run is over
     checkpoints/step-000040/
-        state.json                    update count, best so far, time and tokens spent
+        state.json                    updates done, the best so far, time and tokens spent
         state.safetensors             parameters/NAME, optimizer/NAME/KEY, random/DEVICE
 
-Two checkpoints are kept: the last, and the one with the best validation loss. A checkpoint is never replaced: a newer
-one is written under its own name, then the older goes.
+Two checkpoints are kept: the last, and the one with the best validation loss. A checkpoint is never overwritten: the
+next is written under its own name before the older one is deleted.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ Parameters = Mapping[str, nn.Parameter]
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """How far a run has come.
+    """The progress of a run.
 
     Attributes:
         step: Updates done.
-        best_step, best_loss: The checkpoint with the lowest validation loss a token; None before the first evaluation.
+        best_step, best_loss: The step with the lowest validation loss, and that loss; None before the first evaluation.
         seconds: Time spent, over all processes that worked on the run.
-        tokens: Real tokens seen, prompts included.
+        tokens: Real tokens seen, including prompts.
     """
 
     step: int = 0
@@ -49,7 +49,7 @@ class State:
     tokens: int = 0
 
     def after(self, record: Record, seconds: float) -> State:
-        """The state once `record` is done; of equal validation losses the first is the best."""
+        """The state after an update; of equal validation losses the first is the best."""
         state = replace(self, step=record.step, seconds=self.seconds + seconds, tokens=self.tokens + record.tokens)
         loss = record.validation_loss
         if loss is None or (self.best_loss is not None and loss >= self.best_loss):
@@ -63,13 +63,13 @@ class Record:
 
     Attributes:
         step: Counted from 1.
-        epoch: Epochs begun, from 0.
-        loss: Mean over the labelled tokens of the update, before it.
-        learning_rate: As applied.
-        grad_norm: Before clipping.
+        epoch: Counted from 0.
+        loss: The mean loss of the update's labels, before the update.
+        learning_rate: The learning rate of the update.
+        grad_norm: The norm of the gradient before clipping.
         tokens: Real tokens of the update.
-        seconds: It took; the one field that may differ between two runs alike.
-        validation_loss: Mean over the labelled tokens of the validation part, after the update, where it was measured.
+        seconds: The time it took, the only field that differs between equal runs.
+        validation_loss: The mean loss of the validation part after the update, if it was measured.
     """
 
     step: int
@@ -83,10 +83,10 @@ class Record:
 
 
 class RunFolder:
-    """Opens or creates the folder of a run.
+    """The folder of a run, created or opened.
 
     Args:
-        path: Where.
+        path: Its path.
         recipe: Everything that decides the result, as plain JSON values.
 
     Raises:
@@ -114,11 +114,11 @@ class RunFolder:
             raise SettingError(
                 f"holds a run with other settings: {changes}.",
                 where=str(self.path),
-                hint="Give them back, or train into another folder.",
+                hint="Use the same settings, or another folder.",
             )
 
     def restore(self, parameters: Parameters, optimizer: torch.optim.Optimizer) -> State:
-        """Bring parameters, optimiser and random generators to the last checkpoint, if there is one, and say which."""
+        """Restore parameters, optimiser and random generators from the last checkpoint, if any; return its state."""
         steps = self._steps()
         if not steps:
             write_text(self._history, "")
@@ -139,7 +139,7 @@ class RunFolder:
         return state
 
     def save(self, state: State, parameters: Parameters, optimizer: torch.optim.Optimizer) -> None:
-        """Write a checkpoint, then drop those that are neither the last nor the best."""
+        """Write a checkpoint, then delete those that are neither the last nor the best."""
         moments = optimizer.state_dict()["state"]
         tensors = {f"parameters/{name}": parameter.detach() for name, parameter in parameters.items()}
         for place, name in enumerate(parameters):
@@ -156,17 +156,17 @@ class RunFolder:
                 shutil.rmtree(self._folder(step))
 
     def load_best(self, state: State, parameters: Parameters) -> None:
-        """Put the parameters of the best checkpoint in place; without evaluations the last is the best."""
+        """Load the parameters of the best checkpoint; without evaluations that is the last."""
         if state.best_step not in (None, state.step):
             folder = self._folder(state.best_step or 0)
             _copy_parameters(_read_tensors(folder / "state.safetensors"), parameters, folder)
 
     def remove_checkpoints(self) -> None:
-        """Free the space of a run that is over and whose result is kept elsewhere."""
+        """Delete the checkpoints of a finished run, whose result is kept elsewhere."""
         shutil.rmtree(self._checkpoints, ignore_errors=True)
 
     def append(self, record: Record) -> None:
-        """Add a line to the history."""
+        """Append an update to the history."""
         try:
             with self._history.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(record)) + "\n")
@@ -185,7 +185,7 @@ class RunFolder:
 
 
 def read_history(path: Path) -> tuple[Record, ...]:
-    """The history of the run in folder `path`; a last line cut short by a kill is left out."""
+    """The history of the run in folder `path`, without a last line that a kill has truncated."""
     lines = (path / "history.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
     return tuple(Record(**json.loads(line)) for line in lines if line.endswith("\n"))
 
@@ -199,7 +199,7 @@ def _copy_parameters(tensors: Mapping[str, Tensor], parameters: Parameters, fold
     stored = _under("parameters/", tensors)
     if stored.keys() != parameters.keys():
         differing = ", ".join(sorted(stored.keys() ^ parameters.keys()))
-        raise CheckpointError(f"does not hold the parameters that are trained: {differing}.", where=str(folder))
+        raise CheckpointError(f"holds other parameters than those to train: {differing}.", where=str(folder))
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(stored[name])
@@ -210,7 +210,7 @@ def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _random_states(parameters: Parameters) -> dict[str, Tensor]:
-    """The state of the host's generator and of those of the devices that are trained on."""
+    """The states of the CPU's random generator and of those of the parameters' devices."""
     devices = {parameter.device for parameter in parameters.values() if parameter.device.type == "cuda"}
     return {"cpu": torch.get_rng_state()} | {
         f"cuda-{device.index}": torch.cuda.get_rng_state(device) for device in devices
@@ -230,10 +230,10 @@ def _read_json(file: Path) -> dict[str, Any]:
         value = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(
-            f"cannot be read: {error}.", where=str(file), hint="Delete the folder to begin anew."
+            f"cannot be read: {error}.", where=str(file), hint="Delete the folder to start again."
         ) from error
     if not isinstance(value, dict):
-        raise CheckpointError("is not a JSON object.", where=str(file), hint="Delete the folder to begin anew.")
+        raise CheckpointError("is not a JSON object.", where=str(file), hint="Delete the folder to start again.")
     return value
 
 
@@ -242,5 +242,5 @@ def _read_tensors(file: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
-            f"cannot be read: {error}.", where=str(file), hint="Delete the folder to begin anew."
+            f"cannot be read: {error}.", where=str(file), hint="Delete the folder to start again."
         ) from error

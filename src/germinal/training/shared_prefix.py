@@ -1,9 +1,9 @@
-"""Prompts of a tuning run begin alike (an instruction, a system message): a batch computes that beginning once.
+"""The prompts of a tuning run share a prefix (an instruction, a system message), which a batch computes only once.
 
-A prefix's states depend on nothing that follows, so that every row may look at the same ones, and its gradient is the
-sum of what the rows ask for. The tokens of a batch then stand in one line: the prefix, then the rest of each row.
+A prefix's hidden states do not depend on what follows, so that all rows can attend to the same ones; its gradient is
+the sum over the rows. The tokens of a batch are concatenated: the prefix, then the rest of each row.
 
-Shapes as in `germinal.layers`; P tokens of the prefix, R = T - P of the rest of a row, N = P + B R in all.
+Shapes as in `germinal.layers`; P tokens in the prefix, R = T - P in the rest of a row, N = P + B R in all.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import IGNORED
 
 WORTH_SHARING = 4
-"""Tokens from which sharing saves more than the mask of its attention costs."""
+"""The shortest prefix worth sharing: a shorter one saves less than the attention mask costs."""
 
 
 def shared_prefix(input_ids: Tensor, labels: Tensor) -> int:
-    """Tokens [B, T] with which all rows begin, and none of which has a part in the loss; 0 where that is not worth it.
+    """The length of the prefix that all rows [B, T] share and that has no label; 0 if it is not worth sharing.
 
-    One token before the first label is left to the rows: the label is predicted from it.
+    The token before the first label is not part of it, since the label is predicted from that token in each row.
     """
     if len(input_ids) < 2:
         return 0
@@ -38,7 +38,7 @@ def shared_prefix(input_ids: Tensor, labels: Tensor) -> int:
 
 
 def hidden_states_after(network: Transformer, input_ids: Tensor, prefix: int) -> Tensor:
-    """Hidden states of what follows the first `prefix` tokens, the same in all rows: [B, T] -> [B, R, D]."""
+    """Hidden states of the tokens after the first `prefix`, which all rows share: [B, T] -> [B, R, D]."""
     rows, rest = len(input_ids), input_ids[:, prefix:]
     line = torch.cat((input_ids[0, :prefix], rest.flatten()))  # [N]
     hidden_states = network.hidden_states(line, SharedPrefixView(rows, prefix, rest.shape[1], line.device))
@@ -46,11 +46,11 @@ def hidden_states_after(network: Transformer, input_ids: Tensor, prefix: int) ->
 
 
 class SharedPrefixView(AttentionView):
-    """The attention of a batch whose prefix stands in it once. Padding may only stand on the right.
+    """The attention of a batch that holds its shared prefix once. Padding must be on the right.
 
     Args:
         rows, prefix, rest: B, P, R.
-        device: Where the tokens are.
+        device: The tokens' device.
     """
 
     def __init__(self, rows: int, prefix: int, rest: int, device: torch.device) -> None:
@@ -77,11 +77,11 @@ class SharedPrefixView(AttentionView):
         return torch.cat((prefix.transpose(0, 1).expand(self._rows, -1, -1, -1), rows.transpose(1, 2)), 2)
 
     def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
-        """See `AttentionView.memory_spans`: an encoder-decoder's prompts are the encoder's, and shared by nothing."""
-        raise UnsupportedError("the prompts of an encoder-decoder cannot be shared.")
+        """Unsupported: an encoder-decoder reads its prompts in the encoder, where they cannot be shared."""
+        raise UnsupportedError("the prompts of an encoder-decoder cannot share a prefix.")
 
     def _masks(self, window: int | None, positions: Positions) -> tuple[Tensor | None, Tensor | None]:
-        """Who sees whom among the prefix [1, 1, P, P], and from the rest of a row [1, 1, R, P + R]."""
+        """The masks of the prefix, [1, 1, P, P], and of the rest of each row, [1, 1, R, P + R]."""
         places, first = self._places, self._prefix
         distances = places[:, None] - places
         visible = (distances >= 0) if window is None else (distances >= 0) & (distances < window)

@@ -1,6 +1,6 @@
-"""Which examples train, which validate, and in what order they come: by seed and content, with little padding.
+"""Which examples are for training and which for validation, and their order: by seed and content, with little padding.
 
-What an example holds, and how several become a batch, is its own module's business.
+What examples hold, and how they become a batch, is up to subclasses.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ SORTED_BATCHES = 50
 
 
 class Example(Protocol):
-    """What is asked of an example here: its tokens, and what it says, by which equal ones are known."""
+    """What is needed of an example: its number of tokens, and its content, by which equal examples are recognised."""
 
     @property
     def length(self) -> int: ...
@@ -30,13 +30,13 @@ class Example(Protocol):
 
 
 class ShuffledData(ABC, Generic[BatchT]):
-    """The examples of a run, a part of them put aside for validation, cut into micro-batches anew each epoch.
+    """The examples of a run, of which a part is held out for validation, divided into new micro-batches each epoch.
 
     Args:
-        examples: At least two if a validation part is wanted.
+        examples: At least two if a part is to be held out.
         micro_batch_size: Examples in a batch.
-        validation_fraction: Part put aside. Which examples depends on the seed and on what they say, not on their
-            order, and equal examples go to the same side.
+        validation_fraction: The part to hold out. It depends on the seed and on the examples' content, not on their
+            order, and never separates equal examples.
         seed: Of the validation part and of the order.
     """
 
@@ -57,7 +57,7 @@ class ShuffledData(ABC, Generic[BatchT]):
         return -(-len(self.training_rows) // self._size)
 
     def epoch(self, number: int) -> Batches[BatchT]:
-        """The micro-batches of an epoch: near in length within, shuffled among themselves, the same for equal seeds."""
+        """The micro-batches of an epoch, in random order, of examples of similar length; the same for equal seeds."""
         order = random.Random(f"{self._seed}/{number}")
         rows = list(self.training_rows)
         order.shuffle(rows)
@@ -78,7 +78,7 @@ class ShuffledData(ABC, Generic[BatchT]):
 
 
 class Batches(Generic[BatchT]):
-    """Batches by place, each made into tensors when it is asked for."""
+    """A sequence of batches, each collated when it is accessed."""
 
     def __init__(self, data: ShuffledData[BatchT], rows: list[list[int]]) -> None:
         self._data = data
@@ -92,13 +92,13 @@ class Batches(Generic[BatchT]):
 
 
 def padded(sequences: Sequence[Sequence[int]], value: int) -> Tensor:
-    """Rows of one width, `value` on the right of the shorter ones."""
+    """The sequences as one tensor, shorter ones padded with `value` on the right."""
     width = max(map(len, sequences))
     return torch.tensor([[*ids, *[value] * (width - len(ids))] for ids in sequences])
 
 
 def _held_out(examples: Sequence[Example], fraction: float, seed: int) -> tuple[list[int], list[int]]:
-    """Rows for training and for validation, ranked by a hash of seed and content."""
+    """Rows for training and for validation; those whose hash of seed and content is smallest are held out."""
     rows = list(range(len(examples)))
     if fraction == 0 or len(examples) < 2:
         return rows, []
@@ -106,7 +106,7 @@ def _held_out(examples: Sequence[Example], fraction: float, seed: int) -> tuple[
     ranked = sorted(rows, key=lambda row: (_rank(examples[row], seed), row))
     border = _rank(examples[ranked[wanted - 1]], seed)
     held_out = [row for row in rows if _rank(examples[row], seed) <= border]
-    if len(held_out) == len(examples):  # all alike: nothing would be left to learn from
+    if len(held_out) == len(examples):  # all are equal: nothing would be left to train on
         return rows, []
     chosen = set(held_out)
     return [row for row in rows if row not in chosen], held_out

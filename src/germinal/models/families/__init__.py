@@ -1,4 +1,4 @@
-"""The families: published configs and weight names <-> ours, as data. The only place that knows a family's name."""
+"""The families: published configs and weight names <-> ours, as data. No other package knows a family's name."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def for_hf(config: Mapping[str, Any]) -> Family:
 
     Raises:
         CheckpointError: the config names no model type.
-        UnsupportedError: no family has this model type; the message names the known and the nearest.
+        UnsupportedError: no family has this model type; the message names the nearest.
     """
     model_type = config.get("model_type")
     if not isinstance(model_type, str):
@@ -86,7 +86,7 @@ def for_gguf(architecture: str) -> Family:
 
 
 def build(family: str, *, device: str | None = None, **config: Any) -> Transformer:
-    """A fresh network of a family, randomly initialised; `config` overrides the family's usual axes.
+    """A randomly initialised network of a family; `config` gives the sizes, and overrides the family's defaults.
 
     Raises:
         UnsupportedError: no such family.

@@ -58,7 +58,7 @@ CLASSIFIER_NAMES = {"head.dense": "classification_head.dense", "head.classifier"
 
 
 def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """What BART and Marian have in common."""
+    """The config values that BART and Marian have in common."""
     for ours, encoder, decoder in (
         ("heads", "encoder_attention_heads", "decoder_attention_heads"),
         ("feed-forward widths", "encoder_ffn_dim", "decoder_ffn_dim"),
@@ -111,16 +111,16 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of transformers' BartForConditionalGeneration and its like."""
+    """Names of transformers' Bart classes."""
     rules = [WeightRule("model.shared.weight", "embed_tokens.weight")]
     ignored = []
     for stack in ("encoder", "decoder"):
         rules += layer_rules(f"model.{stack}.layers.{{i}}", f"{stack}.layers.{{i}}", _LAYER_NAMES)
         rules += module_rules({f"{stack}.embedding_norm": f"model.{stack}.layernorm_embedding"})
         for prefix in ("model.", ""):
-            ignored.append(f"{prefix}{stack}.embed_tokens.weight")  # the shared table once more
+            ignored.append(f"{prefix}{stack}.embed_tokens.weight")  # a copy of the shared table
             if config.positions != "learned":
-                ignored.append(f"{prefix}{stack}.embed_positions.weight")  # the formula's values
+                ignored.append(f"{prefix}{stack}.embed_positions.weight")  # computed, not learned
         if config.positions == "learned":
             rules.append(WeightRule(f"model.{stack}.embed_positions.weight", f"{stack}.positions.table.weight"))
     heads = [

@@ -54,7 +54,7 @@ ENCODER_NAMES = {
 
 
 def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """What BERT and RoBERTa have in common."""
+    """The config values that BERT and RoBERTa have in common."""
     refuse(hf, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
     return {
         **usual_sizes(hf),
@@ -80,7 +80,7 @@ def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of any Bert model; the head is told by its class."""
+    """config.json of any Bert class, which determines the head."""
     own = {
         "max_position_embeddings": required(hf, "max_position_embeddings"),
         "num_token_types": hf.get("type_vocab_size", 2),
@@ -100,7 +100,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 def hf_rules(config: TransformerConfig) -> WeightRules:
     """Names of transformers' BertModel and the classes built on it."""
     rules = encoder_rules("bert")
-    # Under a masked-language head the pooler of pre-training takes no part; nor does its next-sentence head.
+    # A model with a masked-language-model head does not use the pooler and the next-sentence head of pre-training.
     ignored = ["bert.embeddings.position_ids", "embeddings.position_ids", "cls.predictions.decoder.bias"]
     ignored += [f"cls.seq_relationship.{kind}" for kind in ("weight", "bias")]
     if config.head in ("pooler", "sequence-classification"):
@@ -122,7 +122,7 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def encoder_rules(prefix: str) -> list[WeightRule]:
-    """Embeddings and layers under a prefix."""
+    """Rules for embeddings and layers, whose published names start with a prefix."""
     return [
         WeightRule(f"{prefix}.embeddings.word_embeddings.weight", "embed_tokens.weight"),
         WeightRule(f"{prefix}.embeddings.position_embeddings.weight", "encoder.positions.table.weight"),
@@ -151,7 +151,7 @@ _GGUF_LAYERS = {
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, which has a place for a pooler and a classifier, but none for a masked-language head."""
+    """Names of a GGUF file, which has no names for a masked-language-model head."""
     return WeightRules(tensor_rules(_GGUF_NAMES, _GGUF_LAYERS, stacks={"encoder": "blk"}))
 
 

@@ -13,14 +13,13 @@ from germinal.models.families.gguf_format import (
     LAYER_NORM,
     SIZES,
     GgufFormat,
-    fused_attention,
     tensor_rules,
     tied,
 )
 from germinal.models.families.gpt2 import classifier_rules
-from germinal.models.families.published import also_without, layer_rules, refuse, required
+from germinal.models.families.published import also_without, fused_qkv, layer_rules, refuse, required
 from germinal.models.families.published_heads import decoder_head, head_to_hf
-from germinal.models.weight_rules import Deinterleave, Split, WeightRule, WeightRules
+from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
     "stacks": "decoder",
@@ -40,7 +39,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a BloomForCausalLM. ALiBi sets no limit to the context; `seq_length` is that of training."""
+    """config.json of a BloomForCausalLM. ALiBi does not limit the context; `seq_length` is that of training."""
     refuse(hf, apply_residual_connection_post_layernorm=False)
     hidden_size = hf.get("hidden_size") or required(hf, "n_embed")
     heads = hf.get("num_attention_heads") or required(hf, "n_head")
@@ -75,12 +74,13 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of transformers' BloomForCausalLM; query, key and value of a head stand together."""
+    """Names of transformers' BloomForCausalLM, which fuses the query, key and value of one head after the other."""
     theirs, ours = "transformer.h.{i}", "decoder.layers.{i}"
-    rules = [WeightRule("transformer.word_embeddings.weight", "embed_tokens.weight")]
-    for kind in ("weight", "bias"):
-        qkv = tuple(f"{ours}.self_attention.{name}_proj.{kind}" for name in "qkv")
-        rules.append(WeightRule(f"{theirs}.self_attention.query_key_value.{kind}", qkv, Deinterleave(config.num_heads)))
+    qkv = (f"{theirs}.self_attention.query_key_value", f"{ours}.self_attention")
+    rules = [
+        WeightRule("transformer.word_embeddings.weight", "embed_tokens.weight"),
+        *fused_qkv(*qkv, config, grouped=True),
+    ]
     names = {
         "attention_norm": "input_layernorm",
         "self_attention.o_proj": "self_attention.dense",
@@ -96,9 +96,9 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, where the heads' queries stand together, then their keys, then their values."""
+    """Names of a GGUF file, which fuses all queries, then all keys, then all values."""
     names = {**llama.GGUF_NAMES, "decoder.embedding_norm": "token_embd_norm"}
-    fused = [WeightRule(theirs, ours, Split(3)) for theirs, ours in fused_attention()]
+    fused = fused_qkv("blk.{i}.attn_qkv", "decoder.layers.{i}.self_attention", config)
     return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])
 
 

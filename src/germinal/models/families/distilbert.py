@@ -34,7 +34,7 @@ _LAYER_NAMES = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of any DistilBert model; the bare one has no pooler."""
+    """config.json of any DistilBert class; DistilBertModel has no pooler."""
     heads = required(hf, "n_heads")
     return TransformerConfig(
         **{**DEFAULTS, **encoder_head(hf, pooler=False), "activation": activation(hf.get("activation", "gelu"))},

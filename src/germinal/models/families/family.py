@@ -1,4 +1,4 @@
-"""What a family's file provides: how its published configs and weights map to ours."""
+"""What a family's module provides: how its published configs and weights map to ours."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class Family:
     Attributes:
         name: As papers call it, in lower case.
         paper: Where it was published.
-        defaults: The config values that make a model one of this family; sizes are left open. A function stands for a
-            value that follows from the others: it is given all of them.
+        defaults: The config values that all models of the family share, so no sizes. A function computes a value from
+            the others, which it is given as a mapping.
         model_types: Hugging Face `model_type`s.
-        architecture: Hugging Face class name written to config.json.
+        architecture: The Hugging Face class of its models, as in config.json.
         config_from_hf, config_to_hf: config.json <-> config.
         hf_rules: Weight names of the Hugging Face layout.
-        tokenizer: How texts become tokens in folders older than tokenizer.json; None where there are none.
-        ties_by_weights: Whether the weights, and not config.json, say that the output matrix is the embedding.
-        gguf: How its models stand in GGUF files; None where that is not known. Of several families with one GGUF
-            architecture the first reads it.
+        tokenizer: The layout of its tokenizer files from before tokenizer.json; None if it has none.
+        ties_by_weights: Whether the weights, rather than config.json, determine that the output matrix is tied.
+        gguf: Its form in GGUF files; None if it has none. Files of a GGUF architecture that several families have are
+            read by the first of them.
     """
 
     name: str
@@ -47,8 +47,8 @@ class Family:
     gguf: GgufFormat | None = None
 
     def config(self, **values: Any) -> TransformerConfig:
-        """A config of this family: `values` over its defaults. Heads are as many for keys as for queries, and share the
-        width, where neither says otherwise.
+        """A config of this family: `values` over its defaults. By default there are as many key-value heads as query
+        heads, and head_dim is D / H.
 
         Raises:
             SettingError: a size is missing or impossible, or a value has no such name.
@@ -57,22 +57,23 @@ class Family:
         required = {field.name: field.default is MISSING for field in fields(TransformerConfig)}
         for name in values:
             if name not in required:
-                raise SettingError("is no config value.", where=name, hint=nearest(name, list(required)))
+                hint = nearest(name, list(required))
+                raise SettingError("is not a field of TransformerConfig.", where=name, hint=hint)
         missing = [name for name in required if required[name] and name not in (*values, *_FOLLOWING)]
         if missing:
             raise SettingError(f"a {self.name} needs {', '.join(missing)}.", where="config")
         filled = follow(values)
         if "head_dim" not in filled:
-            what = f"{filled['num_heads']} heads do not share a width of {filled['hidden_size']} evenly."
+            what = f"{filled['num_heads']} heads do not divide a width of {filled['hidden_size']}."
             raise SettingError(what, where="config.num_heads", hint="Give head_dim as well.")
         return TransformerConfig(**filled)
 
     def config_from_gguf(self, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> TransformerConfig:
-        """Metadata and tensors of a GGUF file (a few families store a part of the config as a tensor) -> config.
+        """The config of a GGUF file, from its metadata and tensors (some families store a part of it as a tensor).
 
         Raises:
             CheckpointError: a key is missing.
-            UnsupportedError: the file says something of the model that is not handled, or the family has no GGUF form.
+            UnsupportedError: the model has a feature that is not supported, or the family has no GGUF form.
         """
         if self.gguf is None:
             raise UnsupportedError(f"family '{self.name}' is not read from GGUF.")
@@ -83,7 +84,7 @@ _FOLLOWING = ("num_kv_heads", "head_dim")
 
 
 def follow(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values, with those worked out that follow from others."""
+    """The values, with functions replaced by what they compute, and defaults of num_kv_heads and head_dim."""
     filled = {name: value(values) if callable(value) else value for name, value in values.items()}
     width, heads = filled.get("hidden_size"), filled.get("num_heads")
     filled.setdefault("num_kv_heads", heads)

@@ -45,7 +45,7 @@ _NAMES = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a Gemma3ForCausalLM, in transformers 4's spelling (`rope_local_base_freq`) or 5's."""
+    """config.json of a Gemma3ForCausalLM, with the keys of transformers 4 (`rope_local_base_freq`) or 5."""
     refuse(hf, final_logit_softcapping=None, attn_logit_softcapping=None, use_bidirectional_attention=False)
     by_kind = hf.get("rope_parameters") or {}
     whole = {"rope_parameters": by_kind["full_attention"]} if "full_attention" in by_kind else hf
@@ -93,7 +93,7 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, where the norms' factors stand whole."""
+    """Names of a GGUF file, which stores the norms' weights with 1 added."""
     names = {
         **llama.GGUF_LAYERS,
         **GGUF_HEAD_NORMS,
@@ -106,7 +106,7 @@ def gguf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
-    """Of each six layers the last sees all, unless a list says which are windowed; the largest model scales apart."""
+    """Every sixth layer is not windowed, unless a list says which; the largest model has its own attention scale."""
     found = rotary_decoder(values, metadata, tensors)
     if window := metadata.get("attention.sliding_window"):
         pattern = metadata.get("attention.sliding_window_pattern", 6)

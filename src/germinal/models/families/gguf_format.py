@@ -1,8 +1,8 @@
-"""A family's place in GGUF as data: metadata keys and tensor names, one table for reading and writing.
+"""A family's GGUF format as data: metadata keys and tensor names, one table for both reading and writing.
 
-What the table cannot say is found out by reading back: a config whose metadata give another config is not written.
-Names and keys are those of ggml's docs/gguf.md and the gguf package; what a program makes of an architecture beyond
-them (its activation, its scale of the scores) is what the family's defaults say.
+A config that the table cannot express is detected by reading the metadata back, and is not written. Names and keys are
+those of ggml's docs/gguf.md and the gguf package. What programs take for granted of an architecture, such as its
+activation, comes from the family's defaults.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _LEFT_OUT = frozenset(
         "rope.freq_base_swa",
     }
 )
-"""Keys that older files leave out; the value then follows from the others or is the family's default."""
+"""Keys that older files leave out; the value then follows from others, or is the family's default."""
 _FLOATS = frozenset({"norm_eps", "rope_theta", "windowed_rope_theta"})
 
 
@@ -62,19 +62,19 @@ def _nothing_more(config: TransformerConfig) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GgufFormat:
-    """How the models of a family stand in a GGUF file.
+    """The form of a family's models in GGUF files.
 
     Attributes:
-        architecture: `general.architecture`, which begins every key of `keys`.
-        keys: Metadata key -> config value. Several keys may hold the same value.
+        architecture: `general.architecture`, the prefix of every key of `keys`.
+        keys: Metadata key -> config field. Several keys may hold the same value.
         rules: Tensor names.
-        derive: Config values that follow from several keys or from tensors; given the values of `keys`, the metadata
-            without the architecture's name, and the tensors (values of small ones, shapes of all).
-        describe: The inverse: metadata, without the architecture's name, beyond `keys`.
+        derive: Config values that depend on several keys or on tensors. Its arguments are the values of `keys`, the
+            metadata without the prefix, and the tensors (the values of small ones, the shapes of all).
+        describe: The inverse of `derive`: metadata without the prefix, beyond `keys`.
         extra_tensors: Tensors that hold a part of the config.
-        written_as: Another config that computes the same, where GGUF can say that one only. An output matrix that this
-            one has and the model has not is the embedding.
-        float32: Tensors that programs expect in float32 though they have two dimensions.
+        written_as: An equivalent config, where GGUF can express only that one. If it is not tied and the model's is,
+            the embedding is written as the output matrix.
+        float32: Tensors of two dimensions that programs expect in float32.
     """
 
     architecture: str
@@ -87,11 +87,11 @@ class GgufFormat:
     float32: frozenset[str] = field(default=frozenset({"position_embd.weight", "token_types.weight"}))
 
     def values(self, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
-        """The config values that a file gives.
+        """The config values of a file.
 
         Raises:
-            CheckpointError: a key or the embedding is missing, or two keys contradict each other.
-            UnsupportedError: a kind of model that is not handled.
+            CheckpointError: a key or the embedding is missing.
+            UnsupportedError: a kind of model that is not supported, or keys that differ where the network has one size.
         """
         prefix = f"{self.architecture}."
         own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
@@ -109,24 +109,24 @@ class GgufFormat:
                 )
             value = float(own[key]) if name in _FLOATS else own[key]
             if values.setdefault(name, value) != value:
-                what = f"{key} is {value}, where {name} is {values[name]}, which is not supported."
+                what = f"is {value}, but {name} is {values[name]} by another key, which is not supported."
                 raise UnsupportedError(what, where=f"{prefix}{key}")
         return values | self.derive(values, own, tensors)
 
     def metadata(self, config: TransformerConfig) -> dict[str, Any]:
-        """The metadata that say a config: int for uint32, float for float32, bool, str, and lists of these."""
+        """The metadata of a config: int for uint32, float for float32, bool, str, and lists of these."""
         found = {key: getattr(config, name) for key, name in self.keys.items()}
         found |= self.describe(config)
         return {f"{self.architecture}.{key}": value for key, value in found.items() if value is not None}
 
 
 def tied(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
-    """The output matrix is the embedding where there is none of its own."""
+    """Whether the output matrix is tied: it is if the file has none."""
     return {"tie_embeddings": "output.weight" not in tensors}
 
 
 def rotary_decoder(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
-    """What tensors and several keys together say of a decoder with rotary positions."""
+    """The derived config values of a decoder with rotary positions."""
     return {
         **tied(values, metadata, tensors),
         "rope_scaling": linear_scaling(metadata),
@@ -135,10 +135,10 @@ def rotary_decoder(values: Metadata, metadata: Metadata, tensors: Tensors) -> di
 
 
 def linear_scaling(metadata: Metadata) -> RopeScaling | None:
-    """The scaling of rotary positions that the metadata, without the architecture's name, ask for.
+    """The scaling of rotary positions, from metadata without the architecture's prefix.
 
     Raises:
-        UnsupportedError: a kind that is not handled.
+        UnsupportedError: a kind that is not supported.
     """
     kind = metadata.get("rope.scaling.type", "none")
     if kind == "linear":
@@ -149,7 +149,7 @@ def linear_scaling(metadata: Metadata) -> RopeScaling | None:
 
 
 def scaling_metadata(config: TransformerConfig) -> dict[str, Any]:
-    """The inverse of `linear_scaling`; other kinds are told by a tensor, or not at all."""
+    """The inverse of `linear_scaling`. Other kinds have no metadata."""
     if config.rope_scaling is None or config.rope_scaling.kind != "linear":
         return {}
     return {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scaling.factor}
@@ -161,13 +161,13 @@ def tensor_rules(
     transforms: Mapping[str, Transform] | None = None,
     stacks: Mapping[str, str] | None = None,
 ) -> list[WeightRule]:
-    """A rule for weight and bias of each module.
+    """Rules for weight and bias of each module.
 
     Args:
         names: Our modules outside the layers -> theirs.
         layers: Our modules in a layer -> theirs.
-        transforms: For those of their modules in a layer that have one.
-        stacks: Our stack -> what their layers' names begin with.
+        transforms: Their modules in a layer -> transform, for those that have one.
+        stacks: Our stack -> the prefix of its layers' names in the file.
     """
     rules = [
         WeightRule(f"{theirs}.{kind}", f"{ours}.{kind}")
@@ -181,12 +181,3 @@ def tensor_rules(
                 name = f"{stack}.layers.{{i}}.{ours}.{kind}"
                 rules.append(WeightRule(f"{prefix}.{{i}}.{theirs}.{kind}", name, transform))
     return rules
-
-
-def fused_attention() -> list[tuple[str, tuple[str, str, str]]]:
-    """The fused projection of a layer, weight and bias: their name and our three."""
-    parts = [f"decoder.layers.{{i}}.self_attention.{part}_proj" for part in "qkv"]
-    return [
-        (f"blk.{{i}}.attn_qkv.{kind}", (f"{parts[0]}.{kind}", f"{parts[1]}.{kind}", f"{parts[2]}.{kind}"))
-        for kind in ("weight", "bias")
-    ]

@@ -8,10 +8,11 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
-from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, fused_attention, tensor_rules, tied
+from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, tensor_rules, tied
 from germinal.models.families.published import (
     activation,
     also_without,
+    fused_qkv,
     given,
     layer_rules,
     module_rules,
@@ -20,7 +21,7 @@ from germinal.models.families.published import (
     required,
 )
 from germinal.models.families.published_heads import decoder_head, head_to_hf
-from germinal.models.weight_rules import Split, Transpose, WeightRule, WeightRules
+from germinal.models.weight_rules import Transpose, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
     "stacks": "decoder",
@@ -80,14 +81,12 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of transformers' GPT2LMHeadModel, whose projections are convolutions of width one, stored transposed."""
+    """Names of transformers' GPT2LMHeadModel, whose projections are convolutions of width one: transposed matrices."""
     theirs, ours = "transformer.h.{i}", "decoder.layers.{i}"
-    qkv = [f"{ours}.self_attention.{name}_proj" for name in "qkv"]
     rules = [
         WeightRule("transformer.wte.weight", "embed_tokens.weight"),
         WeightRule("transformer.wpe.weight", "decoder.positions.table.weight"),
-        WeightRule(f"{theirs}.attn.c_attn.weight", tuple(f"{name}.weight" for name in qkv), Split(3, transposed=True)),
-        WeightRule(f"{theirs}.attn.c_attn.bias", tuple(f"{name}.bias" for name in qkv), Split(3)),
+        *fused_qkv(f"{theirs}.attn.c_attn", f"{ours}.self_attention", config, transposed=True),
     ]
     projections = {
         "self_attention.o_proj": "attn.c_proj",
@@ -105,14 +104,14 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, whose projections are [O, I] as ours."""
+    """Names of a GGUF file, whose projections are [O, I] like ours."""
     names = {**llama.GGUF_NAMES, "decoder.positions.table": "position_embd"}
-    fused = [WeightRule(theirs, ours, Split(3)) for theirs, ours in fused_attention()]
+    fused = fused_qkv("blk.{i}.attn_qkv", "decoder.layers.{i}.self_attention", config)
     return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])
 
 
 def classifier_rules(config: TransformerConfig) -> list[WeightRule]:
-    """Names of the classifying head of GPT-2 and BLOOM."""
+    """Names of the classification heads of GPT-2 and BLOOM."""
     name = "classifier" if config.head == "token-classification" else "score"
     return module_rules({"head.classifier": name})
 

@@ -1,4 +1,4 @@
-"""Jurassic-1 (Lieber et al. 2021, "Jurassic-1: Technical Details and Evaluation"): GPT-2's shape, wider and shallower.
+"""Jurassic-1 (Lieber et al. 2021, "Jurassic-1: Technical Details and Evaluation"): GPT-2, wider and shallower.
 
 Its weights and code were never published.
 """

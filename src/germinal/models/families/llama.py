@@ -1,4 +1,4 @@
-"""LLaMA 1, 2 and 3 (arXiv 2302.13971, 2307.09288, 2407.21783), SmolLM2 (arXiv 2502.02737) and their like."""
+"""LLaMA 1, 2 and 3 (arXiv 2302.13971, 2307.09288, 2407.21783) and models like them: SmolLM2 (arXiv 2502.02737)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """What LLaMA and the families that grew out of it have in common."""
+    """The config values that LLaMA and the families derived from it have in common."""
     sizes = usual_sizes(hf)
     return {
         **sizes,
@@ -114,7 +114,7 @@ def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
-    """The inverse of `sizes_from_hf`, in transformers 4's spelling and 5's."""
+    """The inverse of `sizes_from_hf`, with the keys of both transformers 4 and 5."""
     parameters = published_rope(config.rope_theta, config.rope_scaling)
     scaled = {key: value for key, value in parameters.items() if key != "rope_theta"}
     return {
@@ -141,7 +141,7 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def named(names: Mapping[str, str]) -> WeightRules:
-    """The rules of a decoder whose layers' modules are called `names`: ours -> theirs."""
+    """The rules of a decoder whose layers have the modules `names`: ours -> theirs."""
     rules = [
         WeightRule("model.embed_tokens.weight", "embed_tokens.weight"),
         WeightRule("model.norm.weight", "decoder.final_norm.weight"),
@@ -153,13 +153,13 @@ def named(names: Mapping[str, str]) -> WeightRules:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file; rotary pairs lie side by side there."""
+    """Names of a GGUF file, whose rotary pairs are adjacent."""
     permuted = {"attn_q": PermuteRotary(config.num_heads), "attn_k": PermuteRotary(config.num_kv_heads)}
     return gguf_named(GGUF_LAYERS, permuted)
 
 
 def gguf_named(layers: Mapping[str, str], transforms: Mapping[str, Transform] | None = None) -> WeightRules:
-    """The rules of a decoder whose layers' modules are called `layers`: ours -> theirs."""
+    """The rules of a decoder whose layers have the modules `layers`: ours -> theirs."""
     return WeightRules(tensor_rules(GGUF_NAMES, layers, transforms), ignored=("rope_freqs.weight",))
 
 
@@ -175,11 +175,11 @@ def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) ->
 
 
 def _scaling_of(divisors: Tensor, head_dim: int, theta: float) -> RopeScaling:
-    # Files store what each frequency is divided by, not the four numbers behind it: those that Llama 3.x was released
-    # with are tried, and must give the stored divisors back.
+    # Files store the divisor of each frequency, not the four numbers that it was computed from: those of Llama 3.x are
+    # tried, and must give the stored divisors.
     scaling = RopeScaling("llama3", float(divisors.max()))
     if not torch.allclose(divisors, _divisors(head_dim, theta, scaling), rtol=1e-4):
-        raise UnsupportedError("holds rotary divisors that are not Llama 3's.", where="rope_freqs.weight")
+        raise UnsupportedError("holds rotary divisors other than Llama 3's.", where="rope_freqs.weight")
     return scaling
 
 

@@ -1,4 +1,4 @@
-"""Marian (Junczys-Dowmunt et al. 2018, arXiv 1804.00344): BART's axes with sinusoids and no norm of the embeddings."""
+"""Marian (Junczys-Dowmunt et al. 2018, arXiv 1804.00344): BART with sinusoidal positions and no embedding norm."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "window": 4096}
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a MistralForCausalLM; later versions set no window."""
+    """config.json of a MistralForCausalLM; later models have no window."""
     return TransformerConfig(**{**DEFAULTS, **llama.sizes_from_hf(hf), "window": hf.get("sliding_window")})
 
 
@@ -29,7 +29,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _written_as(config: TransformerConfig) -> TransformerConfig:
-    """The architecture knows no window; one that no text reaches is none."""
+    """The GGUF architecture has no window; one as large as the context window has no effect."""
     unreached = config.window is not None and config.window >= config.max_position_embeddings
     return replace(config, window=None) if unreached else config
 

@@ -1,4 +1,4 @@
-"""Families that nobody published code for: config.json holds our own fields, and the weights have our own names."""
+"""Families without published code: config.json holds TransformerConfig's fields, and the weights have our names."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _MODULES = [
 
 
 def own_family(name: str, paper: str, defaults: Mapping[str, Any]) -> Family:
-    """A family whose published form is ours."""
+    """A family whose folders are in our own layout."""
     model_type = f"germinal_{name}"
 
     def to_hf(config: TransformerConfig) -> dict[str, Any]:

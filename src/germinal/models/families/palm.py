@@ -1,7 +1,7 @@
 """PaLM (Chowdhery et al. 2022, arXiv 2204.02311, section 2). Its weights and code were never published.
 
-The paper draws the tied embedding from N(0, 1) and multiplies the logits by 1 / sqrt(D) (section 5). Here the table is
-that much smaller, and what goes into the stack is multiplied by sqrt(D): the same function.
+The paper draws the tied embedding from N(0, 1) and multiplies the logits by 1 / sqrt(D) (section 5). Here the embedding
+is smaller by that factor, and its output is multiplied by sqrt(D): the same function.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reading published configs: what several families' config.json have in common."""
+"""What the published configs and weight names of several families have in common."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 
 from germinal.errors import CheckpointError, UnsupportedError, nearest
 from germinal.layers.positions import RopeScaling
-from germinal.models.weight_rules import WeightRule
+from germinal.models.config import TransformerConfig
+from germinal.models.weight_rules import Split, WeightRule
 
 WHERE = "config.json"
 
@@ -27,7 +28,7 @@ def required(hf: Mapping[str, Any], key: str) -> int:
     """A size that a config must have.
 
     Raises:
-        CheckpointError: it is missing, or no size.
+        CheckpointError: it is missing or not a positive integer.
     """
     size = hf.get(key)
     if size is None:
@@ -38,7 +39,7 @@ def required(hf: Mapping[str, Any], key: str) -> int:
 
 
 def usual_sizes(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """The sizes under the keys that most configs have; as many heads for keys and values, sharing the width."""
+    """The sizes under the keys that most configs have, with as many key-value heads as heads and head_dim D / H."""
     width, heads = required(hf, "hidden_size"), required(hf, "num_attention_heads")
     return {
         "vocab_size": required(hf, "vocab_size"),
@@ -52,7 +53,7 @@ def usual_sizes(hf: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def given(hf: Mapping[str, Any], key: str, default: Any) -> Any:
-    """A value that a config may leave out; null is left out, 0 is not."""
+    """A value that a config may leave out; null counts as left out, 0 does not."""
     value = hf.get(key)
     return default if value is None else value
 
@@ -61,7 +62,7 @@ def activation(name: Any) -> str:
     """Our name of a published activation.
 
     Raises:
-        UnsupportedError: there is none.
+        UnsupportedError: it is not supported.
     """
     if name not in ACTIVATIONS:
         raise UnsupportedError(
@@ -76,10 +77,13 @@ def published_activation(name: str) -> str:
 
 
 def refuse(hf: Mapping[str, Any], **neutral: Any) -> None:
-    """Refuse by name every key whose value is neither absent nor the one that changes nothing.
+    """Refuse settings that are not supported.
+
+    Args:
+        neutral: For each key the value that has no effect; absent and null have none either.
 
     Raises:
-        UnsupportedError: names key and value.
+        UnsupportedError: a key has another value; the message names both.
     """
     for key, value in neutral.items():
         if hf.get(key) not in (None, value):
@@ -87,7 +91,7 @@ def refuse(hf: Mapping[str, Any], **neutral: Any) -> None:
 
 
 def rope(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """`rope_theta` and `rope_scaling` of our config, in transformers 4's spelling or 5's (`rope_parameters`)."""
+    """`rope_theta` and `rope_scaling` of our config, from the keys of transformers 4 or 5 (`rope_parameters`)."""
     parameters = hf.get("rope_parameters") or {}
     theta = float(given(parameters, "rope_theta", given(hf, "rope_theta", 10_000.0)))
     return {"rope_theta": theta, "rope_scaling": scaling(hf.get("rope_scaling") or parameters)}
@@ -97,7 +101,7 @@ def scaling(parameters: Mapping[str, Any]) -> RopeScaling | None:
     """A published rope scaling.
 
     Raises:
-        UnsupportedError: a kind that is not handled.
+        UnsupportedError: a kind that is not supported.
     """
     kind = parameters.get("rope_type") or parameters.get("type") or "default"
     if kind == "default":
@@ -130,7 +134,7 @@ def published_rope(theta: float, scaled: RopeScaling | None) -> dict[str, Any]:
 
 
 def layer_rules(theirs: str, ours: str, names: Mapping[str, str]) -> list[WeightRule]:
-    """A rule for weight and bias of each module of a layer: our name -> theirs, after the layer's own prefix."""
+    """Rules for weight and bias of each module of a layer: our name -> theirs, after the layers' prefixes."""
     return [
         WeightRule(f"{theirs}.{published}.{kind}", f"{ours}.{name}.{kind}")
         for name, published in names.items()
@@ -139,7 +143,7 @@ def layer_rules(theirs: str, ours: str, names: Mapping[str, str]) -> list[Weight
 
 
 def module_rules(names: Mapping[str, str]) -> list[WeightRule]:
-    """A rule for weight and bias of each module: our name -> theirs."""
+    """Rules for weight and bias of each module: our name -> theirs."""
     return [
         WeightRule(f"{published}.{kind}", f"{name}.{kind}")
         for name, published in names.items()
@@ -147,8 +151,29 @@ def module_rules(names: Mapping[str, str]) -> list[WeightRule]:
     ]
 
 
+def fused_qkv(
+    theirs: str, ours: str, config: TransformerConfig, *, grouped: bool = False, transposed: bool = False
+) -> list[WeightRule]:
+    """Rules for weight and bias of a projection that fuses queries, keys and values.
+
+    Args:
+        theirs: The projection's published name.
+        ours: The attention module whose projections it fuses.
+        grouped: Whether the rows are ordered by key-value head (the queries that share it, its key, its value), rather
+            than all queries first, then all keys, then all values.
+        transposed: Whether the matrix is [I, O].
+    """
+    kv_rows = config.num_kv_heads * config.head_dim
+    groups = config.num_kv_heads if grouped else 1
+    split = Split((config.num_heads * config.head_dim, kv_rows, kv_rows), groups, transposed)
+    return [
+        WeightRule(f"{theirs}.{kind}", tuple(f"{ours}.{part}_proj.{kind}" for part in "qkv"), split)
+        for kind in ("weight", "bias")
+    ]
+
+
 def also_without(prefix: str, rules: list[WeightRule]) -> list[WeightRule]:
-    """The rules, and the same for checkpoints that leave out a prefix; written is the longer form."""
+    """The rules, and the same ones for checkpoints without a prefix. Weights are written with it."""
     shorter = [
         WeightRule(rule.theirs.removeprefix(prefix), rule.ours, rule.transform)
         for rule in rules

@@ -1,4 +1,4 @@
-"""The heads of published models: told by the class that config.json names, by its ending."""
+"""The heads of published models, determined by the class name in config.json, which ends in the head's name."""
 
 from __future__ import annotations
 
@@ -36,19 +36,22 @@ TWO_STACKS = {
 
 
 def encoder_head(hf: Mapping[str, Any], *, pooler: bool = True) -> dict[str, Any]:
-    """`head` and `num_labels` of our config; `pooler` is whether the bare class has one.
+    """`head` and `num_labels` of an encoder's config.
+
+    Args:
+        pooler: Whether the class without a task, such as BertModel, has a pooler.
 
     Raises:
-        UnsupportedError: a class that has no head of ours.
+        UnsupportedError: the class's head is not supported.
     """
     head = _head(hf, ENCODER, "Model")
     return {"head": head if pooler or head != "pooler" else None, "num_labels": _labels(hf, head)}
 
 
 def decoder_head(hf: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
-    """The same of a decoder; classes of a text are read from its last token.
+    """The same for a decoder. A text is classified by its last token.
 
-    A bare one whose output matrix is its embedding lacks nothing of a language model, and is read as one.
+    A class without a head is read as a language model if the output matrix is tied, since it has all its weights.
     """
     head = _head(hf, DECODER, "ForCausalLM")
     if head is None and tied:
@@ -58,35 +61,40 @@ def decoder_head(hf: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
 
 
 def two_stack_head(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """The same of an encoder-decoder; its decoder reads the text once more, and its last token is looked at."""
+    """The same for an encoder-decoder. Its decoder reads the text too, which is classified by its last token."""
     head = _head(hf, TWO_STACKS, "ForConditionalGeneration")
     pooled = {"pooled_token": "last"} if head == _WHOLE_TEXTS else {}
     return {"head": head, "num_labels": _labels(hf, head), **pooled}
 
 
 def head_to_hf(config: TransformerConfig, prefix: str, lm: str | None = None) -> dict[str, Any]:
-    """The class that a config is written as, and its number of classes.
+    """The class name for config.json, and the number of labels.
 
     Args:
-        prefix: The class's name without its ending.
-        lm: The whole name of the class with a language-model head, where there is one.
+        prefix: The class name without the head's ending.
+        lm: The whole name of the class with a language-model head; None if there is none.
+
+    Raises:
+        UnsupportedError: the family has no class with this head.
     """
     endings = {head: ending for ending, head in reversed(ENCODER.items())} | {None: "Model"}
-    name = lm if lm is not None and config.head == "lm" else prefix + endings[config.head]
+    name = lm if config.head == "lm" else prefix + endings[config.head]
+    if name is None:
+        raise UnsupportedError(f"there is no {prefix} class with the head '{config.head}'.", where="config.head")
     return {"architectures": [name], **({"num_labels": config.num_labels} if config.num_labels else {})}
 
 
 def architecture(hf: Mapping[str, Any], default: str) -> str:
-    """The class that config.json names.
+    """The class name in config.json.
 
     Raises:
-        CheckpointError: it is no name.
+        CheckpointError: `architectures` is not a list of names.
     """
     named = hf.get("architectures")
     if not named:
         return default
     if not isinstance(named, list) or not isinstance(named[0], str):
-        raise CheckpointError(f"is no list of names but {named!r}.", where=f"{WHERE}: architectures")
+        raise CheckpointError(f"must be a list of names, not {named!r}.", where=f"{WHERE}: architectures")
     return named[0]
 
 

@@ -1,4 +1,4 @@
-"""Qwen2 and Qwen2.5 (arXiv 2407.10671): LLaMA with biased queries, keys and values."""
+"""Qwen2 and Qwen2.5 (arXiv 2407.10671): LLaMA with biases in the query, key and value projections."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, whose rotary pairs are halves as ours."""
+    """Names of a GGUF file, whose rotary pairs are half a head apart like ours."""
     return llama.gguf_named(llama.GGUF_LAYERS)
 
 

@@ -42,7 +42,7 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file, whose rotary pairs are halves as ours."""
+    """Names of a GGUF file, whose rotary pairs are half a head apart like ours."""
     return llama.gguf_named({**llama.GGUF_LAYERS, **GGUF_HEAD_NORMS})
 
 

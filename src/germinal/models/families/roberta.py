@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of any Roberta model."""
+    """config.json of any Roberta class."""
     offset = hf.get("pad_token_id", 1) + 1
     own = {
         "position_offset": offset,

@@ -1,8 +1,8 @@
-"""Every published size of every family: the config behind a name, and how many weights it has.
+"""Every published size of every family: its config, and how many weights it has.
 
-Counts are computed from the config, and are those of the publisher's model: an encoder is counted with its pooler where
-it was published with one, a bias of the logits that the publisher keeps as a buffer is not counted. Where what is
-printed elsewhere is another number, `note` says so.
+Counts are computed from the config and are those of the publisher's model: with the pooler of an encoder that was
+published with one, without a logit bias that the publisher keeps as a buffer. `note` says where the published count
+differs.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from germinal.models.families.family import inverse_root_of_width
 from germinal.models.transformer import Transformer
 
 BYTES = {"float32": 4, "bfloat16": 2}
-"""Of one weight, by precision."""
+"""Bytes per weight, by precision."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,9 +28,9 @@ class Size:
     Attributes:
         name: As its publisher calls it, in lower case.
         family: A name in `germinal.models.families.FAMILIES`.
-        config: What it is built from.
-        not_counted: Parameters that the publisher's count leaves out.
-        note: What to know beside the count.
+        config: Its config.
+        not_counted: Parameters that the publisher does not count.
+        note: A remark on the count.
     """
 
     name: str
@@ -40,9 +40,10 @@ class Size:
     note: str = ""
 
     def parameters(self) -> int:
-        """Weights in all, a tied output matrix counted once.
+        """The number of weights; a tied output matrix counts once.
 
-        The blocks of a stack are of one size: a network with one block each, on the meta device, tells them all.
+        All blocks of a stack have the same size, so that a network with one block per stack, on the meta device, is
+        enough to compute it.
         """
         single = replace(self.config, num_layers=1, num_encoder_layers=None, windowed_layers=None)
         blocks = {"encoder.layers.0.": self.config.encoder_layers, "decoder.layers.0.": self.config.num_layers}
@@ -66,7 +67,7 @@ def _sizes(
 
 
 def _window(layers: int, width: int) -> dict[str, Any]:
-    """Five windowed layers to each that sees everything."""
+    """Five windowed layers for each layer without a window."""
     return {"window": width, "windowed_layers": tuple((layer + 1) % 6 != 0 for layer in range(layers))}
 
 

@@ -40,8 +40,8 @@ DEFAULTS: dict[str, Any] = {
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a T5ForConditionalGeneration, of its encoder alone, or with a head for classes.
 
-    Scaled logits go with a tied output matrix (1.0), plain ones with one of its own (1.1). transformers 5 writes that
-    it is tied either way, and keeps the difference in `scale_decoder_outputs`; the weights tell when a folder is read.
+    T5 1.0 has scaled logits and a tied output matrix, 1.1 neither. transformers 5 writes that it is tied in both cases,
+    and the difference as `scale_decoder_outputs`; when a folder is read, the weights determine whether it is tied.
     """
     gate, _, name = str(hf.get("feed_forward_proj", "relu")).rpartition("-")
     gated = gate == "gated"
@@ -100,7 +100,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of transformers' T5ForConditionalGeneration; the bias table stands in layer 0."""
+    """Names of transformers' T5ForConditionalGeneration; the position table is in layer 0."""
     rules = [WeightRule("shared.weight", "embed_tokens.weight"), WeightRule("lm_head.weight", "lm_head.weight")]
     up = "wi_1" if config.gated else "wi"
     for stack in ("encoder", "decoder"):
@@ -119,10 +119,10 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         rules.append(WeightRule(table, f"{stack}.positions.table.weight"))
         rules.append(WeightRule(f"{stack}.final_layer_norm.weight", f"{stack}.final_norm.weight"))
     copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
-    # A table that early checkpoints carry and no version has ever used.
+    # A table in early checkpoints that no version has ever used.
     unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
     ignored: tuple[str, ...] = (*copies, unused)
-    if config.head == "sequence-classification":  # whose class holds the model under a name of its own
+    if config.head == "sequence-classification":  # whose class adds a prefix to the model's names
         rules = [replace(rule, theirs=f"transformer.{rule.theirs}") for rule in rules]
         rules += module_rules(CLASSIFIER_NAMES)
         ignored = tuple(f"transformer.{name}" for name in ignored)
@@ -140,7 +140,7 @@ _GGUF_LAYERS = {
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
-    """Names of a GGUF file; the bias table stands in layer 0."""
+    """Names of a GGUF file; the position table is in layer 0."""
     names = {"embed_tokens": "token_embd", "lm_head": "output"}
     stacks = {"encoder": "enc", "decoder": "dec"}
     for ours, theirs in stacks.items():
@@ -154,7 +154,7 @@ def gguf_rules(config: TransformerConfig) -> WeightRules:
 
 
 def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
-    """A gate tells 1.1 from 1.0; a tied output matrix, whose logits are scaled, tells 1.0."""
+    """A gated feed-forward network means T5 1.1; a tied output matrix means scaled logits, as in 1.0."""
     gated = "enc.blk.0.ffn_gate.weight" in tensors
     found = tied(values, metadata, tensors)
     return {
@@ -175,7 +175,7 @@ def _describe(config: TransformerConfig) -> dict[str, Any]:
 
 
 def _written_as(config: TransformerConfig) -> TransformerConfig:
-    """A tied output matrix means scaled logits; one whose logits are not is written out."""
+    """A tied output matrix means scaled logits in GGUF; without scaling, the matrix is written in full."""
     return replace(config, tie_embeddings=config.tie_embeddings and config.logit_scale != 1.0)
 
 

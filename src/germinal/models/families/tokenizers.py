@@ -1,4 +1,4 @@
-"""The layouts of the tokenizer files that families were published with before tokenizer.json."""
+"""The tokenizer layouts of families that were published before tokenizer.json."""
 
 from __future__ import annotations
 

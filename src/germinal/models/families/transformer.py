@@ -1,4 +1,4 @@
-"""The Transformer as published (Vaswani et al. 2017, arXiv 1706.03762), one table for source, target and output."""
+"""The Transformer as published (Vaswani et al. 2017, arXiv 1706.03762), with one embedding for all three uses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which layers attend to a sliding window, as newer config.json files say it."""
+"""Which layers have a sliding window, in newer config.json files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ WINDOWED, WHOLE = "sliding_attention", "full_attention"
 
 
 def windows_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """`window` and `windowed_layers` of our config; a window that no layer uses is none."""
+    """`window` and `windowed_layers` of our config; without windowed layers there is no window."""
     kinds = hf.get("layer_types") or []
     if not hf.get("sliding_window") or not hf.get("use_sliding_window", True) or WINDOWED not in kinds:
         return {"window": None}
