@@ -1,4 +1,4 @@
-"""Encoders with a head for the labels as trials of a project: run, edited, killed, shipped, served."""
+"""Encoders with a classification head as trials of a project: run, edited, killed, shipped, served."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_leaderboard_report_and_comparison_show_it(done: tuple[Path, RunSummary]
     assert [(row.label, row.kind) for row in board.rows] == [("enc/head", "tuned"), ("majority", "baseline")]
     assert "enc/head" in plain(leaderboard_view.render(board))
     page = report_html(ledger)
-    assert "Loss: tune enc, head for the labels" in page
+    assert "Loss: tune enc, classification head" in page
     assert "The loss of the labels." in page
     from germinal.project.board.comparison import compare
 
@@ -160,7 +160,7 @@ def test_an_instruction_and_words_for_labels_are_nothing_to_it(copy: Path) -> No
 def test_another_learning_rate_tunes_it_again_and_leaves_the_baseline_alone(copy: Path) -> None:
     edit(copy, "learning_rate = 0.005", "learning_rate = 0.004")
     steps = {step.name for step in Project(copy).plan().steps if step.state == "run"}
-    assert steps >= {"tune enc, head for the labels"}
+    assert steps >= {"tune enc, classification head"}
     why = {step.role: step for step in Project(copy).why("enc/head").steps}
     (change,) = why["tune"].changed
     assert (change.part, change.before, change.now) == ("settings.head.learning_rate", 0.005, 0.004)
@@ -191,7 +191,7 @@ def test_one_row_more_in_train_tunes_again(copy: Path) -> None:
 def test_a_removed_artifact_is_made_again_to_the_same_weights(copy: Path) -> None:
     before = (_tuned(copy) / "model" / "model.safetensors").read_bytes()
     shutil.rmtree(_tuned(copy))
-    with pytest.raises(LedgerError, match="the files of the step 'tune enc, head for the labels' are gone"):
+    with pytest.raises(LedgerError, match="the files of the step 'tune enc, classification head' are gone"):
         Project(copy).winner()
     expect(copy, {"tune": 1}, 0)
     assert (_tuned(copy) / "model" / "model.safetensors").read_bytes() == before
@@ -312,7 +312,7 @@ def test_an_encoder_without_a_head_is_refused_before_anything_runs(tmp_path: Pat
 
 def test_a_decoder_with_a_head_is_refused_before_anything_runs(tmp_path: Path, tiny_model: Path) -> None:
     project = write_project(tmp_path / "project", toml(tiny_model))
-    with pytest.raises(UnsupportedError, match="is no encoder, and only encoders get a head"):
+    with pytest.raises(UnsupportedError, match="is not an encoder, and only encoders get a classification head"):
         project.run()
     assert project.ledger.measured("fit") == []
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def embed(
     model: ModelArgument,
     texts: Annotated[
-        list[str], typer.Argument(metavar="TEXT...", help="The texts; - reads them from standard input, one a line.")
+        list[str], typer.Argument(metavar="TEXT...", help="The texts; - reads them from standard input, one per line.")
     ],
     pooling: Annotated[
         str | None,

@@ -1,4 +1,4 @@
-"""`germinal fill-mask`: the likeliest words for the gaps of a text."""
+"""`germinal fill-mask`: the most likely words for the gaps of a text."""
 
 from __future__ import annotations
 

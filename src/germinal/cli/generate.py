@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @generation_options()
 def generate(
     model: ModelArgument,
-    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to go on from; - reads standard input.")],
+    prompt: Annotated[str, typer.Argument(metavar="PROMPT", help="The text to continue; - reads standard input.")],
     precision: PrecisionOption = None,
     adapter: AdapterOption = None,
     chat: Annotated[
@@ -72,7 +72,7 @@ def _print(lm: LanguageModel, answers: list[Completion], *, as_json: bool) -> No
 
 
 def _print_logprobs(lm: LanguageModel, completion: Completion) -> None:
-    """Print each token's log-probability, and its likeliest rivals."""
+    """Print each token's log-probability, and the most likely tokens at its place."""
     if completion.logprobs is None:
         return
     from germinal.cli.views.console import stdout

@@ -69,12 +69,12 @@ def config_options(
 ) -> Callable[[Command], Command]:
     """Give a command one option for each field of a config, in the place of its parameter `name: dict[str, Any]`.
 
-    It receives those that were given. What an option is for says the field's own help.
+    It receives those that were given. An option's help is the field's.
 
     Args:
         name: The command's parameter.
         config: A dataclass with the defaults, which `--help` shows.
-        panel: What stands over the options in `--help`.
+        panel: The title over the options in `--help`.
         of_encoder: The same dataclass with the defaults for an encoder.
         without: Fields that get no option.
     """
@@ -145,7 +145,7 @@ def _generation_settings(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _item_type(annotation: Any) -> tuple[type, bool]:
-    """The type of a value, or of one of several; whether there may be several. `None` is not counted."""
+    """The type of an option's values, without None, and whether it takes several of them."""
     kind = next(each for each in (get_args(annotation) or (annotation,)) if each is not NoneType)
     if isinstance(annotation, UnionType):
         return _item_type(kind)
@@ -157,7 +157,7 @@ def _comma_separated(item: type) -> Callable[[str], tuple[Any, ...]]:
 
 
 def _shown(default: Any) -> str:
-    """A default as a command line would give it; nothing where it is nothing."""
+    """A default as it would be written on a command line; empty for None."""
     match default:
         case None:
             return ""

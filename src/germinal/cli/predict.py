@@ -16,7 +16,7 @@ def predict(
         list[str],
         typer.Argument(
             metavar="[PROJECT] FILE",
-            help="The project (default: this folder) and a csv, tsv, jsonl, parquet or txt file (one input a line).",
+            help="The project (default: this folder) and a csv, tsv, jsonl, parquet or txt file (one input per line).",
         ),
     ],
     output: Annotated[

@@ -19,7 +19,7 @@ def run(
 ) -> None:
     """Run the trials of a project and print the leaderboard.
 
-    Stop it whenever you like, even with kill -9: the same command goes on where it was and repeats nothing.
+    Stop it at any time, even with kill -9: the same command resumes it and repeats nothing.
     """
     from germinal.cli.views.console import stderr, stdout
     from germinal.cli.views.leaderboard import render
@@ -31,7 +31,7 @@ def run(
         with reporter(quiet=quiet) as progress:
             summary = opened.run(limit=limit, overrides=tuple(overrides or ()), reporter=progress)
     except KeyboardInterrupt:
-        stderr.print("Stopped. What is done is kept: the same command goes on from here.")
+        stderr.print("Stopped. What is done is kept: the same command resumes from here.")
         raise typer.Exit(130) from None
     stdout.print(render(opened.leaderboard(summary.run_id)))
     stderr.print(f"\n{summary}", soft_wrap=True)

@@ -24,7 +24,7 @@ def serve(
     ] = ("127.0.0.1"),
     port: Annotated[int, typer.Option(min=0, max=65535, metavar="PORT", help="0 takes any free one.")] = 8000,
     api_key_file: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="API keys, one a line; a client has to send one of them.")
+        Path | None, typer.Option(metavar="FILE", help="API keys, one per line; a client has to send one of them.")
     ] = None,
     precision: PrecisionOption = None,
     adapter: AdapterOption = None,

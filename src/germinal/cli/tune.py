@@ -1,4 +1,4 @@
-"""`germinal tune`: a LoRA adapter, or on an encoder a head for classes, from a file of inputs and right answers."""
+"""`germinal tune`: a LoRA adapter, or on an encoder a classification head, from a file of inputs and right answers."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ def tune(
     lora: dict[str, Any],
     training: dict[str, Any],
 ) -> None:
-    """Tune a LoRA adapter on right answers; an encoder gets a head for classes, tuned together with all its weights.
+    """Tune a LoRA adapter on right answers; an encoder gets a classification head, tuned together with all its weights.
 
     An adapter is written as a PEFT folder, an encoder with its head as a model that `germinal classify` reads.
-    Killed and called again with the same options, it goes on where it was.
+    If it is killed, the same command resumes it.
     """
     from germinal.cli.views.console import stdout
     from germinal.cli.views.reporter import reporter

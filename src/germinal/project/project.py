@@ -2,7 +2,7 @@
 
 project = Project("examples/reviews")
 project.plan()                     # what a run would do, and what it would cost
-project.run()                      # do it; killed at any moment, the next run goes on
+project.run()                      # do it; if it is killed, the next run resumes it
 project.leaderboard()              # what came of it
 project.winner().predict(["..."])  # use it
 """
@@ -85,7 +85,7 @@ class Project:
         Args:
             limit: As in `plan`.
             overrides: As in `plan`.
-            reporter: Told how far the run is.
+            reporter: Receives the progress of the run and of its steps.
 
         Raises:
             ProjectBusyError: another process is running this project.

@@ -1,4 +1,4 @@
-"""Tuning by examples, whatever the model: a LoRA adapter, or on an encoder a head for classes."""
+"""Tuning by examples, whatever the model: a LoRA adapter, or on an encoder a classification head."""
 
 from __future__ import annotations
 
@@ -45,17 +45,16 @@ def tune(
     training: Mapping[str, Any],
     reporter: Reporter = silent,
 ) -> Tuned:
-    """Tune a model on inputs and right answers. Killed and called again with the same arguments, it goes on.
+    """Tune a model on inputs and right answers. If it is killed, calling it again with the same arguments resumes it.
 
     Args:
-        lm: An encoder gets a head for the labels, with all weights under it; any other model an adapter, which learns
-            to give the answers.
+        lm: An encoder gets a classification head and is trained whole; any other model gets an adapter.
         pairs: Inputs and right answers.
-        folder: The run's own, see `tune_lora` and `tune_classifier`.
-        prompt: Fields of `Prompt`, those that are not to have their default.
-        lora: Fields of `LoRAConfig`, likewise.
-        training: Fields of `TrainingConfig`, likewise; the defaults for an encoder are those of `HEAD_TRAINING`.
-        reporter: Told of every update.
+        folder: The run's folder, see `tune_lora` and `tune_classifier`.
+        prompt: The fields of `Prompt` that do not keep their default.
+        lora: Likewise, of `LoRAConfig`.
+        training: Likewise, of `TrainingConfig`; the defaults for an encoder are those of `HEAD_TRAINING`.
+        reporter: Called after every update.
 
     Raises:
         SettingError: a setting is out of range, has no effect on this model, or differs from those of the run that the

@@ -97,7 +97,7 @@ class TrialComparison:
     differing: list[Difference]
 
     def to_json(self) -> dict[str, Any]:
-        """Values that JSON can hold, in a fixed order."""
+        """Values ready for JSON, in a fixed order."""
         return asdict(self)
 
 

@@ -77,7 +77,7 @@ def memory(size: float | None) -> str:
 
 
 def probabilities(of: Mapping[str, float]) -> str:
-    """Labels with their probabilities, the likeliest first."""
+    """Labels with their probabilities, the most likely first."""
     return ", ".join(f"{label} {value:.3f}" for label, value in sorted(of.items(), key=lambda item: -item[1]))
 
 
@@ -87,5 +87,5 @@ def factor(times: float | None) -> str:
 
 
 def cut(number: int, total: int) -> str:
-    """How many texts ended because they grew too long."""
+    """How many texts were cut off at max_new_tokens."""
     return f"{number:,} of {total:,}" if number else "none"

@@ -1,7 +1,7 @@
 """The leaderboard as data: what one run found, the best first, from the ledger alone.
 
 The same project, data and weights give the same leaderboard, wherever and however often they are run, but for its
-fields `run` and `timings`, which tell of the machine and the hour.
+fields `run` and `timings`, which depend on the machine and the time.
 """
 
 from __future__ import annotations
@@ -174,7 +174,7 @@ class Leaderboard:
         return found[candidate]
 
     def to_json(self) -> dict[str, Any]:
-        """Values that JSON can hold, in a fixed order."""
+        """Values ready for JSON, in a fixed order."""
         dumped: dict[str, Any] = _adapter().dump_python(self, mode="json")
         return dumped
 
@@ -226,7 +226,7 @@ def answers_of(results: Results) -> Answers:
 
 
 def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:
-    """Candidate id to a name without the parts that all prompted models of the table have in common."""
+    """Candidate id -> name, without the parts that all prompted models of the table have in common."""
     parts = {candidate.id: candidate.id.split("/") for candidate in candidates if candidate.rule is not None}
     common = set.intersection(*map(set, parts.values())) if len(parts) > 1 else _model_parts(candidates)
     if any(set(split) <= common for split in parts.values()):  # one has no part of its own but how it was prompted

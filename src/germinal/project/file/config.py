@@ -1,6 +1,6 @@
 """germinal.toml as typed, validated data: one source for the file, the command line's --set, and the published schema.
 
-What a key means stands in the docstring under it and becomes the schema's description, which editors show.
+The docstring under a key says what it means, and becomes its description in the schema, which editors show.
 """
 
 from __future__ import annotations
@@ -180,7 +180,7 @@ class LoRASettings(TrainingSettings):
 
 
 class HeadSettings(TrainingSettings):
-    """A head for the labels on encoders, tuned together with all their weights. Inputs are read without a prompt."""
+    """A classification head on encoders, tuned together with all their weights. Inputs are read without a prompt."""
 
     models: list[str]
     """The encoders among select.models that get a head; they are not prompted."""
@@ -200,7 +200,7 @@ class Adapt(_Table):
     lora: LoRASettings | None = None
     """Fine-tuning of a small adapter; without this table there is none."""
     head: HeadSettings | None = None
-    """A head for the labels on encoders; without this table there is none."""
+    """A classification head on encoders; without this table there is none."""
 
 
 class Apply(_Table):

@@ -66,7 +66,7 @@ def read_project_file(path: str | Path, overrides: Sequence[str] = ()) -> Projec
 
 
 def key_line(text: str, path: KeyPath) -> int | None:
-    """The line, from 1, on which a TOML text has a key path, or as much of it as the text has; None without any."""
+    """The line (from 1) of a key in a TOML text, or of the nearest table around it; None if neither is there."""
     best: tuple[int, int] | None = None
     for line, written in _statements(text):
         depth = len(written)

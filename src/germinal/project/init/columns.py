@@ -1,6 +1,6 @@
 """Which column of a data file is the input, which the target, which names the source: guesses from names and contents.
 
-A guess that others rival says so, and `germinal init` asks instead of deciding.
+A guess with rivals lists them, and `germinal init` asks instead of deciding.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Guess:
-    """The likeliest column, None when no column is possible, and its rivals."""
+    """The most likely column (None when no column is possible) and its rivals."""
 
     name: str | None
     others: tuple[str, ...] = ()

@@ -1,7 +1,7 @@
 """What a project could be, judging by its data file alone; the scope as narrow as it can be made.
 
 One task, one input, one target, one metric that decides, dev and test as small as they can be and still tell candidates
-apart. What the data does not tell stands in `Proposal.questions`, for a person to answer.
+apart. What the data does not tell is in `Proposal.questions`, for a person to answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from germinal.project.init.words import Words, words_for
 _MOST_HELD_OUT = 300  # rows of dev and of test: with more, a run takes longer and hardly tells more
 _SHARE_HELD_OUT = 0.2
 _LEAST_ROWS = 30
-_LIKELIEST_TASK: dict[Answers, Task] = {"labels": "classification", "text": "generation"}
+_USUAL_TASK: dict[Answers, Task] = {"labels": "classification", "text": "generation"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def propose(
     closed = answers == "labels"
     dataset = make_dataset(table, input=input, target=target, group=group, duplicates="drop", closed=closed)
     labels = _labels(dataset, path, target) if closed else {}
-    known = cast("Task", task or _LIKELIEST_TASK[answers])
+    known = cast("Task", task or _USUAL_TASK[answers])
     words = words_for(known, input, target, labels)
     return Proposal(
         data=path,
@@ -199,7 +199,7 @@ def _readable(data: Path, named: Iterable[str | None]) -> Table:
 
 
 def _chosen(guesses: Guesses, data: Path) -> tuple[str, str]:
-    """The likeliest input and target columns.
+    """The most likely input and target columns.
 
     Raises:
         DataError: no column could be one of them.
@@ -243,17 +243,17 @@ def _held_out(dataset: Dataset, data: Path, closed: bool) -> int:
     return held_out
 
 
-def _questions(guesses: Guesses, likeliest: Task | None, use_case: str | None) -> tuple[Question, ...]:
+def _questions(guesses: Guesses, unsure_task: Task | None, use_case: str | None) -> tuple[Question, ...]:
     """What to ask a person.
 
     Args:
-        likeliest: The task to propose, where it is not known which one it is.
+        unsure_task: The task to propose, where it is not known which one it is.
         use_case: The sentence to propose, where nobody gave one.
     """
-    if likeliest is not None:
-        tasks = tuple(name for name, task in TASKS.items() if task.answers == TASKS[likeliest].answers)
+    if unsure_task is not None:
+        tasks = tuple(name for name, task in TASKS.items() if task.answers == TASKS[unsure_task].answers)
         # The other questions come when this one is answered: their wording depends on it.
-        return (Question("task", "What kind of texts are the answers?", tasks, likeliest),)
+        return (Question("task", "What kind of texts are the answers?", tasks, unsure_task),)
     questions = []
     if guesses.target.name is not None and not guesses.target.sure:
         names = (guesses.target.name, *guesses.target.others)

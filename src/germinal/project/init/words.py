@@ -74,7 +74,7 @@ def _measures(labels: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, flo
 
 
 def _between(chance: float) -> float:
-    """Three fifths of the way from chance to perfect, rounded to a twentieth."""
+    """Three fifths of the way from chance to perfect, rounded to a multiple of 0.05."""
     return round((chance + 0.6 * (1 - chance)) * 20) / 20
 
 

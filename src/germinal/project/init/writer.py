@@ -55,7 +55,7 @@ def project_file(proposal: Proposal, folder: Path) -> str:
 
 
 def _toml(value: object) -> str:
-    """A value in TOML: JSON's strings, numbers and lists are TOML's too, but for one control character."""
+    """A value in TOML: JSON's strings, numbers and lists are valid TOML, except for one control character."""
     match value:
         case Mapping():
             return "{ " + ", ".join(f"{_key(str(key))} = {_toml(item)}" for key, item in value.items()) + " }"

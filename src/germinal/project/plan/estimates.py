@@ -1,4 +1,4 @@
-"""What each trial will take, estimated before it runs: parameters, memory and time, and what the estimate stands on.
+"""What each trial will take, estimated before it runs: parameters, memory and time, and what the estimate depends on.
 
 Memory is that of this process plus weights, key-value cache and activations of the largest step. Time is tokens x
 parameters over the speed of this machine, which earlier steps in the ledger tell, or else a matrix product measured on
@@ -214,7 +214,7 @@ def _training_bytes(config: TransformerConfig) -> int:
 
 
 def _model_sizes(graph: StepGraph, folder: Path, amounts: Amounts) -> dict[str | None, ModelSize]:
-    """Sizes by reference, of models that are here, with their heads for the labels.
+    """Sizes by reference, of models that are here, with their classification heads.
 
     Raises:
         UnsupportedError: a model cannot do what the project asks of it.

@@ -1,4 +1,4 @@
-"""The plan: trials, the steps that they stand on, and which of these the ledger has already.
+"""The plan: trials, the steps that they depend on, and which of these the ledger has already.
 
 Equal steps are one step: three rules share a prediction, three trials a tuning. Steps are ordered depth first, trial by
 trial, so that everything with one model is done while it is loaded.
@@ -26,7 +26,7 @@ class PlannedStep:
 
     Attributes:
         resolved_key: None while it depends on steps that are not done.
-        trials: The trials that stand on it.
+        trials: The trials that depend on it.
     """
 
     name: str
@@ -54,7 +54,7 @@ class Plan:
     estimates: dict[str, EstimateRecord] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
-        """Values that JSON can hold, in a fixed order."""
+        """Values ready for JSON, in a fixed order."""
         estimates = {trial: asdict(estimate) for trial, estimate in self.estimates.items()}
         return {
             "trials": [{**asdict(trial), "estimate": estimates.get(trial.id)} for trial in self.trials],

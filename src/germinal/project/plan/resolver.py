@@ -46,7 +46,7 @@ class Resolver:
         self.recipes = RecipeKeys()
 
     def in_order(self, steps: Sequence[Step]) -> list[Step]:
-        """Steps and all that they stand on, each once and after everything that it stands on."""
+        """Steps and all their dependencies, each once and after its own dependencies."""
         ordered: dict[str, Step] = {}
 
         def visit(step: Step) -> None:
@@ -61,7 +61,7 @@ class Resolver:
         return list(ordered.values())
 
     def look(self, step: Step) -> Resolved | None:
-        """The step's key and record; None while a step that it stands on is not done, or a model is not fetched."""
+        """The step's key and record; None while a step that it depends on is not done, or a model is not fetched."""
         recipe = self.recipes.key(step)
         if recipe not in self._known:
             self._known[recipe] = self._look(step)
@@ -71,7 +71,7 @@ class Resolver:
         """What a run would do about the step."""
         resolved = self.look(step)
         if resolved is None:
-            return "depends" if step.dependencies() else "run"  # what stands on nothing only has to be fetched
+            return "depends" if step.dependencies() else "run"  # what depends on nothing only has to be fetched
         return "run" if resolved.record is None else "cached"
 
     def resolve(self, step: Step, inputs: Mapping[str, StepRecord], *, fetch: bool) -> Resolved | None:

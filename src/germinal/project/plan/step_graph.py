@@ -64,7 +64,7 @@ class StepGraph:
 
     @cached_property
     def choose(self) -> ChooseStep:
-        """The last step on dev, which stands on all others."""
+        """The last step on dev, which depends on all others."""
         places = {candidate.id: place for place, candidate in enumerate(self.candidates)}
         return ChooseStep(
             measures=tuple(self.measure(candidate, "dev") for candidate in self.candidates),

@@ -15,7 +15,7 @@ from germinal.project.file.config import ProjectConfig
 from germinal.project.steps.model import short_name
 
 HEAD = "head"
-"""`Trial.adapter` of a model with a head for the labels, which reads inputs without prompt and rule."""
+"""`Trial.adapter` of a model with a classification head, which reads inputs without prompt and rule."""
 
 ComparisonRole = Literal["baseline", "zero-shot", "best"]
 
@@ -99,8 +99,8 @@ def candidates_of(trials: Sequence[Trial]) -> list[Candidate]:
 def comparisons_of(candidates: Sequence[Candidate]) -> list[Comparison]:
     """The tests to declare: each candidate with a model against the best baseline and against untuned zero-shot.
 
-    Zero-shot is that of the same model, precision and rule, so that the difference is owed to examples or tuning.
-    Zero-shot itself is compared with zero-shot under the first rule: the difference is owed to the rule.
+    Zero-shot is that of the same model, precision and rule, so that the difference is due to examples or tuning.
+    Zero-shot itself is compared with zero-shot under the first rule: the difference is due to the rule.
     """
     declared: list[Comparison] = []
     has_baseline = any(candidate.first.baseline for candidate in candidates)

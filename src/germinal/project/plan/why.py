@@ -43,7 +43,7 @@ class WhyStep:
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A trial and its steps, each after those that it stands on."""
+    """A trial and its steps, each after those that it depends on."""
 
     trial: str
     steps: list[WhyStep]

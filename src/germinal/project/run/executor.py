@@ -1,4 +1,4 @@
-"""Doing one step: recorded as started, measured alone, and recorded as done in the very end."""
+"""Doing one step: recorded as started, measured alone, and at the very end recorded as done."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ class Executor:
 
         Args:
             key: Its resolved key.
-            inputs: The finished steps that it stands on.
-            reporter: Hears of its progress.
+            inputs: The finished steps that it depends on.
+            reporter: Receives its progress.
 
         Raises:
             GerminalError: what is wrong with its inputs, a model or the disk. The step is recorded as failed, and the

@@ -14,10 +14,10 @@ TASK = "run"
 
 
 class RunProgress:
-    """Hears of every step, and reports how far the run is.
+    """Is told of every step, and reports how far the run is.
 
     Args:
-        reporter: Hears it.
+        reporter: Receives the reports.
         steps: All steps of the run, in order.
     """
 

@@ -1,7 +1,7 @@
 """The runner: does the steps that the ledger lacks, in order, and records the outcome.
 
-It can be killed at any moment, and the next run goes on from there: a step is recorded as done in the very end, rows
-are stored batch by batch while it runs, and tuning keeps checkpoints in its folder.
+It can be killed at any moment, and the next run resumes it: a step is recorded as done at its very end, rows are stored
+batch by batch while it runs, and tuning keeps checkpoints in its folder.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Runner:
         state: The folder with ledger, artifacts and lock.
         limit: At most so many rows of dev and of test are used; recorded.
         overrides: Changes of the project file for this run; recorded.
-        reporter: Hears how far the run is.
+        reporter: Receives the progress of the run and of its steps.
     """
 
     graph: StepGraph
@@ -155,7 +155,7 @@ class Runner:
         self._progress.finished(step)
 
     def _estimate(self) -> None:
-        """Estimate the trials of all models that are here, before they run; a model that is fetched later, then."""
+        """Estimate trials before they run: at the start those whose model is here, the others once it is fetched."""
         known = estimate_trials(self.graph, self._resolver, self.ledger, self.folder)
         self._estimates = {**known, **self._estimates}
 
@@ -166,7 +166,7 @@ class Runner:
 
     @contextmanager
     def _begun(self) -> Iterator[None]:
-        """A run that the ledger knows of: whatever happens, it is told how the run ended and how far its trials got."""
+        """Record in the ledger that the run started and, however it ends, that it ended and how far its trials got."""
         here = environment(self.folder)
         config = self.graph.config.model_dump(mode="json")
         self._run_id = self.ledger.begin_run(config, self.overrides, self.limit, here)

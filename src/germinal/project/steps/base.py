@@ -1,6 +1,6 @@
-"""What every step of the life cycle has in common: an identity, what it stands on, and how it is done.
+"""What every step of the life cycle has in common: an identity, what it depends on, and how it is done.
 
-A step is a frozen dataclass in a file of its own. Its fields say what to do; `settings` names those that bear on the
+A step is a frozen dataclass in a file of its own. Its fields say what to do; `settings` names those that affect the
 result; `sources` names what lies outside the ledger (a data file, a model), which counts by content, as `identify`
 finds it. Raise `version` whenever the results of a step change: a test with golden outputs reminds you.
 """
@@ -34,7 +34,7 @@ class StepResult:
     """What came out of a step.
 
     Attributes:
-        outputs: Name -> digest of its content, on which later steps stand.
+        outputs: Name -> digest of its content, on which later steps depend.
         values: What later steps and readers need, as plain JSON.
         seconds: The time that its rows took, whenever they were computed; None where that is the time the step ran.
         peak_memory_bytes: The same for memory.
@@ -62,12 +62,12 @@ class StepContext:
 
     Attributes:
         key: Its resolved key.
-        inputs: The finished steps that it stands on, by the names in `dependencies`.
+        inputs: The finished steps that it depends on, by the names in `dependencies`.
         artifact: A folder of its own. It may hold what an interrupted attempt left.
         folder: The folder of germinal.toml, where relative paths start.
         models: The loaded model.
         rows: Counts rows that are computed and reused.
-        report: Hears of this step's progress.
+        report: Receives this step's progress.
         peak_memory: The process's peak in bytes since the step began, or None where the system cannot tell.
     """
 
@@ -83,7 +83,7 @@ class StepContext:
     peak_memory: Callable[[], int | None]
 
     def reporter(self, task: str) -> Reporter:
-        """`report` for work that calls itself something else: what it reports bears the name `task`."""
+        """A reporter that passes progress on to `report` under the name `task`."""
         return lambda progress: self.report(replace(progress, task=task))
 
 
@@ -103,10 +103,10 @@ class Step(ABC):
 
     @abstractmethod
     def settings(self) -> Mapping[str, Any]:
-        """What bears on the result, with defaults filled in."""
+        """What affects the result, with defaults filled in."""
 
     def dependencies(self) -> Mapping[str, Dependency]:
-        """What it stands on, by name."""
+        """What it depends on, by name."""
         return {}
 
     def sources(self) -> Mapping[str, str]:

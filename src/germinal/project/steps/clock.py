@@ -1,6 +1,6 @@
-"""The clock step: how long the winner takes for one answer, and in what memory, when it is asked one at a time.
+"""The clock step: the winner's time for one answer, and its memory, with one input at a time.
 
-The result holds for the machine that it ran on, which the ledger records beside it.
+The result holds for the machine that it ran on, which the ledger records with it.
 """
 
 from __future__ import annotations

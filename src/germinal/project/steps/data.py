@@ -1,6 +1,6 @@
 """The data step: a file becomes three splits, each with a digest of its own.
 
-A row that is added to dev changes the digest of dev alone: nothing that stands on the training split runs again. The
+A row that is added to dev changes the digest of dev alone: nothing that depends on the training split runs again. The
 file counts by content, whatever its name and place.
 """
 

@@ -1,6 +1,6 @@
 """The examples step: which rows of the training split are shown in a few-shot prompt.
 
-Few-shot trials stand on the chosen rows and not on the training split: a new training row runs them again only when it
+Few-shot trials depend on the chosen rows and not on the training split: a new training row runs them again only when it
 is chosen.
 """
 

@@ -1,8 +1,8 @@
 """The identity of steps and predictions: SHA-256 of canonical, type-tagged JSON, whose parts are kept.
 
 A step's *recipe key* is known when planning: kind, version, settings, names of sources, and the recipe keys of what it
-stands on. Its *resolved key* is known when it starts: digests of the sources and of the outputs below replace names and
-recipes, so that an edit that changes no output runs nothing further. `germinal why` compares the parts of keys.
+depends on. Its *resolved key* is known when it starts: digests of the sources and of the outputs below replace names
+and recipes, so that an edit that changes no output runs nothing further. `germinal why` compares the parts of keys.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def resolved_key(step: Step, sources: Mapping[str, str], inputs: Mapping[str, St
 
     Args:
         sources: Digests of their contents, see `Step.identify`.
-        inputs: The finished steps that it stands on.
+        inputs: The finished steps that it depends on.
     """
     below = {name: inputs[name].outputs[dependency.output] for name, dependency in step.dependencies().items()}
     return Key({**_own_parts(step), "sources": dict(sources), "dependencies": below})

@@ -1,7 +1,7 @@
 """The measure step: outputs become answers by a rule, and answers become figures. No model is needed.
 
 It measures a candidate: each of its replicates, and all of them together. The versions of the libraries that compute
-metrics bear on the result, and are a part of its key.
+metrics affect the result, and are a part of its key.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from germinal.storage import digest
 
 @dataclass(frozen=True)
 class Replicate:
-    """The steps of one replicate on which a measurement stands."""
+    """The steps of one replicate on which a measurement depends."""
 
     predict: PredictStep | FittedPredictStep
     calibrate: CalibrateStep | None = None

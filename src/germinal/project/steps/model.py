@@ -27,7 +27,7 @@ class ModelStep(Step):
     reference: str
     precision: str
     head: bool = False
-    """Whether it gets a head for the labels; else it is prompted."""
+    """Whether it gets a classification head; else it is prompted."""
 
     @property
     def name(self) -> str:
@@ -100,14 +100,14 @@ def check_purpose(reference: str, config: TransformerConfig, *, head: bool) -> N
     """Refuse a model that cannot do what the project asks of it.
 
     Args:
-        head: Whether it gets a head for the labels; else it is prompted.
+        head: Whether it gets a classification head; else it is prompted.
 
     Raises:
         UnsupportedError: names the model, what it lacks, and the key of the project file.
     """
     if head and config.stacks != "encoder":
         raise UnsupportedError(
-            f"'{reference}' is no encoder, and only encoders get a head for the labels.",
+            f"'{reference}' is not an encoder, and only encoders get a classification head.",
             where="adapt.head.models",
             hint="Leave it out here: it is prompted, and [adapt.lora] tunes it.",
         )

@@ -18,7 +18,7 @@ class ModelCache:
 
     Args:
         folder: The folder of germinal.toml, where relative paths start.
-        reporter: Hears of a download.
+        reporter: Receives the progress of a download.
     """
 
     def __init__(self, folder: Path, reporter: Reporter = silent) -> None:

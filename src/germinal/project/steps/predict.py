@@ -108,7 +108,7 @@ def _read_tokens(predictor: LanguageModelPredictor, answered: Answered) -> int:
 
 
 def _essence(want: Want, rows: Sequence[Row], answered: Answered) -> list[list[Any]]:
-    """What later steps stand on. The number of computed tokens, which depends on the rest of a batch, is left out."""
+    """What later steps depend on. The number of computed tokens, which depends on the rest of a batch, is left out."""
     if want == "score":
         return [[row.id, out.label_logprobs, out.error] for row, out in zip(rows, answered.outputs, strict=True)]
     return [

@@ -48,7 +48,7 @@ class PromptSpec:
         return Labels.of(names, self.words) if names else None
 
     def key_parts(self) -> dict[str, Any]:
-        """What bears on the text of a prompt."""
+        """What affects the text of a prompt."""
         kept = self.settings
         side = kept.truncate_side if kept.overflow == "truncate_input" else None
         return {

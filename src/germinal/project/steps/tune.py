@@ -1,6 +1,6 @@
 """The tune step: a LoRA adapter learns the answers of the training split on the zero-shot prompt.
 
-An interrupted attempt leaves checkpoints in the artifact folder; the next one goes on from there to the same adapter.
+An interrupted attempt leaves checkpoints in the artifact folder; the next one resumes from them to the same adapter.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class TuneStep(PromptedStep):
 
 
 def num_tuned_examples(settings: TrainingSettings, rows: Mapping[str, int]) -> int:
-    """The work of a tuning, in examples: one that is learned takes three passes, forward and twice that backward."""
+    """The work of tuning, in examples: learning one takes about as long as answering three, forward and backward."""
     used = min(rows["train"], settings.max_examples or rows["train"])
     return 3 * settings.epochs * used
 

@@ -1,6 +1,6 @@
-"""The tune step of an encoder: a head for the labels learns the training split, together with all weights under it.
+"""The tune step of an encoder: a classification head learns the training split, together with all weights under it.
 
-An interrupted attempt is gone on with, as that of an adapter is. The artifact is a predictor's folder.
+An interrupted attempt is resumed, as that of an adapter is. The artifact is a predictor's folder.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class TuneHeadStep(Step):
 
     @property
     def name(self) -> str:
-        return f"tune {short_name(self.model.reference)}, head for the labels"
+        return f"tune {short_name(self.model.reference)}, classification head"
 
     @property
     def title(self) -> str:
@@ -56,7 +56,7 @@ class TuneHeadStep(Step):
         }
 
     def _head_parts(self) -> dict[str, Any]:
-        """The keys of [adapt.head] that bear on this model: not which models have a head, nor an unused side."""
+        """The keys of [adapt.head] that affect this model: not which models have a head, nor an unused side."""
         side = self.head.truncate_side if self.head.overflow == "truncate_input" else None
         return {**self.head.model_dump(exclude={"models"}), "truncate_side": side}
 
