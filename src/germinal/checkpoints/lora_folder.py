@@ -29,8 +29,6 @@ from germinal.models.families import Family
 from germinal.models.transformer import Transformer
 from germinal.storage import atomic_folder, digest, write_json
 
-__all__ = ["adapter_digest", "adapter_routing", "load_adapter", "read_config", "save_adapter"]
-
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 

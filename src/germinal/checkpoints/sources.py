@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from germinal.checkpoints.cache import cache_folder, is_offline
-from germinal.checkpoints.catalogue import ALIASES, Alias
+from germinal.checkpoints.cache import is_offline
+from germinal.checkpoints.catalogue import ALIASES
 from germinal.checkpoints.references import HubReference, LocalReference, PackageReference, parse
 from germinal.progress import Reporter, silent
 
-__all__ = ["ALIASES", "Alias", "cache_folder", "fetch", "is_offline", "name_of"]
+__all__ = ["ALIASES", "fetch", "name_of"]
 
 
 def fetch(ref: str, *, reporter: Reporter = silent, offline: bool | None = None) -> Path:
