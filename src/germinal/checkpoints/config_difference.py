@@ -30,8 +30,8 @@ def refuse_difference(
     Raises:
         UnsupportedError: they differ in a value that affects the network; the message names it and both values.
     """
-    values = _telling(said)
-    for name, value in _telling(meant).items():
+    values = _effective_values(said)
+    for name, value in _effective_values(meant).items():
         other = values.get(name)
         near = isinstance(value, float) and isinstance(other, float) and math.isclose(value, other, rel_tol=_PRECISION)
         if value != other and not near:
@@ -42,7 +42,7 @@ def refuse_difference(
             )
 
 
-def _telling(config: TransformerConfig) -> dict[str, Any]:
+def _effective_values(config: TransformerConfig) -> dict[str, Any]:
     """The values that affect the network, in a form in which equivalent configs are equal."""
     values = asdict(config)
     windowed = [config.is_windowed(layer) for layer in range(config.num_layers)]

@@ -61,7 +61,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], name: str) -> Tokenizer:
     backend = builders[kind](metadata, tokens, kinds, name)
     _add_special_tokens(backend, tokens, kinds)
     config = _config(metadata, tokens, kind, name)
-    _add_borders(backend, metadata, config, kind)
+    _add_post_processor(backend, metadata, config, kind)
     return Tokenizer(backend, config, metadata.get("tokenizer.chat_template"), name=name)
 
 
@@ -179,7 +179,7 @@ def _config(metadata: Mapping[str, Any], tokens: list[str], kind: str, name: str
     return config
 
 
-def _add_borders(backend: Backend, metadata: Mapping[str, Any], config: Mapping[str, Any], kind: str) -> None:
+def _add_post_processor(backend: Backend, metadata: Mapping[str, Any], config: Mapping[str, Any], kind: str) -> None:
     """Add the special tokens that the model puts around every text."""
     if kind == WORDPIECE:
         first, last = config["cls_token"], config["sep_token"]

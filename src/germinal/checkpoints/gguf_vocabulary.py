@@ -49,15 +49,15 @@ def tokenizer_metadata(
     if kind == WORDPIECE:
         texts = [_marked(text, of) for text, of in zip(texts, kinds, strict=True)]
     if len(set(texts)) != len(texts):
-        raise _unsaid(tokenizer, "has two tokens that would be written alike")
+        raise _inexpressible(tokenizer, "has two tokens that would be written alike")
     metadata |= {KEY("tokens"): texts, KEY("token_type"): kinds}
-    metadata |= _named(tokenizer, kind, end_ids, ends_answers)
+    metadata |= _special_tokens(tokenizer, kind, end_ids, ends_answers)
     if tokenizer.chat_template is not None:
         metadata["tokenizer.chat_template"] = tokenizer.chat_template
     return metadata
 
 
-def _unsaid(tokenizer: Tokenizer, what: str, hint: str | None = None) -> UnsupportedError:
+def _inexpressible(tokenizer: Tokenizer, what: str, hint: str | None = None) -> UnsupportedError:
     return UnsupportedError(f"the tokenizer {what}, which GGUF cannot express.", where=tokenizer.name, hint=hint)
 
 
@@ -65,7 +65,9 @@ def _kinds(tokenizer: Tokenizer, tokens: Sequence[str | None]) -> list[int]:
     added = tokenizer.backend.get_added_tokens_decoder()
     for id, token in added.items():
         if (token.lstrip or token.rstrip or token.single_word) and id != tokenizer.mask_id:
-            raise _unsaid(tokenizer, f"strips white space around {token.content!r}, or matches it as a whole word only")
+            raise _inexpressible(
+                tokenizer, f"strips white space around {token.content!r}, or matches it as a whole word only"
+            )
 
     def kind(id: int, token: str | None) -> Kind:
         if token is None:
@@ -83,7 +85,7 @@ def _model_metadata(
     """Model, pre-tokenizer, merges or scores; also updates `kinds` with the unknown and byte tokens of the model."""
     model = state["model"]
     if model.get("dropout") or model.get("end_of_word_suffix"):
-        raise _unsaid(tokenizer, "uses dropout or an end-of-word suffix")
+        raise _inexpressible(tokenizer, "uses dropout or an end-of-word suffix")
     if model["type"] == "WordPiece":
         return _wordpiece(tokenizer, state)
     if model["type"] == "Unigram":
@@ -94,17 +96,17 @@ def _model_metadata(
         merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
         name = name_of(tokenizer.backend, tokenizer.name)
         return {KEY("model"): BYTE_LEVEL, KEY("pre"): name, KEY("merges"): merges}
-    raise _unsaid(tokenizer, f"is a {model['type']} model with other options than usual")
+    raise _inexpressible(tokenizer, f"is a {model['type']} model with other options than usual")
 
 
 def _wordpiece(tokenizer: Tokenizer, state: Mapping[str, Any]) -> dict[str, Any]:
     normalizer, splitter = state["normalizer"] or {}, state["pre_tokenizer"] or {}
     if (normalizer.get("type"), splitter.get("type")) != ("BertNormalizer", "BertPreTokenizer"):
-        raise _unsaid(tokenizer, "has another normaliser or pre-tokenizer than BERT's")
+        raise _inexpressible(tokenizer, "has another normaliser or pre-tokenizer than BERT's")
     if not (normalizer["clean_text"] and normalizer["handle_chinese_chars"]):
-        raise _unsaid(tokenizer, "keeps control characters, or does not separate Chinese characters")
+        raise _inexpressible(tokenizer, "keeps control characters, or does not separate Chinese characters")
     if state["model"]["continuing_subword_prefix"] != "##":
-        raise _unsaid(tokenizer, "marks continuations of a word otherwise than by ##")
+        raise _inexpressible(tokenizer, "marks continuations of a word otherwise than by ##")
     accents = normalizer["strip_accents"]
     return {
         KEY("model"): WORDPIECE,
@@ -125,7 +127,7 @@ def _marked(text: str, kind: int) -> str:
 def _unigram(tokenizer: Tokenizer, state: Mapping[str, Any], texts: list[str], kinds: list[int]) -> dict[str, Any]:
     model = state["model"]
     if model.get("byte_fallback") or model.get("unk_id") is None:
-        raise _unsaid(tokenizer, "has byte fallback or no unknown token")
+        raise _inexpressible(tokenizer, "has byte fallback or no unknown token")
     scores = [float(score) for _, score in model["vocab"]][: len(texts)]
     scores += [_FILLER_SCORE] * (len(texts) - len(scores))
     kinds[model["unk_id"]] = Kind.UNKNOWN
@@ -134,7 +136,7 @@ def _unigram(tokenizer: Tokenizer, state: Mapping[str, Any], texts: list[str], k
     spaces = any(
         step["type"] in ("WhitespaceSplit", "Strip") or "{2,}" in str(step.get("pattern", "")) for step in steps
     )
-    _refuse_strange(tokenizer, steps, "Precompiled", "WhitespaceSplit", "Strip")
+    _refuse_steps(tokenizer, steps, "Precompiled", "WhitespaceSplit", "Strip")
     metadata = {
         KEY("model"): UNIGRAM,
         KEY("pre"): "default",
@@ -153,9 +155,9 @@ def _sentencepiece(
     steps = _steps(state)
     # Some tokenizers also split at spaces, after these have been replaced, which has no effect.
     steps = [step for step in steps if step.get("pattern") != {"String": " "} or step["type"] != "Split"]
-    _refuse_strange(tokenizer, steps)
+    _refuse_steps(tokenizer, steps)
     if any("{2,}" in str(step.get("pattern", "")) for step in steps):
-        raise _unsaid(tokenizer, "removes extra white space")
+        raise _inexpressible(tokenizer, "removes extra white space")
     unknown = tokenizer.backend.token_to_id(state["model"].get("unk_token") or "")
     for id, text in enumerate(texts):
         if kinds[id] == Kind.NORMAL and len(text) == 6 and text.startswith("<0x") and text.endswith(">"):
@@ -183,7 +185,7 @@ def _scores(tokenizer: Tokenizer, merges: list[Any], texts: list[str], kinds: li
     if [left + right for left, right in pairs] != [left + right for left, right in expected] or set(pairs) != set(
         expected
     ):
-        raise _unsaid(tokenizer, "has merges that do not follow from scores of its tokens")
+        raise _inexpressible(tokenizer, "has merges that do not follow from scores of its tokens")
     return [scores[text][0] if text in scores else 0.0 for text in texts]
 
 
@@ -197,12 +199,12 @@ def _steps(state: Mapping[str, Any]) -> list[dict[str, Any]]:
     return steps
 
 
-def _refuse_strange(tokenizer: Tokenizer, steps: list[dict[str, Any]], *known: str) -> None:
+def _refuse_steps(tokenizer: Tokenizer, steps: list[dict[str, Any]], *known: str) -> None:
     """Refuse steps other than `known` ones and those that replace, add or remove spaces."""
     for step in steps:
         pattern = "".join(step.get("pattern", {}).values())
         if step["type"] not in (*known, "Replace", "Metaspace", "Prepend") or not set(pattern) <= _OF_SPACES:
-            raise _unsaid(tokenizer, f"has an additional step ({step['type']})")
+            raise _inexpressible(tokenizer, f"has an additional step ({step['type']})")
 
 
 def _prefixed(steps: list[dict[str, Any]]) -> bool:
@@ -213,21 +215,21 @@ def _prefixed(steps: list[dict[str, Any]]) -> bool:
     )
 
 
-def _named(tokenizer: Tokenizer, kind: str, end_ids: Sequence[int], ends_answers: bool) -> dict[str, Any]:
+def _special_tokens(tokenizer: Tokenizer, kind: str, end_ids: Sequence[int], ends_answers: bool) -> dict[str, Any]:
     """Special tokens, and which of them go around a text."""
     ids = {role: tokenizer.backend.token_to_id(text) for role, text in tokenizer.special_tokens.items()}
-    first, last = _borders(tokenizer)
+    first, last = _around_a_text(tokenizer)
     if kind == WORDPIECE:
         if first is None or last is None:
-            raise _unsaid(tokenizer, "does not add a token before and after every text")
+            raise _inexpressible(tokenizer, "does not add a token before and after every text")
         ids |= {"cls_token": first, "bos_token": first, "sep_token": last}
     else:
         for role, id in (("bos_token", first), ("eos_token", last)):
             if id is not None and ids.setdefault(role, id) != id:
-                raise _unsaid(tokenizer, f"adds another token to a text than its {role}")
+                raise _inexpressible(tokenizer, f"adds another token to a text than its {role}")
     ends = list(dict.fromkeys(end_ids)) or [id for id in (ids.get("eos_token"),) if id is not None]
     if len(ends) > len(_ENDS):
-        raise _unsaid(tokenizer, f"has {len(ends)} tokens that end an answer")
+        raise _inexpressible(tokenizer, f"has {len(ends)} tokens that end an answer")
     if not ends and ends_answers:
         raise UnsupportedError(
             "no token ends an answer; programs that read GGUF would then choose a wrong one.",
@@ -235,7 +237,7 @@ def _named(tokenizer: Tokenizer, kind: str, end_ids: Sequence[int], ends_answers
             hint="Set eos_token_id in generation_config.json.",
         )
     if last is not None and kind != WORDPIECE and ends[0] != last:
-        raise _unsaid(tokenizer, "ends texts with another token than answers")
+        raise _inexpressible(tokenizer, "ends texts with another token than answers")
     ids.pop("eos_token", None)
     named = {KEY(ROLES[role]): id for role, id in ids.items() if id is not None}
     named |= {KEY(key): id for key, id in zip(_ENDS, ends, strict=False)}
@@ -245,7 +247,7 @@ def _named(tokenizer: Tokenizer, kind: str, end_ids: Sequence[int], ends_answers
     }
 
 
-def _borders(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
+def _around_a_text(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
     """The token before every text, and the one after."""
     bare, whole = tokenizer.encode("a", add_special_tokens=False), tokenizer.encode("a")
     for start in range(len(whole) - len(bare) + 1):
@@ -253,4 +255,4 @@ def _borders(tokenizer: Tokenizer) -> tuple[int | None, int | None]:
             before, after = whole[:start], whole[start + len(bare) :]
             if len(before) <= 1 and len(after) <= 1:
                 return next(iter(before), None), next(iter(after), None)
-    raise _unsaid(tokenizer, "adds several tokens before or after a text")
+    raise _inexpressible(tokenizer, "adds several tokens before or after a text")

@@ -61,13 +61,13 @@ def write_gguf(path: Path, checkpoint: Checkpoint, *, precision: str | None = No
     checkpoint = _as_written(_without_head(checkpoint) if without_head else checkpoint, form)
     config, state_dict = checkpoint.config, checkpoint.state_dict
     rules = form.rules(config)
-    _check_places(rules, config, state_dict)
+    _check_names(rules, config, state_dict)
     extra = form.extra_tensors(config)
     published = rules.convert_to_theirs({name: tensor.to("meta") for name, tensor in state_dict.items()})
     shapes = {name: tensor.shape for name, tensor in (*extra.items(), *published)}
-    hollow = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    meta_tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     metadata = form.metadata(config)
-    _check_read_back(form, config, metadata, hollow | extra)
+    _check_read_back(form, config, metadata, meta_tensors | extra)
     metadata |= _more_metadata(checkpoint, form)
     metadata |= {"general.file_type": _PACKINGS[precision][2]}
     packings = {name: (shape, _packing(form, name, shape, precision)) for name, shape in shapes.items()}
@@ -116,12 +116,12 @@ def _of_a_head(name: str) -> bool:
     return name.startswith(("head.", "lm_head.")) or name == "logit_bias"
 
 
-def _check_places(rules: WeightRules, config: TransformerConfig, state_dict: Mapping[str, Tensor]) -> None:
-    homeless = [name for name in state_dict if rules.theirs(name) is None]
-    if not homeless:
+def _check_names(rules: WeightRules, config: TransformerConfig, state_dict: Mapping[str, Tensor]) -> None:
+    unnamed = [name for name in state_dict if rules.theirs(name) is None]
+    if not unnamed:
         return
-    headed = any(map(_of_a_head, homeless))
-    what = f"the head '{config.head}'" if headed else ", ".join(homeless[:8])
+    headed = any(map(_of_a_head, unnamed))
+    what = f"the head '{config.head}'" if headed else ", ".join(unnamed[:8])
     raise UnsupportedError(
         f"GGUF has no names for the tensors of {what}.",
         where="config.head" if headed else "config",
