@@ -120,7 +120,7 @@ def replaced(data: bytearray, old: bytes, new: bytes) -> bytearray:
             CheckpointError,
             r"not part of the model: blk\.0\.attn_x",
         ),
-        (lambda d: replaced(d, b"blk.0.attn_q", b"blk.0.attn_k"), CheckpointError, "stands there twice"),
+        (lambda d: replaced(d, b"blk.0.attn_q", b"blk.0.attn_k"), CheckpointError, "appears twice"),
         (lambda d: replaced(d, b"llama.context_length", b"llama.context_lengtX"), CheckpointError, "context_length"),
         (lambda d: replaced(d, b"\x05\0\0\0\0\0\0\0llama", b"\x05\0\0\0\0\0\0\0mamba"), UnsupportedError, "mamba"),
         (lambda d: replaced(d, b"\x05\0\0\0\0\0\0\0gpt-2", b"\x05\0\0\0\0\0\0\0gpt-9"), UnsupportedError, "gpt-9"),
@@ -183,7 +183,7 @@ def test_version_2_reads_as_3_does(plain: Path, tmp_path: Path) -> None:
     assert read_header(older).version == 2
     expected = read(plain).state_dict
     assert all(torch.equal(tensor, expected[name]) for name, tensor in read(older).state_dict.items())
-    with pytest.raises(CheckpointError, match=r"Name the file itself: .*spoilt\.gguf"):
+    with pytest.raises(CheckpointError, match=r"Give the file itself: .*spoilt\.gguf"):
         read(tmp_path)
 
 

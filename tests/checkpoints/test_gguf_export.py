@@ -150,7 +150,7 @@ def test_a_failure_leaves_what_was_there(written: Written, tmp_path: Path) -> No
     kept = weight[0, 0].item()
     weight[0, 0] = 1e6
     try:
-        with pytest.raises(UnsupportedError, match=r"blk\.0\.ffn_up\.weight: holds values that float16 has no room"):
+        with pytest.raises(UnsupportedError, match=r"blk\.0\.ffn_up\.weight: holds values outside the range"):
             lm.save(path, "float16")
     finally:
         weight[0, 0] = kept
@@ -161,7 +161,7 @@ def test_a_failure_leaves_what_was_there(written: Written, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "change", "message"),
     [
-        ("mistral", {"window": 5}, r"config\.window: a GGUF file of the architecture 'llama' stands for None, not 5"),
+        ("mistral", {"window": 5}, r"config\.window: .* 'llama' would be read back with None, not 5"),
         ("qwen2", {"window": 5}, r"config\.window"),
         ("gpt2", {"attention_scale": 1.0}, r"config\.attention_scale: .*, not 1\.0"),
         ("gpt2", {"activation": "relu"}, r"config\.activation"),
@@ -195,7 +195,7 @@ def test_heads_and_families_without_a_place_are_refused(tmp_path: Path) -> None:
 
     for number, (kind, message) in enumerate(
         {
-            "BertForMaskedLM": r"no place for the head 'masked-lm'(?s:.*)--without-head",
+            "BertForMaskedLM": r"no names for the tensors of the head 'masked-lm'(?s:.*)--without-head",
             "BertForTokenClassification": r"'sequence-classification', not 'token-cl(?s:.*)--without-head",
             "RobertaModel": "family 'roberta' has no form in GGUF. These have: .*gpt2",
         }.items()
@@ -270,7 +270,7 @@ def without_end() -> OurTokenizer:
         (lambda: changed("gpt-2", pre_tokenizer=pre_tokenizers.Whitespace()), "Known: gpt-2, smollm"),
         (lambda: changed("qwen2", normalizer=normalizers.Lowercase()), "has no name in GGUF"),
         (lambda: changed("bloom", pre_tokenizer=pre_tokenizers.Split(Regex("x"), "isolated")), "has no name in GGUF"),
-        (unordered, "merges that no scores of its tokens stand for"),
+        (unordered, "merges that do not follow from scores"),
         (without_end, "no token ends an answer"),
     ],
 )
@@ -306,7 +306,7 @@ def test_the_real_encoder_keeps_its_pooling(minilm: str, tmp_path: Path) -> None
     again = germinal.load(lm.save(tmp_path / "prompted.gguf"))
     assert again.head_config == lm.head_config
     lm.head_config = replace(lm.head_config, pooling=replace(prompted, mode="max"))
-    with pytest.raises(UnsupportedError, match="pooled by 'max', which GGUF cannot say"):
+    with pytest.raises(UnsupportedError, match="pooled by 'max', which GGUF cannot express"):
         lm.save(tmp_path / "max.gguf")
 
 

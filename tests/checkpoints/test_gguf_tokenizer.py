@@ -149,14 +149,14 @@ def test_special_tokens_around_a_text_follow_the_metadata() -> None:
     ("changes", "error", "message"),
     [
         ({"tokenizer.ggml.pre": "smolm"}, UnsupportedError, "Did you mean 'smollm'"),
-        ({"tokenizer.ggml.pre": None}, UnsupportedError, "splits text by None"),
-        ({"tokenizer.ggml.model": "rwkv"}, UnsupportedError, "kind 'rwkv'"),
+        ({"tokenizer.ggml.pre": None}, UnsupportedError, "pre-tokenizer None"),
+        ({"tokenizer.ggml.model": "rwkv"}, UnsupportedError, "model 'rwkv'"),
         ({"tokenizer.ggml.tokens": None}, CheckpointError, "tokenizer.ggml.tokens"),
         ({"tokenizer.ggml.merges": None}, CheckpointError, "tokenizer.ggml.merges"),
         ({"tokenizer.ggml.merges": ["xx yy"]}, CheckpointError, "contradict"),
         ({"tokenizer.ggml.tokens": ["a", "a"], "tokenizer.ggml.token_type": [1, 1]}, CheckpointError, "twice"),
         ({"tokenizer.ggml.tokens": ["a", "b"]}, CheckpointError, "token types for 2 tokens"),
-        ({"tokenizer.ggml.tokens": 7}, CheckpointError, "no list"),
+        ({"tokenizer.ggml.tokens": 7}, CheckpointError, "must be a list"),
         ({"tokenizer.ggml.eos_token_id": 10**6}, CheckpointError, "eos token id 1000000 is outside"),
     ],
 )

@@ -148,7 +148,7 @@ def cut(path: Path, keep: int) -> None:
         (lambda f: (f / "config.json").write_text("{"), CheckpointError, "not valid JSON"),
         (lambda f: (f / "config.json").write_text("[]"), CheckpointError, "JSON object"),
         (lambda f: edit_json(f / "config.json", model_type="lama"), UnsupportedError, "Did you mean 'llama'"),
-        (lambda f: edit_json(f / "config.json", hidden_size="wide"), CheckpointError, "wrong kind|positive whole"),
+        (lambda f: edit_json(f / "config.json", hidden_size="wide"), CheckpointError, "wrong type|positive whole"),
         (lambda f: edit_json(f / "config.json", hidden_size=None), CheckpointError, "hidden_size"),
         (
             lambda f: edit_json(f / "config.json", quantization_config={"quant_method": "gptq"}),
@@ -194,7 +194,7 @@ def test_a_tied_head_may_be_stored_again_but_only_as_the_embedding(make_llama_fo
     edit_weights(folder, lambda t: t.update({"lm_head.weight": t["model.embed_tokens.weight"].clone()}))
     assert "lm_head.weight" not in read(folder).state_dict
     edit_weights(folder, lambda t: t["lm_head.weight"].add_(1))
-    with pytest.raises(CheckpointError, match="holds other values"):
+    with pytest.raises(CheckpointError, match="has other values"):
         read(folder)
 
 
@@ -264,7 +264,7 @@ def test_a_pickle_that_runs_code_is_refused_unread(folder: Path, tmp_path: Path,
 
 def test_a_pickle_that_is_cut_or_holds_other_things(folder: Path) -> None:
     as_pickle(folder, [1, 2])
-    with pytest.raises(UnsupportedError, match="no mapping"):
+    with pytest.raises(UnsupportedError, match="not a mapping"):
         read(folder)
     cut(folder / "pytorch_model.bin", 300)
     with pytest.raises(CheckpointError, match=r"pytorch_model\.bin: is truncated"):

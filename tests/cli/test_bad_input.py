@@ -242,7 +242,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], int, tuple[str, ...]]] = {
     ),
     "a tokenizer too large": (shrink_vocabulary, 10, ("400 tokens", "200", "no embedding for 200")),
     "a missing shard": (index(shard="model-00001-of-00002.safetensors"), 6, ("'model-00001-of-00002.safetensors'",)),
-    "a lost tensor": (index("model.ghost"), 6, ("index.json", "no shard holds: model.ghost")),
+    "a lost tensor": (index("model.ghost"), 6, ("index.json", "no shard has: model.ghost")),
     "no map": (
         lambda folder: (folder / "model.safetensors.index.json").write_text('{"weight_map": []}'),
         6,
@@ -290,7 +290,7 @@ DAMAGES |= {
     "no width": (say(hidden_size=None), 6, ("has no 'hidden_size'",)),
     "heads that do not share": (say(num_key_value_heads=5), 6, ("5 key-value heads do not divide 6 query heads",)),
     "half of a pair": (say(head_dim=7), 6, ("must be even, not 7",)),
-    "a base in words": (say(rope_parameters={"rope_theta": "x"}), 6, ("wrong kind", "'x'")),
+    "a base in words": (say(rope_parameters={"rope_theta": "x"}), 6, ("wrong type", "'x'")),
 }
 
 

@@ -31,7 +31,7 @@ FORMATS = {
     "checkpoints/catalogue.py",
     # What GGUF calls kinds of tokenizers and of splitting text, whichever family uses them.
     "checkpoints/gguf_tokenizer.py",
-    "checkpoints/gguf_splitting.py",
+    "checkpoints/gguf_pre_tokenizers.py",
     "checkpoints/gguf_vocabulary.py",
 }
 

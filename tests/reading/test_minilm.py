@@ -43,7 +43,7 @@ def test_vectors_are_sentence_transformers(minilm: str, reviews: list[str]) -> N
     np.testing.assert_allclose(germinal.load(minilm).encode(reviews), peer.encode(reviews), atol=1e-4)
 
 
-def test_its_readout_survives_saving(minilm: str, reviews: list[str], tmp_path: Path) -> None:
+def test_its_head_config_survives_saving(minilm: str, reviews: list[str], tmp_path: Path) -> None:
     lm = germinal.load(minilm)
     again = germinal.load(lm.save(tmp_path / "saved"))
     assert again.head_config.pooling == lm.head_config.pooling

@@ -136,17 +136,17 @@ def test_pooling_is_read_written_and_read_again(
         (
             lambda f: (f / "modules.json").write_text((f / "modules.json").read_text().replace("Pooling", "Normalize")),
             UnsupportedError,
-            "in this order",
+            "in an unsupported order",
         ),
         (
             lambda f: (f / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}'),
             UnsupportedError,
-            "leaves the prompt's tokens out",
+            "does not pool the prompt's tokens",
         ),
         (
             lambda f: (f / "config_sentence_transformers.json").write_text('{"default_prompt_name": "query"}'),
             CheckpointError,
-            "'query' is none of its prompts",
+            "no prompt 'query'",
         ),
         (lambda f: (f / "sentence_bert_config.json").write_text('{"do_lower_case": true}'), UnsupportedError, "lower"),
         (lambda f: (f / "1_Pooling" / "config.json").unlink(), CheckpointError, r"config\.json"),

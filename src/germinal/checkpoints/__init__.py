@@ -1,4 +1,4 @@
-"""Where models come from and how they lie on disk: sources, Hugging Face folders, safetensors, GGUF, adapters."""
+"""Models on disk: where they come from, Hugging Face folders, safetensors, GGUF and adapters."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["read_tokenizer"]
 
 
 def read_tokenizer(ref: str, reporter: Reporter = silent) -> Tokenizer:
-    """A model's tokenizer alone: no weights are read, and torch is not imported.
+    """A model's tokenizer, without reading weights or importing torch.
 
     Raises:
         ModelNotFoundError: there is no such model.

@@ -1,4 +1,4 @@
-"""Config and weights out of what the files of a checkpoint hold, checked against each other before values are read."""
+"""Config and weights from the files of a checkpoint, checked against each other before values are read."""
 
 from __future__ import annotations
 
@@ -19,26 +19,34 @@ _TIED_HEAD = "lm_head.weight"
 
 
 def read_config(make: Callable[[], TransformerConfig]) -> TransformerConfig:
-    """The config that a family makes of published values; values of the wrong kind are the file's fault.
+    """The config that `make` gives; whatever it raises about a value is an error of the checkpoint.
 
     Raises:
-        CheckpointError: a value is of the wrong kind or impossible.
+        CheckpointError: a value has the wrong type or is impossible.
     """
     try:
         return make()
     except SettingError as error:
         raise CheckpointError(error.what, where=error.where) from error
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError) as error:
-        raise CheckpointError(f"its config holds a value of the wrong kind: {error}.") from error
+        raise CheckpointError(f"its config has a value of the wrong type: {error}.") from error
 
 
 def assemble(
     stored: Mapping[str, Stored], rules: WeightRules, config: TransformerConfig, dtype: torch.dtype, where: str
 ) -> dict[str, Tensor]:
-    """The weights of a config's network under our names, in `dtype`; names and shapes are checked before any is read.
+    """The state dict of a config's network, in `dtype`. Names and shapes are checked before any tensor is read.
+
+    Args:
+        stored: The tensors of the checkpoint, by published name.
+        rules: From published names to ours.
+        config: The network's config.
+        dtype: Of the result.
+        where: The checkpoint, for messages.
 
     Raises:
         CheckpointError: tensors are missing, extra or of another shape; the message lists them.
+        UnsupportedError: tensors hold integers.
     """
     expected = _expected_shapes(config, len(stored), where)
     planned: set[str] = set()
@@ -74,30 +82,30 @@ def assemble(
 
 def _expected_shapes(config: TransformerConfig, stored: int, where: str) -> dict[str, tuple[int, ...]]:
     layers = config.num_layers + (config.encoder_layers if config.stacks == "encoder-decoder" else 0)
-    if layers > stored:  # told before a network of that depth is laid out
+    if layers > stored:  # checked first, since a network of that depth would take long to build
         raise CheckpointError(
-            f"the config describes {layers:,} layers, and there are {stored:,} tensors in all.",
+            f"the config has {layers:,} layers, but there are only {stored:,} tensors.",
             where=where,
             hint=_SAME_MODEL,
         )
     try:
         return {name: tuple(t.shape) for name, t in Transformer(config, device="meta").state_dict().items()}
     except RuntimeError as error:  # torch counts bytes in 64 bits
-        raise CheckpointError("the config describes a tensor larger than any memory.", where=where) from error
+        raise CheckpointError("the config has a tensor larger than any memory.", where=where) from error
 
 
 def _refuse_whole_numbers(name: str, tensor: Stored, where: str) -> None:
-    """Weights stored as integers are quantised; without their scales they mean nothing."""
+    """Refuse integers: they are quantised weights, which mean nothing without their scales."""
     if tensor.precision.lower().lstrip("u") in _WHOLE_NUMBERS:
         raise UnsupportedError(
-            f"tensor '{name}' holds whole numbers ({tensor.precision}), not weights as they are computed with.",
+            f"tensor '{name}' holds integers ({tensor.precision}).",
             where=where,
             hint="Quantised checkpoints are read from .gguf files only.",
         )
 
 
 def has_own_head(stored: Mapping[str, Stored], rules: WeightRules) -> bool:
-    """Whether an output matrix is stored that is not the embedding."""
+    """Whether the checkpoint has an output matrix that differs from the embedding."""
     head, embedding = (stored.get(_published(rules, name)) for name in (_TIED_HEAD, "embed_tokens.weight"))
     if head is None or embedding is None:
         return head is not None
@@ -107,7 +115,7 @@ def has_own_head(stored: Mapping[str, Stored], rules: WeightRules) -> bool:
 def _shapes_after(transform: Transform, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
     try:
         return [tuple(tensor.shape) for tensor in transform.to_ours(torch.empty(shape, device="meta"))]
-    except (CheckpointError, RuntimeError, IndexError):  # a shape that the transform cannot even be applied to
+    except (CheckpointError, RuntimeError, IndexError):  # a shape that the transform cannot be applied to
         return []
 
 
@@ -128,7 +136,7 @@ def _refuse(missing: list[str], extra: list[str], misshapen: list[str], where: s
     ]
     if parts:
         raise CheckpointError(
-            f"the weights are not those that the config describes; {'; '.join(parts)}.",
+            f"the weights do not match the config; {'; '.join(parts)}.",
             where=where,
             hint=_SAME_MODEL,
         )
@@ -137,12 +145,12 @@ def _refuse(missing: list[str], extra: list[str], misshapen: list[str], where: s
 def _check_tied_head(
     stored: Mapping[str, Stored], rules: WeightRules, config: TransformerConfig, state: Mapping[str, Tensor], where: str
 ) -> None:
-    """A tied output matrix may be stored once more, but only as what it is tied to."""
+    """Refuse a stored output matrix that differs from the embedding, if the config ties the two."""
     head = _published(rules, _TIED_HEAD)
     if not config.tie_embeddings or head not in stored:
         return
     embedding = state["embed_tokens.weight"]
     if not torch.equal(stored[head].load(embedding.dtype), embedding):
         raise CheckpointError(
-            f"the config ties the output matrix to the embedding, but {head} holds other values.", where=where
+            f"the config ties the output matrix to the embedding, but {head} has other values.", where=where
         )

@@ -1,6 +1,6 @@
-"""The one cache folder: where it is, who may write in it, and digests of files that are worked out once.
+"""The cache folder: its path, locks on its parts, and digests of files, which are computed once.
 
-It is $GERMINAL_CACHE, else `germinal` in the platform's cache folder. All in it can be fetched or computed again.
+It is $GERMINAL_CACHE, or `germinal` in the platform's cache folder. Everything in it can be fetched or computed again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _WAIT_S = 1.0
 
 
 def cache_folder() -> Path:
-    """The cache folder; it need not exist yet."""
+    """The path of the cache folder, which may not exist yet."""
     if chosen := os.environ.get("GERMINAL_CACHE"):
         return Path(chosen).expanduser()
     if xdg := os.environ.get("XDG_CACHE_HOME"):
@@ -32,7 +32,7 @@ def cache_folder() -> Path:
 
 
 def is_offline(asked: bool | None = None) -> bool:
-    """Whether nothing may be fetched: as asked, else by $GERMINAL_OFFLINE or $HF_HUB_OFFLINE."""
+    """Whether nothing may be fetched: as asked, or by default as $GERMINAL_OFFLINE or $HF_HUB_OFFLINE say."""
     if asked is not None:
         return asked
     return any(
@@ -43,7 +43,7 @@ def is_offline(asked: bool | None = None) -> bool:
 
 @contextmanager
 def lock(name: str, reporter: Reporter) -> Iterator[None]:
-    """Hold the named place in the cache alone among processes; waiting is reported.
+    """Hold a lock that other processes wait for, by its name; this process's waiting is reported.
 
     Raises:
         StorageError: the cache folder cannot be written.
@@ -57,7 +57,7 @@ def lock(name: str, reporter: Reporter) -> Iterator[None]:
         raise StorageError(
             f"the cache folder cannot be written: {error.strerror}.",
             where=str(path.parent),
-            hint="Set GERMINAL_CACHE to a folder that can.",
+            hint="Set GERMINAL_CACHE to a folder that can be written.",
         ) from error
     held = FileLock(path)
     waited = 0.0
@@ -75,9 +75,9 @@ def lock(name: str, reporter: Reporter) -> Iterator[None]:
 
 
 def remembered(purpose: str, files: Sequence[Path], details: object, compute: Callable[[], str]) -> str:
-    """`compute()`, or what it gave before for the same files, told by path, size and times of change.
+    """The result of `compute`, or of an earlier call for the same files: of the same paths, sizes and times of change.
 
-    An unwritable cache only means that it is computed again.
+    If the cache cannot be written, it is computed every time.
     """
     key = storage.digest([purpose, [_identity(file) for file in files], details])
     path = cache_folder() / "digests" / f"{key}.json"
@@ -90,7 +90,7 @@ def remembered(purpose: str, files: Sequence[Path], details: object, compute: Ca
 
 
 def remembered_digest(path: Path) -> str:
-    """SHA-256 of a file, or of a folder's names and contents, worked out again only when a file has changed."""
+    """SHA-256 of a file, or of a folder's names and contents, computed again only when a file has changed."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file())
         return remembered("sha256 of a folder", files, str(path), lambda: storage.folder_digest(path))

@@ -1,4 +1,4 @@
-"""What is known of a checkpoint beside its weights: name, licence, source; written as a README.md card."""
+"""The card of a checkpoint: name, licence and source, written as README.md."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class ModelCard:
     """A checkpoint's card.
 
     Attributes:
-        name: What to call it.
-        licence: SPDX-like identifier in lower case ("apache-2.0"), or None when nothing says.
+        name: Its name.
+        licence: SPDX-like identifier in lower case ("apache-2.0"), or None if unknown.
         source: Where the weights were read from: a reference that can be fetched again, or a path.
-        stored_precision: How the file stores most of its weights: "float32", "bfloat16", "Q4_1", ...
-        base_model: What it was made from, or None.
+        stored_precision: The precision of most weights in the file: "float32", "bfloat16", "Q4_1", ...
+        base_model: The model it was derived from, or None.
     """
 
     name: str
@@ -32,7 +32,7 @@ class ModelCard:
 
 
 def read_licence(folder: Path) -> str | None:
-    """The licence that a folder's README.md names in its front matter."""
+    """The licence in the front matter of a folder's README.md, or None."""
     path = folder / "README.md"
     if not path.is_file():
         return None
@@ -42,8 +42,7 @@ def read_licence(folder: Path) -> str | None:
 
 
 def write_card(folder: Path, card: ModelCard, precision: str, parameters: int, task: str) -> None:
-    """Write README.md in the form the Hugging Face hub reads; `task` is the hub's name for what the model does."""
-
+    """Write README.md in the format of the Hugging Face hub; `task` is the hub's name of the model's task."""
     lines = ["---", "library_name: transformers", f"pipeline_tag: {task}"]
     if card.licence:
         lines.append(f"license: {card.licence}")

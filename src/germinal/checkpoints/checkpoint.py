@@ -1,4 +1,4 @@
-"""A checkpoint in memory: what the readers give and the writers take."""
+"""A checkpoint in memory: what the readers of all formats return and the writers take."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from germinal.text.tokenizer import Tokenizer
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Checkpoint:
-    """All that a model is, but for the network that runs it.
+    """All that a model consists of, except the network that runs it.
 
     Attributes:
-        config: What the network is built from.
-        family: Whose names its published form uses.
-        state_dict: Weights under our names, all of one dtype; memory-mapped where format and precision allow.
-        tokenizer: The tokenizer that belongs to it.
-        card: Name, licence, source, stored precision.
-        generation_config: generation_config.json as published.
-        head_config: How the outputs of a head, or the hidden states, are read.
-        path: The folder or file that it was read from; None where it was made in memory.
+        config: The config of the network.
+        family: The family, for its published config and weight names.
+        state_dict: Weights under our names, all of one dtype; memory-mapped where the format allows.
+        tokenizer: Its tokenizer.
+        card: Name, licence, source and stored precision.
+        generation_config: The contents of generation_config.json.
+        head_config: How its outputs are interpreted.
+        path: The folder or file that it was read from, or None.
     """
 
     config: TransformerConfig
@@ -42,5 +42,5 @@ class Checkpoint:
 
     @property
     def precision(self) -> str:
-        """What its weights are held in: "float32", "bfloat16"."""
+        """The precision of the weights in memory: "float32" or "bfloat16"."""
         return str(next(iter(self.state_dict.values())).dtype).removeprefix("torch.")

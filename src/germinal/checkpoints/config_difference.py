@@ -1,4 +1,4 @@
-"""Whether a file says the config that it is written for: else it would be read as a model that computes otherwise."""
+"""Checks that a file would be read back as the config that it is written for, and not as another model's."""
 
 from __future__ import annotations
 
@@ -13,44 +13,44 @@ from germinal.models.heads import VOCABULARY_HEADS
 _POOLED = ("pooler", "sequence-classification")
 _OF_HEADS = ("head", "pooler_activation")
 _PRECISION = 1e-6
-"""Relative: GGUF keeps the real numbers of a config in float32."""
+"""Relative: GGUF stores real numbers in float32."""
 
 
 def refuse_difference(
     said: TransformerConfig, meant: TransformerConfig, *, form: str, hint_of_heads: str | None = None
 ) -> None:
-    """Refuse to write a config of which a file says something else.
+    """Refuse to write a config that would be read back as another.
 
     Args:
-        said: What is read from the file.
-        meant: What it is written for.
-        form: Names the file in the message.
-        hint_of_heads: What to do where the head is what cannot be said.
+        said: The config that is read back.
+        meant: The config to write.
+        form: The file, for the message.
+        hint_of_heads: What to do if it is the head that cannot be expressed.
 
     Raises:
-        UnsupportedError: a value differs that makes a difference to the network; names it and both values.
+        UnsupportedError: they differ in a value that affects the network; the message names it and both values.
     """
-    values = _telling(said)
-    for name, value in _telling(meant).items():
+    values = _effective_values(said)
+    for name, value in _effective_values(meant).items():
         other = values.get(name)
         near = isinstance(value, float) and isinstance(other, float) and math.isclose(value, other, rel_tol=_PRECISION)
         if value != other and not near:
             raise UnsupportedError(
-                f"{form} stands for {other!r}, not {value!r}.",
+                f"{form} would be read back with {other!r}, not {value!r}.",
                 where=f"config.{name}",
                 hint=hint_of_heads if name in _OF_HEADS else None,
             )
 
 
-def _telling(config: TransformerConfig) -> dict[str, Any]:
-    """The values that make a difference to what the network computes, each said in one way."""
+def _effective_values(config: TransformerConfig) -> dict[str, Any]:
+    """The values that affect the network, in a form in which equivalent configs are equal."""
     values = asdict(config)
     windowed = [config.is_windowed(layer) for layer in range(config.num_layers)]
     values["window"], values["windowed_layers"] = config.window if any(windowed) else None, windowed
     values["attention_scale"] = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
     values["num_encoder_layers"] = config.encoder_layers if config.stacks == "encoder-decoder" else None
     base = config.rope_theta if config.windowed_rope_theta is None else config.windowed_rope_theta
-    del values["windowed_rope_theta"]  # told last: that there is a window says more
+    del values["windowed_rope_theta"]  # compared last, since a difference of the window says more
     values["windowed_rope_theta"] = base if any(windowed) else None
     unused = {
         "rotary": ("rope_theta", "rope_scaling", "windowed_rope_theta"),

@@ -1,8 +1,8 @@
-"""Packed GGUF weights to floats, equal to the gguf package bit for bit.
+"""Quantised GGUF weights to floats, bit for bit as by the gguf package.
 
-The package unpacks every type; for the three that small models mostly come in, the same arithmetic is written here over
-larger pieces and with fewer passes, which is four times as fast. A piece stays in the processor's cache, and only one
-piece at a time exists as float32 when the result is to be bfloat16.
+The package dequantises every type. For the three types of most small models the same arithmetic is done here on larger
+pieces in fewer passes, which is four times as fast. A piece fits into the processor's cache, and when the result is
+bfloat16, only one piece at a time is in memory as float32.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 Floats = np.ndarray[Any, np.dtype[np.float32]]
 
 _PIECE = 1 << 15
-"""Values unpacked at a time: 128 KiB of float32, few enough that torch converts them without waking its thread pool."""
+"""Values dequantised at a time: 128 KiB of float32, few enough that torch converts them in one thread."""
 
 _PLAIN: dict[GGMLQuantizationType, Any] = {
     GGMLQuantizationType.F32: np.float32,
@@ -32,7 +32,7 @@ _PLAIN: dict[GGMLQuantizationType, Any] = {
 
 
 def dequantize(packed: Bytes, kind: GGMLQuantizationType, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """A tensor of `shape` and `dtype` out of its packed bytes.
+    """A tensor of `shape` and `dtype` from its quantised bytes.
 
     Raises:
         UnsupportedError: the gguf package cannot unpack this type.
@@ -63,11 +63,11 @@ def _unpack_by_package(piece: Bytes, kind: GGMLQuantizationType) -> Floats:
     try:
         return unpack_any(piece.reshape(1, -1), kind)  # type: ignore[no-any-return]  # one row: the package loops over rows
     except NotImplementedError as error:
-        raise UnsupportedError(f"weights packed as {kind.name} cannot be unpacked.") from error
+        raise UnsupportedError(f"weights quantised as {kind.name} are not supported.") from error
 
 
 def _halves(piece: Bytes, count: int) -> Floats:
-    """The float16 numbers at the head of each block, [blocks, count]."""
+    """The first `count` float16 numbers of each block, [blocks, count]."""
     return np.ascontiguousarray(piece[:, : 2 * count]).view(np.float16).astype(np.float32)
 
 

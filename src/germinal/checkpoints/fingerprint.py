@@ -1,6 +1,6 @@
-"""What a model's weights are, by content: where they came from, and how the file stored them, does not count.
+"""The identity of a model by content: where its weights came from, and how a file stores them, does not count.
 
-A GGUF file read to float32 and the folder converted from it have one fingerprint.
+A GGUF file read as float32 and the folder converted from it have the same fingerprint.
 """
 
 from __future__ import annotations
@@ -28,13 +28,14 @@ def fingerprint(
     path: Path | None = None,
     config: TransformerConfig | None = None,
 ) -> str:
-    """SHA-256 over weights, tokenizer and, where given, config.
+    """SHA-256 of weights, tokenizer and, if given, config.
 
     Args:
         state_dict: Weights under our names.
-        path: The folder or file that they were read from, unchanged since: their digest is then worked out once and
-            remembered for as long as the files stay as they are.
-        config: What the network was built from; equal weights under another rotary base answer otherwise.
+        tokenizer: The tokenizer.
+        path: The folder or file that the weights were read from, if they have not been changed since: their digest is
+            then kept in the cache until the files change.
+        config: The network's config: equal weights with another rotary base are another model.
     """
     files = _weights_files(path) if path is not None else []
     kinds = [[name, str(tensor.dtype), list(tensor.shape)] for name, tensor in sorted(state_dict.items())]
@@ -46,7 +47,7 @@ def fingerprint(
 
 
 def _settings(config: TransformerConfig | None) -> dict[str, str]:
-    """What a config says beyond its defaults: an axis that is added later leaves the models without it as they were."""
+    """A config's values that are not defaults, so that a new field does not change the fingerprint of old models."""
     if config is None:
         return {}
     values = {field.name: (getattr(config, field.name), field.default) for field in fields(config)}
@@ -54,7 +55,7 @@ def _settings(config: TransformerConfig | None) -> dict[str, str]:
 
 
 def weights_digest(state_dict: Mapping[str, Tensor]) -> str:
-    """SHA-256 over each tensor's name, dtype, shape and bytes, in the order of the names."""
+    """SHA-256 of each tensor's name, dtype, shape and bytes, in the order of the names."""
     digest = hashlib.sha256()
     for name, tensor in sorted(state_dict.items()):
         digest.update(storage.canonical([name, str(tensor.dtype), list(tensor.shape)]).encode())

@@ -1,4 +1,4 @@
-"""The formats that checkpoints are read from: a path that is a folder or a .gguf file says which."""
+"""The formats that checkpoints are read from: Hugging Face folders and .gguf files."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ def read(path: Path, dtype: torch.dtype | None = None, name: str | None = None) 
 
     Args:
         path: The folder or file.
-        dtype: float32 or bfloat16; None keeps bfloat16 weights as they are stored and makes float32 of all others.
-        name: What to call the model; its own name for itself when None.
+        dtype: float32 or bfloat16; None is bfloat16 if the weights are stored so, otherwise float32.
+        name: The model's name; None is the name that the checkpoint gives it.
 
     Raises:
-        ModelNotFoundError: no such folder or file.
-        CheckpointError: a file is truncated or malformed, or the weights are not those that the config describes.
-        VocabularyMismatchError: the tokenizer beside the weights is another model's.
-        UnsafeFileError: the weights are a pickle that would run code.
-        UnsupportedError: a family or format that is not handled.
+        ModelNotFoundError: there is no such folder or file.
+        CheckpointError: a file is truncated or malformed, or the weights do not match the config.
+        VocabularyMismatchError: the tokenizer belongs to another model.
+        UnsafeFileError: the weights are a pickle that could run code.
+        UnsupportedError: the family, the format or a feature of the model is not supported.
     """
     if not path.exists():
-        raise ModelNotFoundError("no such file or folder.", where=str(path))
+        raise ModelNotFoundError("there is no such file or folder.", where=str(path))
     with _naming(path):
         if path.is_dir():
             checkpoint = read_folder(path, dtype, name)
         elif path.suffix == ".gguf":
             from germinal.checkpoints.gguf_file import (
-                read_gguf,  # folders are read on machines without the gguf package
+                read_gguf,  # folders can be read without the gguf package
             )
 
             checkpoint = read_gguf(path, dtype, name)
@@ -49,7 +49,7 @@ def read(path: Path, dtype: torch.dtype | None = None, name: str | None = None) 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """Make every error that comes from reading a checkpoint name it, also where only a config's key was at hand."""
+    """Add the path to errors that name only a part of the checkpoint, such as a key of its config."""
     try:
         yield
     except GerminalError as error:
@@ -61,14 +61,14 @@ def _naming(path: Path) -> Iterator[None]:
 def _unreadable(path: Path) -> CheckpointError | UnsafeFileError | UnsupportedError:
     if path.suffix in _PICKLES:
         return UnsafeFileError(
-            "is a pickle file, which could run code when read.",
+            "is a pickle, which could run code.",
             where=str(path),
             hint="Give a folder with safetensors weights, or a .gguf file.",
         )
     if path.suffix == ".safetensors":
         return CheckpointError(
-            "holds weights alone.", where=str(path), hint="Give the folder that has its config.json and tokenizer.json."
+            "has only weights.", where=str(path), hint="Give the folder, with config.json and tokenizer.json."
         )
     return UnsupportedError(
-        f"files ending in '{path.suffix}' are no models.", where=str(path), hint="Give a folder or a .gguf file."
+        f"the format '{path.suffix}' is not supported.", where=str(path), hint="Give a folder or a .gguf file."
     )

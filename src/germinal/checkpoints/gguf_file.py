@@ -1,4 +1,4 @@
-"""GGUF files, read whole: config and tokenizer out of the metadata, weights unpacked to floats."""
+"""Reads GGUF files: config and tokenizer from the metadata, weights dequantised."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from germinal.models import families
 
 _PLAIN_NAMES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 _TABLE_VALUES = 4096
-"""Tensors up to this size may be a part of the config (rotary divisors) and are unpacked to read it."""
+"""Tensors up to this size may be a part of the config (rotary divisors), so that their values are read for it."""
 
 
 def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
-    """Read a file; errors are those of `formats.read`."""
+    """Read a file; see `formats.read`."""
     header = read_header(path)
     metadata = header.metadata
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str):
-        raise CheckpointError("has no 'general.architecture', so it is no model.", where=str(path))
+        raise CheckpointError("has no 'general.architecture', so it is not a model.", where=str(path))
     if (parts := metadata.get("split.count", 1)) != 1:
         raise UnsupportedError(
             f"is one of {parts} parts of a model.",
             where=str(path),
-            hint="Join them with llama.cpp's gguf-split --merge.",
+            hint="Merge them with llama.cpp's gguf-split --merge.",
         )
     family = families.for_gguf(architecture)
     assert family.gguf is not None
@@ -75,7 +75,7 @@ def _load(header: GgufHeader, tensor: StoredTensor, dtype: torch.dtype) -> Tenso
 
 
 def config_tensors(header: GgufHeader) -> dict[str, Tensor]:
-    """What a family may read its config from: the shape of every tensor, and the values of small plain ones."""
+    """The tensors that a family may read its config from: values of small float32 ones, shapes of the others."""
     return {
         name: _load(header, tensor, torch.float32)
         if tensor.kind is GGMLQuantizationType.F32 and prod(tensor.shape) <= _TABLE_VALUES

@@ -1,8 +1,8 @@
 """The header of a GGUF file (versions 2 and 3): its metadata, and where each tensor lies.
 
-Written here rather than taken from the gguf package, whose reader takes two seconds for a vocabulary of 49,152 and
-trusts every length in the file. Here each length is checked against what is left of the file before it is used, so that
-a truncated or forged file is an error that names it. Format: ggml's docs/gguf.md.
+The gguf package has a reader too, which takes two seconds for a vocabulary of 49,152 and trusts every length in the
+file. Here each length is checked against the rest of the file before it is used, so that a truncated or forged file is
+an error that names it. The format is that of ggml's docs/gguf.md.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _FLOAT32, _STRING, _ARRAY = 6, 8, 9
 
 @dataclass(frozen=True, slots=True)
 class StoredTensor:
-    """One tensor as the file stores it.
+    """One tensor of the file.
 
     Attributes:
-        name: Its name there.
-        kind: How its values are packed.
-        shape: Its shape, outermost dimension first as torch has it (the file lists them the other way round).
-        offset: First byte, from the start of the file.
-        size: Number of bytes.
+        name: Its name.
+        kind: Its quantisation type.
+        shape: Its shape, outermost dimension first as in torch (the file lists the innermost first).
+        offset: Its first byte, from the start of the file.
+        size: Its number of bytes.
     """
 
     name: str
@@ -50,7 +50,7 @@ class StoredTensor:
 
 @dataclass(frozen=True, slots=True)
 class GgufHeader:
-    """What a GGUF file says of itself, and its bytes, memory-mapped."""
+    """The header of a GGUF file, and the file's bytes, memory-mapped."""
 
     path: Path
     version: int
@@ -64,12 +64,12 @@ class GgufHeader:
 
 
 def read_header(path: Path) -> GgufHeader:
-    """Read the header and check that the file holds all that it promises.
+    """Read the header, and check that the file is long enough for its tensors.
 
     Raises:
         ModelNotFoundError: no such file.
         CheckpointError: the file is truncated or malformed.
-        UnsupportedError: a version, byte order or way of packing that is not handled.
+        UnsupportedError: a version, byte order or quantisation type that is not supported.
     """
     if not path.is_file():
         raise ModelNotFoundError("no such file.", where=str(path))
@@ -84,7 +84,7 @@ def read_header(path: Path) -> GgufHeader:
     for _ in range(pair_count):
         key = cursor.string()
         if key in metadata:
-            raise cursor.malformed(f"metadata key {key!r} stands there twice")
+            raise cursor.malformed(f"metadata key {key!r} appears twice")
         metadata[key] = _read_value(cursor, cursor.number("I"), depth=0)
     entries = [_read_entry(cursor) for _ in range(tensor_count)]
     tensors = _place(entries, cursor, metadata.get("general.alignment", 32))
@@ -93,14 +93,14 @@ def read_header(path: Path) -> GgufHeader:
 
 @dataclass(slots=True)
 class _Cursor:
-    """A place in the file that never moves past its end."""
+    """A position in the file that cannot move past its end."""
 
     view: mmap.mmap
     path: Path
     place: int = 0
 
     def take(self, size: int) -> int:
-        """Move on by `size` bytes; where they start."""
+        """Skip `size` bytes, and return where they start."""
         start = self.place
         if size > len(self.view) - start:
             raise CheckpointError(
@@ -152,7 +152,7 @@ def _read_value(cursor: _Cursor, kind: int, depth: int) -> Any:
         return cursor.number(_SCALARS[kind])
     if kind == _ARRAY and depth < _MAX_DEPTH:
         return _read_array(cursor, depth)
-    raise cursor.malformed(f"value type {kind} at byte {cursor.place - 4:,} is unknown")
+    raise cursor.malformed(f"the value type {kind} at byte {cursor.place - 4:,} is unknown")
 
 
 def _read_array(cursor: _Cursor, depth: int) -> list[Any]:
@@ -166,7 +166,7 @@ def _read_array(cursor: _Cursor, depth: int) -> list[Any]:
 
 
 def _shortest(value: float) -> float:
-    # 1e-5 is stored as a float32; as a double it would read 9.999999747378752e-06.
+    # 1e-5, stored as float32, would be 9.999999747378752e-06 as a double.
     return float(str(np.float32(value)))
 
 
@@ -181,7 +181,7 @@ def _read_entry(cursor: _Cursor) -> tuple[str, GGMLQuantizationType, tuple[int, 
         kind = GGMLQuantizationType(number)
     except ValueError as error:
         raise UnsupportedError(
-            f"tensor {name!r} is packed in a way this version of the gguf package does not know (type {number}).",
+            f"tensor {name!r} has the quantisation type {number}, which this gguf package does not know.",
             where=str(cursor.path),
         ) from error
     return name, kind, shape[::-1], offset
@@ -190,7 +190,7 @@ def _read_entry(cursor: _Cursor) -> tuple[str, GGMLQuantizationType, tuple[int, 
 def _place(
     entries: list[tuple[str, GGMLQuantizationType, tuple[int, ...], int]], cursor: _Cursor, alignment: int
 ) -> dict[str, StoredTensor]:
-    """Where each tensor lies; the data starts at the next multiple of the alignment after the header."""
+    """Where each tensor is; the data starts at the next multiple of the alignment after the header."""
     if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
         raise cursor.malformed(f"alignment {alignment} is not a power of two")
     start = -(-cursor.place // alignment) * alignment
@@ -198,10 +198,10 @@ def _place(
     for name, kind, shape, offset in entries:
         block, size_of_block = GGML_QUANT_SIZES[kind]
         if name in tensors:
-            raise cursor.malformed(f"tensor {name!r} stands there twice")
+            raise cursor.malformed(f"tensor {name!r} appears twice")
         if shape and shape[-1] % block:
             raise cursor.malformed(
-                f"rows of tensor {name!r} have {shape[-1]} values, no multiple of {kind.name}'s {block}"
+                f"rows of tensor {name!r} have {shape[-1]} values, not a multiple of {kind.name}'s {block}"
             )
         size = prod(shape) // block * size_of_block
         if start + offset + size > len(cursor.view):

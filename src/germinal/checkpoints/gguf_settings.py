@@ -1,6 +1,6 @@
-"""What a GGUF file says beside weights and tokenizer: how answers are drawn, how vectors are pooled, the model's card.
+"""The metadata of a GGUF file beside config and tokenizer: generation settings, head config, and card.
 
-One module for reading and writing. Keys that begin with "germinal." are ours: other programs pass over them.
+One module for both reading and writing. Keys that begin with "germinal." are ours; other programs ignore them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SAMPLING = {
 }
 _POOLING = {"mean": 1, "first": 2, "last": 3}
 _CLASSES = 4
-"""`pooling_type` of a head with classes."""
+"""The `pooling_type` of a model with a classification head."""
 _NORMALIZED, _MAX_TOKENS = "germinal.pooling.normalized", "germinal.pooling.max_tokens"
 _PROMPTS = ("germinal.pooling.prompt_names", "germinal.pooling.prompt_texts")
 _DEFAULT_PROMPT = "germinal.pooling.default_prompt"
@@ -33,9 +33,9 @@ _BASE_MODEL = "general.base_model.0.name"
 
 
 def generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """generation_config.json: the token ids that begin and end a text, and how tokens are drawn.
+    """The contents of generation_config.json: special token ids and sampling settings.
 
-    A chat model may name its end of turn apart.
+    The token that ends a turn of a chat may have its own key, and then also ends an answer.
     """
     start = metadata.get(f"{metadata.get('general.architecture')}.decoder_start_token_id")
     found = {
@@ -52,13 +52,13 @@ def generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def end_ids(generation: Mapping[str, Any]) -> list[int]:
-    """The tokens that end an answer."""
+    """The tokens that end an answer, from generation_config.json."""
     ends = generation.get("eos_token_id")
     return [] if ends is None else list(ends) if isinstance(ends, Iterable) else [int(ends)]
 
 
 def generation_metadata(generation: Mapping[str, Any], architecture: str) -> dict[str, Any]:
-    """The inverse of `generation_config`, but for the tokens that end an answer, which belong to the tokenizer."""
+    """The inverse of `generation_config`, without the tokens that end an answer, which are in the tokenizer's."""
     found: dict[str, Any] = {}
     if generation.get("do_sample"):
         drawn = {"temperature": 1.0, **generation}
@@ -73,7 +73,7 @@ def generation_metadata(generation: Mapping[str, Any], architecture: str) -> dic
 
 
 def head_config(metadata: Mapping[str, Any]) -> HeadConfig:
-    """How vectors are pooled, and the names of the classes."""
+    """The pooling and the labels of a GGUF file."""
     architecture = metadata.get("general.architecture")
     kind = metadata.get(f"{architecture}.pooling_type")
     mode = next((mode for mode, number in _POOLING.items() if number == kind), None)
@@ -100,7 +100,7 @@ def head_metadata(head_config: HeadConfig, config: TransformerConfig, architectu
     """The inverse of `head_config`.
 
     Raises:
-        UnsupportedError: vectors are pooled in a way that GGUF has no number for.
+        UnsupportedError: GGUF cannot express the pooling.
     """
     if config.num_labels:
         labels = list(head_config.labels) or [f"LABEL_{number}" for number in range(config.num_labels)]
@@ -111,10 +111,11 @@ def head_metadata(head_config: HeadConfig, config: TransformerConfig, architectu
     if pooling is None:
         return {}
     if pooling.dense:
-        raise UnsupportedError("vectors go through dense layers, which GGUF cannot say.")
+        raise UnsupportedError("vectors go through dense layers, which GGUF cannot express.")
     if pooling.mode not in _POOLING:
         raise UnsupportedError(
-            f"vectors are pooled by '{pooling.mode}', which GGUF cannot say.", hint=f"It can say {', '.join(_POOLING)}."
+            f"vectors are pooled by '{pooling.mode}', which GGUF cannot express.",
+            hint=f"It can express {', '.join(_POOLING)}.",
         )
     said = {f"{architecture}.pooling_type": _POOLING[pooling.mode], _NORMALIZED: pooling.normalized}
     if pooling.prompts:
@@ -124,7 +125,7 @@ def head_metadata(head_config: HeadConfig, config: TransformerConfig, architectu
 
 
 def base_model(metadata: Mapping[str, Any]) -> str | None:
-    """What the model was made from."""
+    """The name of the base model."""
     return metadata.get(_BASE_MODEL)
 
 

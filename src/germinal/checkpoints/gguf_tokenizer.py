@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file: vocabulary, merges and special tokens, made into one of `tokenizers`."""
+"""The tokenizer of a GGUF file, built by the tokenizers library from its vocabulary, merges and special tokens."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
-from germinal.checkpoints.gguf_splitting import splitting
+from germinal.checkpoints import gguf_pre_tokenizers
 from germinal.errors import CheckpointError, UnsupportedError, nearest
 from germinal.text.sentencepiece_file import SPACE, Piece, SentencePieceFile, sentencepiece_backend
 from germinal.text.tokenizer import Tokenizer
 
 KEY = "tokenizer.ggml.{}".format
 BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, WORDPIECE = "gpt2", "llama", "t5", "bert"
-"""`tokenizer.ggml.model`: what GGUF calls the kinds of tokenizers, whichever family uses them."""
+"""`tokenizer.ggml.model`: GGUF's names of tokenizer models, which are not tied to families."""
 ROLES = {
     "bos_token": "bos_token_id",
     "eos_token": "eos_token_id",
@@ -26,7 +26,7 @@ ROLES = {
     "cls_token": "cls_token_id",
     "mask_token": "mask_token_id",
 }
-"""Named tokens -> keys."""
+"""Special tokens -> keys."""
 
 
 class Kind(IntEnum):
@@ -44,14 +44,14 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], name: str) -> Tokenizer:
     """Build the tokenizer that a GGUF file's metadata describes.
 
     Raises:
-        CheckpointError: a part of it is missing or contradicts another.
-        UnsupportedError: its model or its way of splitting is not known.
+        CheckpointError: parts of it are missing or contradict each other.
+        UnsupportedError: its model or its pre-tokenizer is not supported.
     """
     kind = metadata.get(KEY("model"))
     builders = {BYTE_LEVEL: _byte_level, SENTENCEPIECE: _sentencepiece, UNIGRAM: _sentencepiece, WORDPIECE: _wordpiece}
     if kind not in builders:
         raise UnsupportedError(
-            f"the tokenizer is of the kind {kind!r}.", where=name, hint=nearest(str(kind), list(builders))
+            f"the tokenizer model {kind!r} is not supported.", where=name, hint=nearest(str(kind), list(builders))
         )
     tokens, kinds = _vocabulary(metadata, name)
     if kind == WORDPIECE:
@@ -61,7 +61,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], name: str) -> Tokenizer:
     backend = builders[kind](metadata, tokens, kinds, name)
     _add_special_tokens(backend, tokens, kinds)
     config = _config(metadata, tokens, kind, name)
-    _add_borders(backend, metadata, config, kind)
+    _add_post_processor(backend, metadata, config, kind)
     return Tokenizer(backend, config, metadata.get("tokenizer.chat_template"), name=name)
 
 
@@ -70,12 +70,12 @@ def _required(metadata: Mapping[str, Any], key: str, name: str) -> list[Any]:
     if value is None:
         raise CheckpointError(f"has no '{KEY(key)}', so its tokenizer cannot be built.", where=name)
     if not isinstance(value, list):
-        raise CheckpointError(f"its '{KEY(key)}' is no list.", where=name)
+        raise CheckpointError(f"'{KEY(key)}' must be a list.", where=name)
     return value
 
 
 def _vocabulary(metadata: Mapping[str, Any], name: str) -> tuple[list[str], list[int]]:
-    """Tokens and kinds, without those at the end that only fill the embedding table."""
+    """Tokens and kinds, without the unused tokens at the end that only fill the embedding."""
     tokens: list[str] = _required(metadata, "tokens", name)
     kinds: list[int] = metadata.get(KEY("token_type")) or [Kind.NORMAL] * len(tokens)
     if len(kinds) != len(tokens):
@@ -86,29 +86,29 @@ def _vocabulary(metadata: Mapping[str, Any], name: str) -> tuple[list[str], list
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
     """GPT-2's byte-level BPE (Radford et al. 2019), with merges in the file."""
-    way = splitting(metadata.get(KEY("pre")), name)
+    before = gguf_pre_tokenizers.by_name(metadata.get(KEY("pre")), name)
     merges: Any = [tuple(merge.split(" ")) for merge in _required(metadata, "merges", name)]
     vocabulary = {token: id for id, token in enumerate(tokens)}
     try:
-        backend = Backend(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=way.ignore_merges))
+        backend = Backend(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=before.ignore_merges))
     except Exception as error:  # the library raises bare Exception
         raise CheckpointError(f"the vocabulary and its merges contradict each other: {error}.", where=name) from error
-    if way.normalizer is not None:
-        backend.normalizer = way.normalizer
-    backend.pre_tokenizer = way.pre_tokenizer
+    if before.normalizer is not None:
+        backend.normalizer = before.normalizer
+    backend.pre_tokenizer = before.pre_tokenizer
     backend.decoder = decoders.ByteLevel()
     return backend
 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
-    """SentencePiece's BPE with byte fallback (the scores rank the merges), and its unigram model."""
+    """SentencePiece's BPE with byte fallback, whose merges are ranked by scores, and its unigram model."""
     unigram = metadata.get(KEY("model")) == UNIGRAM
     scores: list[float] = _required(metadata, "scores", name)[: len(tokens)]
     # User-defined tokens are found in the text itself, before it is normalised, as llama.cpp does.
     own = [Kind.UNUSED if kind == Kind.USER_DEFINED else kind for kind in kinds]
     unknown = metadata.get(KEY("unknown_token_id"), 2 if unigram else 0)
     if len(scores) != len(tokens) or not 0 <= unknown < len(tokens):
-        raise CheckpointError("its scores or its unknown token do not fit its vocabulary.", where=name)
+        raise CheckpointError("the scores or the unknown token do not match the vocabulary.", where=name)
     file = SentencePieceFile(
         pieces=tuple(Piece(*each) for each in zip(tokens, scores, own, strict=True)),
         algorithm="unigram" if unigram else "bpe",
@@ -121,7 +121,7 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[i
     try:
         return sentencepiece_backend(file)
     except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"the vocabulary makes no tokenizer: {error}.", where=name) from error
+        raise CheckpointError(f"no tokenizer can be built from the vocabulary: {error}.", where=name) from error
 
 
 def _wordpiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
@@ -142,14 +142,14 @@ def _wordpiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int],
 
 
 def _spelt(token: str, kind: int) -> str:
-    """A WordPiece token as vocab.txt has it: GGUF marks what begins a word, and vocab.txt what does not."""
+    """A WordPiece token as in vocab.txt, which marks continuations of a word, while GGUF marks beginnings."""
     if kind == Kind.CONTROL:
         return token
     return token.removeprefix(SPACE) if token.startswith(SPACE) else f"##{token}"
 
 
 def _add_special_tokens(backend: Backend, tokens: list[str], kinds: list[int]) -> None:
-    """Control tokens are special (never shown); user-defined ones are found whole in a text and shown."""
+    """Add control tokens as special, so that they are not shown, and user-defined tokens as ordinary added tokens."""
     pairs = list(zip(tokens, kinds, strict=True))
     special = [token for token, kind in pairs if kind in (Kind.CONTROL, Kind.UNKNOWN)]
     backend.add_special_tokens([AddedToken(token, normalized=False, special=True) for token in special])
@@ -158,10 +158,10 @@ def _add_special_tokens(backend: Backend, tokens: list[str], kinds: list[int]) -
 
 
 def _config(metadata: Mapping[str, Any], tokens: list[str], kind: str, name: str) -> dict[str, Any]:
-    """tokenizer_config.json for such a tokenizer; the class makes transformers take tokenizer.json as it is."""
+    """tokenizer_config.json for the tokenizer; its class makes transformers use tokenizer.json unchanged."""
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     ids = {role: metadata.get(KEY(key)) for role, key in ROLES.items()}
-    if kind == WORDPIECE:  # where the token before a text is called bos as well
+    if kind == WORDPIECE:  # whose first token may also be called bos
         ids["cls_token"] = next((id for role in ("cls_token", "bos_token") if (id := ids[role]) is not None), 101)
         ids["sep_token"] = 102 if ids["sep_token"] is None else ids["sep_token"]
         ids["unk_token"] = 100 if ids["unk_token"] is None else ids["unk_token"]
@@ -179,16 +179,15 @@ def _config(metadata: Mapping[str, Any], tokens: list[str], kind: str, name: str
     return config
 
 
-def _add_borders(backend: Backend, metadata: Mapping[str, Any], config: Mapping[str, Any], kind: str) -> None:
-    """Put the first and last token around every text where the model's format has them."""
+def _add_post_processor(backend: Backend, metadata: Mapping[str, Any], config: Mapping[str, Any], kind: str) -> None:
+    """Add the special tokens that the model puts around every text."""
     if kind == WORDPIECE:
         first, last = config["cls_token"], config["sep_token"]
         single, pair = [first, "$A", last], [first, "$A", last, "$B:1", f"{last}:1"]
     else:
-        # where older files are silent
-        starts = kind == SENTENCEPIECE or (
-            kind == BYTE_LEVEL and splitting(metadata.get(KEY("pre")), "tokenizer").adds_start
-        )
+        starts = kind == SENTENCEPIECE  # older files do not say
+        if kind == BYTE_LEVEL:
+            starts = gguf_pre_tokenizers.by_name(metadata.get(KEY("pre")), "tokenizer").adds_bos
         wanted = {
             "bos": metadata.get(KEY("add_bos_token"), starts),
             "eos": metadata.get(KEY("add_eos_token"), kind == UNIGRAM),

@@ -1,7 +1,7 @@
-"""GGUF files, written: the metadata that config, tokenizer and settings make, then one tensor after another.
+"""Writes GGUF files: the metadata of config, tokenizer and settings, then one tensor after another.
 
-A file is written only if its metadata, read again, give the config that they were made from, so that what a program
-would compute otherwise is refused by name and never left unsaid.
+A file is written only if its metadata, read back, give the config that they were made from. A setting that the format
+cannot express is refused by name, never left out.
 """
 
 from __future__ import annotations
@@ -36,22 +36,22 @@ _PACKINGS = {
     "bfloat16": (torch.bfloat16, GGMLQuantizationType.BF16, 32),
     "float16": (torch.float16, GGMLQuantizationType.F16, 1),
 }
-"""Name -> dtype, packing, and the number of `general.file_type`."""
+"""Name -> dtype, tensor type, and number of `general.file_type`."""
 PRECISIONS = tuple(_PACKINGS)
 _NUMBERS = {bool: GGUFValueType.BOOL, int: GGUFValueType.UINT32, float: GGUFValueType.FLOAT32}
-_WITHOUT_HEAD = "The model can be written without it: --without-head."
+_WITHOUT_HEAD = "Write the model without its head: --without-head."
 
 
 def write_gguf(path: Path, checkpoint: Checkpoint, *, precision: str | None = None, without_head: bool = False) -> None:
-    """Write a file that llama.cpp reads; it appears whole or not at all.
+    """Write a file that llama.cpp reads, atomically.
 
     Args:
-        precision: How the matrices are stored, a name in `PRECISIONS`; None is as they are. Vectors are float32.
-        without_head: Leave out the head of an encoder, whose hidden states are wanted alone.
+        precision: The precision of matrices, a name in `PRECISIONS`; None is the checkpoint's. Vectors are float32.
+        without_head: Leave out the head of an encoder, to compute hidden states only.
 
     Raises:
-        UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
-        SettingError: an unknown precision.
+        UnsupportedError: GGUF cannot express the model, its head or its tokenizer.
+        SettingError: the precision is unknown, or the model is not an encoder and cannot be written without its head.
         StorageError: the disk is full or the file cannot be written.
     """
     precision = precision or checkpoint.precision
@@ -61,13 +61,13 @@ def write_gguf(path: Path, checkpoint: Checkpoint, *, precision: str | None = No
     checkpoint = _as_written(_without_head(checkpoint) if without_head else checkpoint, form)
     config, state_dict = checkpoint.config, checkpoint.state_dict
     rules = form.rules(config)
-    _check_places(rules, config, state_dict)
+    _check_names(rules, config, state_dict)
     extra = form.extra_tensors(config)
     published = rules.convert_to_theirs({name: tensor.to("meta") for name, tensor in state_dict.items()})
     shapes = {name: tensor.shape for name, tensor in (*extra.items(), *published)}
-    hollow = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    meta_tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
     metadata = form.metadata(config)
-    _check_read_back(form, config, metadata, hollow | extra)
+    _check_read_back(form, config, metadata, meta_tensors | extra)
     metadata |= _more_metadata(checkpoint, form)
     metadata |= {"general.file_type": _PACKINGS[precision][2]}
     packings = {name: (shape, _packing(form, name, shape, precision)) for name, shape in shapes.items()}
@@ -85,13 +85,13 @@ def _form(family: Family) -> GgufFormat:
 
 def _without_head(checkpoint: Checkpoint) -> Checkpoint:
     if checkpoint.config.stacks != "encoder":
-        raise SettingError("is for encoders: nothing of this model is left without its head.", where="without_head")
+        raise SettingError("is for encoders: other models are of no use without their head.", where="without_head")
     kept = {name: tensor for name, tensor in checkpoint.state_dict.items() if not _of_a_head(name)}
     return replace(checkpoint, config=replace(checkpoint.config, head=None, num_labels=0), state_dict=kept)
 
 
 def _as_written(checkpoint: Checkpoint, form: GgufFormat) -> Checkpoint:
-    """The same model as the format can say it: an output matrix that is the embedding may have to be written."""
+    """The same model as the format can express it: a tied output matrix may have to be written in full."""
     config, state_dict = form.written_as(checkpoint.config), checkpoint.state_dict
     if checkpoint.config.tie_embeddings and not config.tie_embeddings:
         state_dict = {**state_dict, "lm_head.weight": state_dict["embed_tokens.weight"]}
@@ -99,7 +99,7 @@ def _as_written(checkpoint: Checkpoint, form: GgufFormat) -> Checkpoint:
 
 
 def _more_metadata(checkpoint: Checkpoint, form: GgufFormat) -> dict[str, Any]:
-    """Tokenizer, how answers are drawn, how outputs are read, and the card."""
+    """The metadata of tokenizer, generation settings, head config and card."""
     config, drawn = checkpoint.config, checkpoint.generation_config
     writes = config.head == "lm"
     said = gguf_settings.generation_metadata(drawn, form.architecture) if writes else {}
@@ -107,7 +107,7 @@ def _more_metadata(checkpoint: Checkpoint, form: GgufFormat) -> dict[str, Any]:
     said |= tokenizer_metadata(checkpoint.tokenizer, config.vocab_size, ends, ends_answers=writes)
     said |= gguf_settings.head_metadata(checkpoint.head_config, config, form.architecture)
     said |= gguf_settings.card_metadata(checkpoint.card)
-    if config.stacks == "encoder":  # no file without segments is read, whether or not they have an embedding
+    if config.stacks == "encoder":  # llama.cpp requires it, also of a model without segment embeddings
         said[KEY("token_type_count")] = max(1, config.num_token_types)
     return said
 
@@ -116,14 +116,14 @@ def _of_a_head(name: str) -> bool:
     return name.startswith(("head.", "lm_head.")) or name == "logit_bias"
 
 
-def _check_places(rules: WeightRules, config: TransformerConfig, state_dict: Mapping[str, Tensor]) -> None:
-    homeless = [name for name in state_dict if rules.theirs(name) is None]
-    if not homeless:
+def _check_names(rules: WeightRules, config: TransformerConfig, state_dict: Mapping[str, Tensor]) -> None:
+    unnamed = [name for name in state_dict if rules.theirs(name) is None]
+    if not unnamed:
         return
-    headed = any(map(_of_a_head, homeless))
-    what = f"the head '{config.head}'" if headed else ", ".join(homeless[:8])
+    headed = any(map(_of_a_head, unnamed))
+    what = f"the head '{config.head}'" if headed else ", ".join(unnamed[:8])
     raise UnsupportedError(
-        f"GGUF has no place for {what}.",
+        f"GGUF has no names for the tensors of {what}.",
         where="config.head" if headed else "config",
         hint=_WITHOUT_HEAD if headed and config.stacks == "encoder" else None,
     )
@@ -132,11 +132,11 @@ def _check_places(rules: WeightRules, config: TransformerConfig, state_dict: Map
 def _check_read_back(
     form: GgufFormat, config: TransformerConfig, metadata: Mapping[str, Any], tensors: Mapping[str, Tensor]
 ) -> None:
-    """Refuse a config of which a file would say something else."""
+    """Refuse a config that would be read back as another."""
     try:
         again = families.for_gguf(form.architecture).config_from_gguf(metadata, tensors)
     except SettingError as error:
-        raise UnsupportedError(f"GGUF cannot say this config: {error.what}", where=error.where) from error
+        raise UnsupportedError(f"GGUF cannot express this config: {error.what}", where=error.where) from error
     refuse_difference(
         again,
         config,
@@ -146,7 +146,7 @@ def _check_read_back(
 
 
 def _packing(form: GgufFormat, name: str, shape: torch.Size, precision: str) -> str:
-    """The precision of one tensor: of vectors, and of what is added to them, float32."""
+    """The precision of one tensor: float32 for vectors and for tables that programs expect so."""
     return "float32" if len(shape) < 2 or name in form.float32 else precision
 
 
@@ -157,7 +157,7 @@ def _write(
     packings: Mapping[str, tuple[torch.Size, str]],
     tensors: Iterator[Tensor],
 ) -> None:
-    """One tensor at a time, so that no more than that is held twice."""
+    """Write one tensor at a time, so that only one is in memory twice."""
     writer = GGUFWriter(path, architecture)
     try:
         for key, value in metadata.items():
@@ -184,11 +184,11 @@ def _add(writer: GGUFWriter, key: str, value: Any) -> None:
 
 
 def _packed(tensor: Tensor, precision: str, name: str) -> np.ndarray[Any, Any]:
-    """The bytes of a tensor as they are stored."""
+    """The bytes of a tensor in the file."""
     dtype = _PACKINGS[precision][0]
     packed = tensor.detach().cpu().to(dtype).contiguous()
     if dtype == torch.float16 and not bool(packed.isfinite().all()):
         raise UnsupportedError(
-            "holds values that float16 has no room for.", where=name, hint="Write it in bfloat16 or float32."
+            "holds values outside the range of float16.", where=name, hint="Use bfloat16 or float32."
         )
     return packed.reshape(-1).view(torch.uint8).numpy()

@@ -1,4 +1,4 @@
-"""What a checkpoint says of how its output is read: the names of classes, at which token a head looks, the pooling."""
+"""How a checkpoint's outputs are interpreted: the labels of classes, the tokens its head depends on, the pooling."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _MULTI_LABEL, _REGRESSION = "multi_label_classification", "regression"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadConfig:
-    """How the outputs of a network are read.
+    """How the outputs of a network are interpreted.
 
     Attributes:
-        labels: Name of each class, in the order of the head's outputs.
-        multi_label: Classes do not exclude each other.
-        regression: Outputs are numbers of their own, and no classes.
-        padding_id: Of a head that looks at a decoder's last token: the token that never counts as the last.
-        start_id: Of a head on an encoder-decoder: the token before the text when the decoder reads it.
-        pooling: As published with the checkpoint, or None.
+        labels: The name of each class, in the order of the head's outputs.
+        multi_label: Whether a text can have several classes.
+        regression: Whether the outputs are numbers rather than scores of classes.
+        padding_id: The padding token, which a head that uses a decoder's last token skips.
+        start_id: The token that an encoder-decoder's decoder reads before the text that a head classifies.
+        pooling: How hidden states become the vector of a text, if the checkpoint says.
     """
 
     labels: tuple[str, ...] = ()
@@ -36,11 +36,16 @@ class HeadConfig:
 
 
 def read_head_config(folder: Path, published: Mapping[str, Any], config: TransformerConfig) -> HeadConfig:
-    """The head_config of a folder with this config.json, of which `config` was made.
+    """Read the head config of a folder.
+
+    Args:
+        folder: The folder.
+        published: Its config.json.
+        config: The config made from that.
 
     Raises:
-        CheckpointError: the names are not as many as the head has outputs, or a file is malformed.
-        UnsupportedError: sentence vectors go through a module that is not known.
+        CheckpointError: the head has another number of outputs than there are labels, or a file is malformed.
+        UnsupportedError: the pooling uses a module that is not supported.
     """
     last = config.head == "sequence-classification" and config.pooled_token == "last"
     two_stacks = config.stacks == "encoder-decoder"
@@ -55,7 +60,7 @@ def read_head_config(folder: Path, published: Mapping[str, Any], config: Transfo
 
 
 def head_config_to_hf(head_config: HeadConfig, config: TransformerConfig) -> dict[str, Any]:
-    """The fields of config.json that say how the outputs of a head are read."""
+    """The head config as fields of config.json; the pooling has files of its own."""
     fields: dict[str, Any] = {}
     if config.num_labels and len(head_config.labels) == config.num_labels:
         fields["id2label"] = {str(number): label for number, label in enumerate(head_config.labels)}
@@ -73,7 +78,7 @@ def head_config_to_hf(head_config: HeadConfig, config: TransformerConfig) -> dic
 def _id(published: Mapping[str, Any], key: str) -> int | None:
     id = published.get(key)
     if id is not None and (not isinstance(id, int) or isinstance(id, bool)):
-        raise CheckpointError(f"is no token id but {id!r}.", where=f"config.json: {key}")
+        raise CheckpointError(f"must be a token id, not {id!r}.", where=f"config.json: {key}")
     return id
 
 
@@ -82,18 +87,18 @@ def _labels(published: Mapping[str, Any], num_labels: int) -> tuple[str, ...]:
     if not num_labels or names is None:
         return tuple(f"LABEL_{number}" for number in range(num_labels))
     if not isinstance(names, Mapping):
-        raise CheckpointError("is no object that gives each number a name.", where="config.json: id2label")
+        raise CheckpointError("must be an object that maps numbers to names.", where="config.json: id2label")
     try:
         return tuple(str(names[key]) for key in sorted(names, key=int)) if _counts(names, num_labels) else ()
     except ValueError as error:
-        raise CheckpointError("numbers its labels with words.", where="config.json: id2label") from error
+        raise CheckpointError("has keys that are not numbers.", where="config.json: id2label") from error
 
 
 def _counts(names: Mapping[str, Any], num_labels: int) -> bool:
     numbers = sorted(int(key) for key in names)
     if numbers != list(range(num_labels)):
         raise CheckpointError(
-            f"names {len(numbers)} labels, and the head has {num_labels} outputs, counted from 0.",
+            f"must name the head's {num_labels} outputs, counted from 0; it names {len(numbers)}.",
             where="config.json: id2label",
         )
     return True

@@ -1,4 +1,4 @@
-"""Hugging Face folders: config.json, safetensors weights, tokenizer files and model card, read and written."""
+"""Reads and writes Hugging Face folders: config.json, safetensors weights, tokenizer files and model card."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ _TOKEN_IDS = (
 
 
 def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
-    """Read a folder; errors are those of `formats.read`."""
+    """Read a folder; see `formats.read`."""
     packed = sorted(folder.glob("*.gguf"))
     if packed and not (folder / "config.json").exists():
-        raise CheckpointError("has no config.json.", where=str(folder), hint=f"Name the file itself: {packed[0]}.")
+        raise CheckpointError("has no config.json.", where=str(folder), hint=f"Give the file itself: {packed[0]}.")
     published = read_json(folder / "config.json")
     family = families.for_hf(published)
     if quantised := published.get("quantization_config"):
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
-        raise UnsupportedError(f"weights quantised by '{method}' cannot be read.", where=str(folder / "config.json"))
+        raise UnsupportedError(f"weights quantised by '{method}' are not supported.", where=str(folder / "config.json"))
     config = read_config(partial(family.config_from_hf, published))
     stored = read_weights(folder)
     if family.ties_by_weights:
@@ -75,10 +75,10 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
 
 
 def write_folder(folder: Path, checkpoint: Checkpoint, *, max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Write a folder that transformers, vLLM and llama.cpp's converter read; it appears whole or not at all.
+    """Write a folder that transformers, vLLM and llama.cpp's converter read, atomically.
 
     Raises:
-        UnsupportedError: the family's config.json cannot say the config.
+        UnsupportedError: the family's config.json cannot express the config.
         StorageError: the disk is full or the folder cannot be written.
     """
     config, family = checkpoint.config, checkpoint.family
@@ -97,7 +97,7 @@ def write_folder(folder: Path, checkpoint: Checkpoint, *, max_shard_bytes: int =
 
 
 def _described(checkpoint: Checkpoint) -> dict[str, Any]:
-    """config.json."""
+    """The contents of config.json."""
     tokenizer, generation_config = checkpoint.tokenizer, checkpoint.generation_config
     named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
     return {
@@ -110,7 +110,7 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
 
 
 def _check_read_back(described: Mapping[str, Any], config: TransformerConfig, family: Family) -> None:
-    """Refuse a config of which config.json would say something else."""
+    """Refuse a config that would be read back as another."""
     again = family.config_from_hf(described)
     if family.ties_by_weights:
         again = replace(again, tie_embeddings=config.tie_embeddings)
@@ -118,7 +118,7 @@ def _check_read_back(described: Mapping[str, Any], config: TransformerConfig, fa
 
 
 def _task(config: TransformerConfig) -> str:
-    """What the hub calls the task of a head."""
+    """The hub's name of a head's task."""
     if config.head == "lm":
         return "text-generation" if config.stacks == "decoder" else "text2text-generation"
     tasks = {"masked-lm": "fill-mask", "sequence-classification": "text-classification"}
@@ -127,10 +127,10 @@ def _task(config: TransformerConfig) -> str:
 
 
 def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, Any]:
-    """generation_config.json; folders older than that file keep the token ids in config.json.
+    """The contents of generation_config.json; folders from before that file have the token ids in config.json.
 
-    Where the newer file forgets what the decoder starts with, config.json says it: by that the model was trained.
-    transformers 5 refuses to generate then, or starts with the beginning of a sentence.
+    If generation_config.json lacks the decoder's start token, it is taken from config.json, with which the model was
+    trained. (transformers 5 then refuses to generate, or starts with the bos token.)
     """
     path = folder / "generation_config.json"
     named = {key: published[key] for key in _TOKEN_IDS if published.get(key) is not None}
@@ -141,17 +141,17 @@ def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, 
 
 
 def _check_start(generation_config: Mapping[str, Any], config: TransformerConfig, folder: Path) -> None:
-    """Refuse a first token of the answer that the embedding has no row for."""
+    """Refuse a start token of the decoder that is outside the vocabulary."""
     for name in ("decoder_start_token_id", "bos_token_id") if config.stacks == "encoder-decoder" else ():
         id = generation_config.get(name)
         if isinstance(id, int) and not 0 <= id < config.vocab_size:
             raise CheckpointError(
-                f"{name} is {id}, and the vocabulary ends at {config.vocab_size - 1}.", where=str(folder)
+                f"{name} is {id}, outside the vocabulary of {config.vocab_size:,}.", where=str(folder)
             )
 
 
 def _source_of(folder: Path) -> str:
-    """The folder's name; in the hub's cache, where that is a commit's number, the repository's reference."""
+    """The folder's name, or, of a snapshot in the hub's cache, the reference of its repository."""
     path = folder.resolve()
     repository = path.parent.parent.name
     if path.parent.name == "snapshots" and repository.startswith("models--"):

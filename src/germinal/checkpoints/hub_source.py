@@ -1,7 +1,7 @@
-"""Models on the Hugging Face hub, through huggingface_hub, into our own cache.
+"""Models on the Hugging Face hub, fetched into our own cache with huggingface_hub.
 
-What a model needs is listed first (with SHA-256s), fetched, checked, and only then noted as complete: a snapshot that
-was interrupted is never taken for a whole one, also not offline.
+The files of a model are listed with their SHA-256s, fetched, checked, and only then noted as complete, so that an
+interrupted snapshot is never taken for a complete one, even offline.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model-*.bin")
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """One file of a repository; only large ones come with a SHA-256."""
+    """One file of a repository; the hub gives the SHA-256 of large files only."""
 
     name: str
     size: int
@@ -38,18 +38,18 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Snapshot:
-    """Which commit a revision stands for, and the files of it that are wanted."""
+    """The commit of a revision, and its files that are needed."""
 
     commit: str
     files: list[_File]
 
 
 def fetch_repository(reference: HubReference, reporter: Reporter, offline: bool) -> Path:
-    """The folder (or the one file) of a repository, out of the cache or off the hub; see `sources.fetch`."""
+    """The folder, or the one file, of a repository, from the cache or the hub; see `sources.fetch`."""
     note = _note_path(reference)
     if offline:
         return _from_cache(reference, note)
-    # A full commit never changes, so that what is complete needs no look at the hub.
+    # A full commit hash never changes, so that a complete snapshot need not be looked up.
     fixed = len(reference.revision) == 40
     if fixed and note.is_file():
         return _from_cache(reference, note)
@@ -59,7 +59,7 @@ def fetch_repository(reference: HubReference, reporter: Reporter, offline: bool)
             path = _download(reference, snapshot, reporter)
         except _UnreachableError as error:
             if note.is_file():
-                return _from_cache(reference, note)  # what was fetched before will do
+                return _from_cache(reference, note)  # the earlier snapshot is better than none
             raise ModelNotFoundError(error.what, hint=error.hint) from error
         storage.write_json(note, {"path": str(path), "commit": snapshot.commit})
     return path
@@ -80,42 +80,42 @@ def _from_cache(reference: HubReference, note: Path) -> Path:
         if path.exists():
             return path
     raise ModelNotFoundError(
-        f"'{reference.repository}' at revision '{reference.revision}' is not in the cache whole, "
-        "and the hub is not asked now or cannot be reached.",
+        f"'{reference.repository}' at revision '{reference.revision}' is not complete in the cache, "
+        "and germinal is offline.",
         where=str(cache_folder()),
-        hint="Run once with a network, and without GERMINAL_OFFLINE and HF_HUB_OFFLINE.",
+        hint="Run it once online, without GERMINAL_OFFLINE and HF_HUB_OFFLINE.",
     )
 
 
 class _UnreachableError(GerminalError):
-    """The hub gave no answer."""
+    """The hub did not answer."""
 
 
 @contextmanager
 def _hub_errors(repository: str, revision: str) -> Iterator[None]:
-    """The hub's errors as ours."""
+    """Turn the hub's errors into ours."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    # The HTTP library changed from version to version; its errors are what the hub's own are made from.
+    # Versions of huggingface_hub use different HTTP libraries; its own errors are subclasses of theirs.
     network_errors: tuple[type[BaseException], ...] = (OSError, *HfHubHTTPError.__bases__)
     try:
         yield
     except GatedRepoError as error:
         raise ModelNotFoundError(
-            f"the hub gives '{repository}' only to those who accepted its licence.",
+            f"'{repository}' is available only to users who have accepted its licence.",
             hint="Accept it on the model's page, and set HF_TOKEN.",
         ) from error
     except RevisionNotFoundError as error:
         raise ModelNotFoundError(f"'{repository}' has no revision '{revision}'.") from error
     except RepositoryNotFoundError as error:
         raise ModelNotFoundError(
-            f"'{repository}' is neither a folder here nor a model on the hub.",
-            hint="Check its name; a private one needs HF_TOKEN.",
+            f"'{repository}' is neither a local folder nor a model on the hub.",
+            hint="Check the name; for a private model, set HF_TOKEN.",
         ) from error
     except network_errors as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise _UnreachableError(
-            f"the hub could not be asked for '{repository}': {reason}", hint="Check the network and run again."
+            f"the hub did not answer about '{repository}': {reason}", hint="Check the network and try again."
         ) from error
 
 
@@ -130,7 +130,7 @@ def _look_up(reference: HubReference) -> _Snapshot:
 
 
 def _wanted(reference: HubReference, siblings: list[Any]) -> list[_File]:
-    """The files that a model is loaded from: safetensors where there are any, pickles where there is nothing else."""
+    """The files that a model is loaded from, with safetensors weights if there are any, otherwise pickles."""
     listed = [_File(each.rfilename, each.size or 0, each.lfs.sha256 if each.lfs else None) for each in siblings]
     if reference.file is not None:
         chosen = [file for file in listed if file.name == reference.file]
@@ -142,7 +142,7 @@ def _wanted(reference: HubReference, siblings: list[Any]) -> list[_File]:
         packed = [file.name for file in listed if file.name.endswith(".gguf")]
         raise ModelNotFoundError(
             f"'{reference.repository}' has no weights that can be loaded.",
-            hint=f"Name one of its files, hf:{reference.repository}:{packed[0]}." if packed else None,
+            hint=f"Give one of its files: hf:{reference.repository}:{packed[0]}." if packed else None,
         )
     return _matching(listed, _TEXT) + weights
 
@@ -179,7 +179,7 @@ def _report(reporter: Reporter, repository: str, before: int, total: int, name: 
 
 
 def _reporting_bar(report: Callable[[float], None]) -> type[Any]:
-    """A progress bar class for huggingface_hub that draws nothing and tells `report` how many bytes have come."""
+    """A progress bar class for huggingface_hub that draws nothing and calls `report` with the bytes so far."""
     from tqdm import tqdm  # type: ignore[import-untyped]  # huggingface_hub brings it
 
     class Bar(tqdm):  # type: ignore[misc]
@@ -201,7 +201,7 @@ def _check(path: Path, file: _File) -> None:
         path.resolve().unlink()
         path.unlink(missing_ok=True)
         raise HashMismatchError(
-            f"has SHA-256 {found}, the hub says {file.sha256}; it was deleted.",
+            f"has SHA-256 {found}, and {file.sha256} on the hub; it was deleted.",
             where=str(path),
-            hint="Run again to fetch it anew.",
+            hint="Run the command again to fetch it again.",
         )

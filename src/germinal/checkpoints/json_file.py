@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint's folder, read with errors that name the file."""
+"""Reads the JSON files of a checkpoint's folder, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from germinal.errors import CheckpointError
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file of a checkpoint.
+    """The JSON object in a file.
 
     Raises:
-        CheckpointError: the file is missing, no JSON, or no object.
+        CheckpointError: the file is missing, not JSON, or not an object.
     """
     value = _read(path)
     if not isinstance(value, dict):
@@ -22,7 +22,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_json_list(path: Path) -> list[dict[str, Any]]:
-    """A JSON list of objects; errors are those of `read_json`."""
+    """The JSON list of objects in a file; errors are those of `read_json`."""
     value = _read(path)
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
         raise CheckpointError("must hold a JSON list of objects.", where=str(path))
@@ -34,7 +34,7 @@ def _read(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(
-            f"has no {path.name}.", where=str(path.parent), hint="Is this a model's folder?"
+            f"has no {path.name}.", where=str(path.parent), hint="Is it the folder of a model?"
         ) from error
     except (ValueError, OSError) as error:
         raise CheckpointError(f"is not valid JSON: {error}.", where=str(path)) from error

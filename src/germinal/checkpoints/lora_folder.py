@@ -1,8 +1,8 @@
-"""LoRA adapters as the folders that the PEFT library writes and reads: adapter_config.json, adapter_model.safetensors.
+"""LoRA adapters as folders of the PEFT library: adapter_config.json and adapter_model.safetensors.
 
-Their layers bear the family's published names, so that an adapter of ours works in transformers, vLLM or llama.cpp's
-converter, and theirs in ours. What is more than plain LoRA is refused by the name of the setting that makes it so,
-never ignored: a setting that we do not know must be empty.
+Layers have the family's published names, so that adapters written here work in transformers, vLLM and llama.cpp's
+converter, and adapters of PEFT work here. Anything beyond plain LoRA is refused by the name of its setting, never
+ignored: a setting that is not known here must be empty.
 """
 
 from __future__ import annotations
@@ -30,8 +30,6 @@ from germinal.models.families import Family
 from germinal.models.transformer import Transformer
 from germinal.storage import atomic_folder, digest, write_json
 
-__all__ = ["adapter_digest", "adapter_routing", "load_adapter", "read_config", "save_adapter"]
-
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 
@@ -41,23 +39,23 @@ _PLAIN = {
     *("r", "lora_alpha", "lora_dropout", "use_rslora", "init_lora_weights"),
     *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern"),
 }
-"""Settings that plain LoRA has, or that do nothing unless another one is set. `fan_in_fan_out` says which way round the
-base's weights are stored, which its family knows.
+"""Settings of plain LoRA, and settings without effect on an adapter. (`fan_in_fan_out` says that the base's weights are
+transposed, which is known from its family.)
 """
 
 _PLAIN_STARTS = (True, False, None, "gaussian", "orthogonal", "eva")
-"""Ways to draw A and B that leave the base weights alone; the others (pissa, olora, ...) change them."""
+"""Initialisations that do not change the base's weights, as pissa, olora and others do."""
 
 
 def save_adapter(network: Transformer, name: str, folder: Path, *, family: Family, base_ref: str | None = None) -> None:
-    """Write adapter `name` of `network` as a PEFT folder, in the place of what stood there.
+    """Write adapter `name` of `network` as a PEFT folder, replacing what is there.
 
     Args:
-        network: The network that carries it.
-        name: Its name there; the folder does not keep it.
-        folder: Where.
-        family: Knows the published names of the network's layers.
-        base_ref: How a user finds the base model again.
+        network: The network that has it.
+        name: Its name in the network, which the folder does not keep.
+        folder: The folder to write.
+        family: The network's family, for the published names of its layers.
+        base_ref: A reference to the base model, for users of the folder.
 
     Raises:
         UnsupportedError: a layer has no published name.
@@ -68,7 +66,7 @@ def save_adapter(network: Transformer, name: str, folder: Path, *, family: Famil
     parts = adapter_parts(network, name)
     fused = {layer.name: layer.fuse(parts) for layer in published if not parts.keys().isdisjoint(layer.ours)}
     task_type = "SEQ_2_SEQ_LM" if network.config.stacks == "encoder-decoder" else "CAUSAL_LM"
-    # One rank for all layers, or it would be more than plain LoRA: the smaller ones are filled up with zeros.
+    # Plain LoRA has one rank for all layers, so that smaller ones are padded with zeros.
     rank = max(down.shape[0] for down, _ in fused.values())
     tensors: dict[str, Tensor] = {}
     for layer, (down, up) in fused.items():
@@ -85,13 +83,13 @@ def save_adapter(network: Transformer, name: str, folder: Path, *, family: Famil
 
 
 def load_adapter(network: Transformer, folder: Path, name: str, *, family: Family) -> LoRAConfig:
-    """Give `network` the adapter of a PEFT folder, under `name`. On any error the network stays as it was.
+    """Add the adapter in a PEFT folder to `network`, under `name`. After an error the network is unchanged.
 
     Raises:
-        ModelNotFoundError: the folder holds no adapter.
+        ModelNotFoundError: the folder has no adapter.
         UnsafeFileError: its weights are a pickle.
         UnsupportedError: it is not plain LoRA.
-        CheckpointError: its tensors are damaged, missing, too many, or of a shape that contradicts config or network.
+        CheckpointError: a file is damaged, or its tensors are not those that its config and the network require.
         SettingError: the network already has an adapter of this name.
     """
     raw = _read_raw(folder)
@@ -113,14 +111,14 @@ def load_adapter(network: Transformer, folder: Path, name: str, *, family: Famil
 
 
 def read_config(folder: Path) -> LoRAConfig:
-    """The size and place of the adapter in a PEFT folder; the errors are those of `load_adapter`."""
+    """The config of the adapter in a PEFT folder; errors are those of `load_adapter`."""
     raw = _read_raw(folder)
     where = str(folder / CONFIG)
     if raw.get("peft_type") != "LORA":
-        raise UnsupportedError(f"holds a {raw.get('peft_type')} adapter; only LORA is supported.", where=where)
+        raise UnsupportedError(f"is a {raw.get('peft_type')} adapter; only LORA is supported.", where=where)
     for key, value in raw.items():
         if key not in _PLAIN and value not in (None, False, "none") and value not in ({}, []):
-            raise UnsupportedError(f"'{key}' is {json.dumps(value)}, which is more than plain LoRA.", where=where)
+            raise UnsupportedError(f"'{key}' is {json.dumps(value)}; only plain LoRA is supported.", where=where)
     start = raw.get("init_lora_weights", True)
     if start not in _PLAIN_STARTS:
         raise UnsupportedError(f"'init_lora_weights' is '{start}', which changes the base's weights.", where=where)
@@ -135,13 +133,11 @@ def read_config(folder: Path) -> LoRAConfig:
             use_rslora=bool(raw.get("use_rslora", False)),
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(f"is not a LoRA config: {error!r}.", where=where) from error
+        raise CheckpointError(f"is not the config of a LoRA adapter: {error!r}.", where=where) from error
 
 
 def adapter_digest(folder: Path) -> str:
-    """SHA-256 of what the adapter in a PEFT folder does: its tensors and how they are scaled. Names of files, base and
-    library do not count.
-    """
+    """SHA-256 of what determines the effect of the adapter in a PEFT folder: its tensors and their scale."""
     config = read_config(folder)
     tensors = {
         name: [list(tensor.shape), str(tensor.dtype), _bytes_digest(tensor)]
@@ -155,7 +151,7 @@ def _bytes_digest(tensor: Tensor) -> str:
 
 
 def _of_rank(config: LoRAConfig, rank: int) -> LoRAConfig:
-    """The config with another rank, at which the update is scaled as before."""
+    """The config with another rank and the same scaling."""
     grown = rank / config.rank
     return replace(config, rank=rank, alpha=config.alpha * (math.sqrt(grown) if config.use_rslora else grown))
 
@@ -163,7 +159,7 @@ def _of_rank(config: LoRAConfig, rank: int) -> LoRAConfig:
 def _config_to_peft(
     config: LoRAConfig, adapted: list[str], known: list[str], *, task_type: str, base_ref: str | None
 ) -> dict[str, Any]:
-    """adapter_config.json. Layers are named shortly when that means exactly the adapted ones, else in full."""
+    """The contents of adapter_config.json. Layers have short names if these select exactly the adapted ones."""
     short = sorted({layer.rpartition(".")[2] for layer in adapted})
     raw: dict[str, Any] = {
         "peft_type": "LORA",
@@ -188,7 +184,7 @@ def _config_to_peft(
 
 
 def _targeted(raw: Mapping[str, Any], known: list[str], folder: Path) -> list[str]:
-    """The published names of the layers that a config asks for."""
+    """The published names of the layers that a config selects."""
     matching = _matching(raw, known)
     if not matching:
         raise CheckpointError(
@@ -200,9 +196,9 @@ def _targeted(raw: Mapping[str, Any], known: list[str], folder: Path) -> list[st
 
 
 def _matching(raw: Mapping[str, Any], known: list[str]) -> list[str]:
-    """PEFT's rule: a string is a regular expression on the whole name, a list holds last parts of names.
+    """The selected layers, by PEFT's rules: a string is a regular expression for whole names, a list has ends of names.
 
-    A layer's index is the first number in its name: encoder.block.2.layer.0 is of layer 2.
+    The index of a layer is the first number in its name: 2 in encoder.block.2.layer.0.
     """
     targets, excluded = raw.get("target_modules") or [], raw.get("exclude_modules") or []
     layers = raw.get("layers_to_transform")
@@ -226,13 +222,13 @@ def _names(targets: str | list[str], name: str) -> bool:
 
 def _check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], file: Path) -> None:
     missing, extra = sorted(shapes.keys() - tensors.keys()), sorted(tensors.keys() - shapes.keys())
-    for names, what in ((missing, "lacks"), (extra, "holds, beyond what its config and the model have room for,")):
+    for names, what in ((missing, "lacks"), (extra, "has tensors that its config and the model do not:")):
         if names:
             raise CheckpointError(f"{what} {listed(names, most=3)}.", where=str(file))
     for name, shape in shapes.items():
         if tuple(tensors[name].shape) != shape:
             raise CheckpointError(
-                f"{name} has shape {list(tensors[name].shape)}; its config and the model ask for {list(shape)}.",
+                f"{name} has the shape {list(tensors[name].shape)}; its config and the model require {list(shape)}.",
                 where=str(file),
                 hint="Was the adapter trained on another base model?",
             )
@@ -241,7 +237,7 @@ def _check_tensors(tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int
 def _read_raw(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG
     if not file.is_file():
-        raise ModelNotFoundError(f"holds no {CONFIG}.", where=str(folder), hint="A LoRA adapter is a PEFT folder.")
+        raise ModelNotFoundError(f"has no {CONFIG}.", where=str(folder), hint="A LoRA adapter is a PEFT folder.")
     try:
         raw = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -258,9 +254,9 @@ def _read_weights(folder: Path) -> dict[str, Tensor]:
             raise UnsafeFileError(
                 "is a pickle, which could run code.",
                 where=str(folder / "adapter_model.bin"),
-                hint="Save the adapter again as safetensors.",
+                hint="Save the adapter as safetensors.",
             )
-        raise ModelNotFoundError(f"holds no {WEIGHTS}.", where=str(folder))
+        raise ModelNotFoundError(f"has no {WEIGHTS}.", where=str(folder))
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:

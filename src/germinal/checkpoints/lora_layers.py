@@ -1,8 +1,8 @@
-"""The linear layers of a network as they are published: one for one of ours, or fused out of several.
+"""The linear layers of a network as they are published: each is one of ours, or fuses several of ours.
 
-An adapter of a fused layer has one A, which is then the A of each of ours, and a B with the rows of all. Adapters that
-were trained on ours apart have different A's: fused, these stand one below the other, and each B has its own columns,
-which is the same update at a larger rank.
+An adapter of a fused layer has one A, which all of ours share, and a B with the rows of all. Adapters that were trained
+on ours separately have different A's: to fuse them, the A's are stacked and each B gets its own columns, which is the
+same update at a larger rank.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class PublishedLayer:
 
     Attributes:
         name: Its published name.
-        ours: Our layers that it is, each with its out_features.
-        in_features: I, of all of them.
-        rows: From the rows of its B to those of each of ours.
+        ours: The out_features of each of our layers that it fuses, or of the one that it is.
+        in_features: I.
+        rows: The transform from the rows of its B to those of ours.
     """
 
     name: str
@@ -41,7 +41,7 @@ class PublishedLayer:
         return sum(self.ours.values())
 
     def fuse(self, parts: Mapping[str, LoRA]) -> tuple[Tensor, Tensor]:
-        """A [n R, I] and B [O, n R] of our layers' parts, n of whose A's are different; a layer may have no part."""
+        """A [n R, I] and B [O, n R] of our layers' parts, which have n different A's. Some layers may have no part."""
         downs = _distinct(parts[layer].A.detach() for layer in self.ours if layer in parts)
         ups = [
             torch.cat(
@@ -58,7 +58,7 @@ class PublishedLayer:
         return torch.cat(downs), self.rows.to_theirs(*ups)
 
     def split(self, down: Tensor, up: Tensor, parts: Mapping[str, LoRA]) -> None:
-        """Copy A [R, I] and B [O, R] to the parts of our layers."""
+        """Copy A [R, I] and B [O, R] into the parts of our layers."""
         for layer, rows in zip(self.ours, self.rows.to_ours(up), strict=True):
             parts[layer].A.copy_(down)
             parts[layer].B.copy_(rows)
@@ -73,7 +73,7 @@ def _distinct(tensors: Iterable[Tensor]) -> list[Tensor]:
 
 
 def published_layers(network: Transformer, family: Family) -> list[PublishedLayer]:
-    """Every linear layer of `network` as its family publishes it, in the network's order.
+    """The published layers of a network's linear layers, in the network's order.
 
     Raises:
         UnsupportedError: one has no published name.

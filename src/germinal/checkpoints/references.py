@@ -1,4 +1,4 @@
-"""What a user may write to name a model, taken apart: alias, path, hub repository, file inside a Python package."""
+"""Parses references to models: an alias, a path, a hub repository, or a file in a Python package."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PYPI = re.compile(rf"pypi:(?P<package>{_PART})(?:==(?P<version>[A-Za-z0-9.!+_-]
 
 @dataclass(frozen=True, slots=True)
 class LocalReference:
-    """A folder or file of the user's own."""
+    """A local folder or file."""
 
     path: Path
 
@@ -32,7 +32,7 @@ class HubReference:
 
 @dataclass(frozen=True, slots=True)
 class PackageReference:
-    """A file, or a folder, inside the wheel of a Python package; the newest version when none is named."""
+    """A file or folder in the wheel of a Python package; of the newest version if none is given."""
 
     package: str
     member: str
@@ -43,11 +43,11 @@ Reference = LocalReference | HubReference | PackageReference
 
 
 def parse(ref: str) -> tuple[Reference, Alias | None]:
-    """Take a reference apart; an alias is replaced by what it stands for.
+    """Parse a reference. For an alias, the reference of its source is returned, with the alias.
 
     Raises:
-        ModelNotFoundError: it names nothing that there is.
-        UnsafeFileError: a path in it leaves the place it starts from.
+        ModelNotFoundError: it is neither an alias, an existing path, nor a well-formed reference.
+        UnsafeFileError: a path in it leaves its folder.
     """
     alias = ALIASES.get(ref.lower())
     text = alias.source if alias else ref
@@ -64,7 +64,7 @@ def parse(ref: str) -> tuple[Reference, Alias | None]:
 
 
 def refuse_escape(member: str, where: str) -> None:
-    """Refuse a path that is absolute or climbs out of its folder."""
+    """Refuse a path that is absolute or leaves its folder."""
     path = PurePosixPath(member.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", member):
         raise UnsafeFileError(f"path '{member}' leaves its folder.", where=where)
@@ -73,22 +73,18 @@ def refuse_escape(member: str, where: str) -> None:
 def _package(text: str) -> PackageReference:
     found = _PYPI.fullmatch(text)
     if found is None:
-        raise ModelNotFoundError(
-            "is not of the form pypi:PACKAGE==VERSION/PATH/IN/WHEEL (the version may be left out).", where=text
-        )
+        raise ModelNotFoundError("is not of the form pypi:PACKAGE[==VERSION]/PATH/IN/WHEEL.", where=text)
     refuse_escape(found["member"], text)
     return PackageReference(found["package"], found["member"].rstrip("/"), found["version"])
 
 
 def _unknown(ref: str) -> ModelNotFoundError:
     if ref.startswith("hf:"):
-        return ModelNotFoundError(
-            "is not of the form hf:ORGANISATION/NAME@REVISION (the revision may be left out).", where=ref
-        )
+        return ModelNotFoundError("is not of the form hf:ORGANISATION/NAME[@REVISION][:FILE].", where=ref)
     looks_like_path = "/" in ref or "\\" in ref or Path(ref).suffix in {".gguf", ".safetensors"}
     if looks_like_path:
         return ModelNotFoundError(f"there is no folder or file '{ref}'.")
     return ModelNotFoundError(
         f"no model is known as '{ref}'.",
-        hint=f"{nearest(ref, list(ALIASES))} A folder, a .gguf file, hf:org/name or pypi:package/path will do too.",
+        hint=f"{nearest(ref, list(ALIASES))} A folder, a .gguf file, hf:org/name and pypi:package/path work too.",
     )

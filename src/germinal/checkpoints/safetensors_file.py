@@ -1,7 +1,7 @@
-"""Weights files of a Hugging Face folder: safetensors, single and sharded, memory-mapped; else old pickles.
+"""The weights files of a Hugging Face folder: memory-mapped safetensors, single or sharded, or old pickles.
 
-A tensor read from safetensors is a view of the mapped file: its pages are read when they are first used and never
-copied, and several processes share them.
+A tensor read from safetensors is a view of the mapped file: its pages are read on first use, without a copy, and shared
+by all processes.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ _LAYOUTS = ((_SINGLE, _INDEX), (_PICKLE, _PICKLE_INDEX))
 
 
 def weights_files(folder: Path) -> list[Path]:
-    """The files that hold a folder's weights, safetensors before pickles.
+    """The weights files of a folder: safetensors if there are any, otherwise pickles.
 
     Raises:
-        CheckpointError: there are none, or one that the index names is missing.
+        CheckpointError: there are none, or a shard that the index names is missing.
         UnsafeFileError: the index names a file outside the folder.
     """
     for single, index in _LAYOUTS:
@@ -50,23 +50,21 @@ def weights_files(folder: Path) -> list[Path]:
             return _shards(folder, folder / index)
         if (folder / single).is_file():
             return [folder / single]
-    raise CheckpointError(
-        f"has no weights: neither {_SINGLE} nor {_INDEX} (nor {_PICKLE}) is there.", where=str(folder)
-    )
+    raise CheckpointError(f"has no weights: neither {_SINGLE} nor {_INDEX} nor {_PICKLE}.", where=str(folder))
 
 
 def read_weights(folder: Path) -> dict[str, Stored]:
-    """Every tensor of a folder's weights files, under its published name.
+    """All tensors of a folder's weights files, by published name.
 
     Raises:
-        CheckpointError: a file is truncated, malformed or missing, or a tensor stands in two files.
+        CheckpointError: a file is truncated, malformed or missing, or a tensor is in two files.
         UnsafeFileError: a pickle holds more than tensors, or the index names a file outside the folder.
     """
     tensors: dict[str, Stored] = {}
     for file in weights_files(folder):
         for name, tensor in read_file(file).items():
             if name in tensors:
-                raise CheckpointError(f"tensor '{name}' stands in another shard too.", where=str(file))
+                raise CheckpointError(f"tensor '{name}' is in another shard too.", where=str(file))
             tensors[name] = tensor
     _check_index(folder, tensors)
     return tensors
@@ -78,11 +76,11 @@ def read_file(path: Path) -> dict[str, Stored]:
 
 
 def _check_index(folder: Path, tensors: Mapping[str, Stored]) -> None:
-    """Refuse an index that promises a tensor which no shard holds."""
+    """Refuse an index that names a tensor which no shard has."""
     for single, index in _LAYOUTS:
         if (folder / index).is_file():
             if lost := sorted(_weight_map(folder / index).keys() - tensors.keys()):
-                raise CheckpointError(f"names tensors that no shard holds: {listed(lost)}.", where=str(folder / index))
+                raise CheckpointError(f"names tensors that no shard has: {listed(lost)}.", where=str(folder / index))
             return
         if (folder / single).is_file():
             return
@@ -93,16 +91,16 @@ def _weight_map(index: Path) -> dict[str, str]:
         weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
         return {str(name): str(file) for name, file in weight_map.items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError("is no index of shards: it has no 'weight_map'.", where=str(index)) from error
+        raise CheckpointError("is not an index of shards: it has no 'weight_map'.", where=str(index)) from error
 
 
 def _shards(folder: Path, index: Path) -> list[Path]:
     names = sorted(set(_weight_map(index).values()))
     for name in names:
-        # Compared as text: in the hub's cache the files themselves are links to another folder.
+        # Compared as text, since the files in the hub's cache are links to another folder.
         path = PurePosixPath(name.replace("\\", "/"))
         if path.is_absolute() or ".." in path.parts or ":" in name:
-            raise UnsafeFileError(f"shard '{name}' lies outside the folder.", where=str(index))
+            raise UnsafeFileError(f"shard '{name}' is outside the folder.", where=str(index))
         if not (folder / name).is_file():
             raise CheckpointError(f"shard '{name}' is missing.", where=str(index), hint="Fetch the model again.")
     return [folder / name for name in names]
@@ -128,12 +126,12 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
 
 def _load(file: Any, name: str, dtype: torch.dtype) -> Tensor:
     tensor: Tensor = file.get_tensor(name)
-    return tensor.to(dtype)  # the mapped tensor itself when it is stored so
+    return tensor.to(dtype)  # the mapped tensor itself if it has this dtype
 
 
 def _load_pickle(path: Path) -> Any:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch asks for a report to its tracker when it meets a newer pickle protocol
+        warnings.simplefilter("ignore")  # about newer pickle protocols, which torch wants reported to its tracker
         try:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         except RuntimeError as error:
@@ -147,14 +145,14 @@ def _read_pickle(path: Path) -> dict[str, Stored]:
         state = _load_pickle(path)
     except pickle.UnpicklingError as error:
         raise UnsafeFileError(
-            "is a pickle that holds more than tensors and could run code; it was not read.",
+            "is a pickle with more than tensors, which could run code; it was not read.",
             where=str(path),
             hint="Use a checkpoint in safetensors.",
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         raise CheckpointError(f"is truncated or malformed: {error}.", where=str(path)) from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UnsupportedError("is no mapping of names to tensors.", where=str(path))
+        raise UnsupportedError("is not a mapping of names to tensors.", where=str(path))
     return {
         name: Stored(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.to)
         for name, tensor in state.items()
@@ -162,7 +160,7 @@ def _read_pickle(path: Path) -> dict[str, Stored]:
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Write model.safetensors, or numbered shards with their index when one file would pass `max_shard_bytes`."""
+    """Write model.safetensors, or numbered shards with an index if one file would exceed `max_shard_bytes`."""
     shards = list(_by_size(tensors, max_shard_bytes))
     if len(shards) <= 1:
         _write(dict(tensors), folder / _SINGLE)
@@ -180,11 +178,11 @@ def _write(tensors: dict[str, Tensor], path: Path) -> None:
     try:
         save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"format": "pt"})
     except SafetensorError as error:
-        # The library wraps the system's error in one of its own; a full disk must be told from a bug.
+        # The library wraps the system's error in its own; a full disk must not look like a bug.
         if found := re.search(r"os error (\d+)", str(error)):
             raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
         raise
-    path.chmod(0o644)  # the library makes it readable by its owner alone
+    path.chmod(0o644)  # the library makes it readable by its owner only
 
 
 def _by_size(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:

@@ -1,7 +1,7 @@
 """How a checkpoint makes one vector of a text: sentence-transformers' files (Reimers and Gurevych, arXiv 1908.10084).
 
-modules.json lists modules that follow one another: the network, a pooling, dense layers, a division by the length. The
-names of texts put before a text ("query: ") stand in config_sentence_transformers.json.
+modules.json lists the modules in order: the network, a pooling, dense layers, a normalisation to unit length. Prompts
+to put before a text ("query: ") are in config_sentence_transformers.json, by name.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "torch.nn.modules.activation.SiLU": functional.silu,
     "torch.nn.modules.linear.Identity": lambda vectors: vectors,
 }
-"""By their published names: those of torch's classes, which are looked up here and never imported by name."""
+"""By published name: the path of torch's class, which is looked up here and never imported."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Dense:
-    """A layer that pooled vectors go through.
+    """A dense layer after the pooling.
 
     Attributes:
         weight: float32 [out, in].
@@ -56,22 +56,22 @@ class Dense:
 
     @torch.inference_mode()
     def __call__(self, vectors: Tensor) -> Tensor:
-        """[B, in] -> [B, out], in the vectors' precision and place."""
+        """[B, in] -> [B, out], in the vectors' precision and on their device."""
         bias = None if self.bias is None else self.bias.to(vectors)
         return _ACTIVATIONS[self.activation](functional.linear(vectors, self.weight.to(vectors), bias))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pooling:
-    """How one vector is made of a text's hidden states.
+    """How the hidden states of a text become one vector.
 
     Attributes:
         mode: "mean" over the tokens, "first", "last", "max" over the tokens, or "pooler" (the head of that name).
-        dense: Layers after that.
-        normalized: Whether vectors are divided by their length.
-        max_tokens: Longest text that the model was trained to embed, special tokens included; None is the network's.
-        prompts: What may be put before texts, by name ("query", "passage").
-        default_prompt: The name of the one that is put there unless another is asked for.
+        dense: Layers after the pooling.
+        normalized: Whether vectors are normalised to unit length.
+        max_tokens: The longest text, including special tokens; None is the network's context window.
+        prompts: Texts to put before a text, by name ("query", "passage").
+        default_prompt: The name of the prompt that is used by default, or None.
     """
 
     mode: str = "mean"
@@ -83,11 +83,11 @@ class Pooling:
 
 
 def read_pooling(folder: Path) -> Pooling | None:
-    """The pooling of a folder, or None where it has none.
+    """The pooling of a folder, or None if it has none.
 
     Raises:
         CheckpointError: a file is missing or malformed.
-        UnsupportedError: vectors go through a module that is not known, or through known ones in another order.
+        UnsupportedError: a module is not supported, or modules are in an unsupported order.
     """
     path = folder / _MODULES
     if not path.is_file():
@@ -110,10 +110,7 @@ def read_pooling(folder: Path) -> Pooling | None:
 
 
 def write_pooling(folder: Path, pooling: Pooling, hidden_size: int) -> None:
-    """Write the files by which sentence-transformers knows how to pool.
-
-    The "pooler" mode has no module there: nothing is written.
-    """
+    """Write a pooling in sentence-transformers' files; nothing for "pooler", which has no module there."""
     if pooling.mode not in _MODES:
         return
     kinds = ["Transformer", "Pooling", *["Dense"] * len(pooling.dense), *(["Normalize"] if pooling.normalized else [])]
@@ -140,7 +137,7 @@ def _check_order(kinds: Sequence[str], path: Path) -> None:
     order = ["Transformer", "Pooling", "Dense", "Normalize"]
     if strange := [kind for kind in kinds if kind not in order]:
         raise UnsupportedError(
-            f"sentence vectors go through a module of the kind '{strange[0]}'.",
+            f"the module '{strange[0]}' is not supported.",
             where=str(path),
             hint=f"Known: {', '.join(sorted(order))}.",
         )
@@ -148,9 +145,9 @@ def _check_order(kinds: Sequence[str], path: Path) -> None:
     repeated = any(kinds.count(kind) > 1 for kind in order if kind != "Dense")
     if places != sorted(places) or repeated or ("Dense" in kinds and "Pooling" not in kinds):
         raise UnsupportedError(
-            f"sentence vectors go through {', '.join(kinds)}, in this order.",
+            f"the modules are in an unsupported order: {', '.join(kinds)}.",
             where=str(path),
-            hint=f"The order that is known is {', '.join(order)}.",
+            hint=f"The supported order is {', '.join(order)}.",
         )
 
 
@@ -171,7 +168,9 @@ def _read_dense(folder: Path) -> Dense:
     stored = read_weights(folder)
     wanted = {"linear.weight"} | ({"linear.bias"} if config.get("bias", True) else set())
     if stored.keys() != wanted:
-        raise CheckpointError(f"holds {', '.join(sorted(stored))}, not {', '.join(sorted(wanted))}.", where=str(folder))
+        raise CheckpointError(
+            f"has the tensors {', '.join(sorted(stored))}, not {', '.join(sorted(wanted))}.", where=str(folder)
+        )
     tensors = {name: tensor.load(torch.float32) for name, tensor in stored.items()}
     weight, bias = tensors["linear.weight"], tensors.get("linear.bias")
     expected = [config.get("out_features"), config.get("in_features")]
@@ -200,25 +199,25 @@ def _read_prompts(folder: Path) -> tuple[dict[str, str], str | None]:
     config = read_json(path)
     prompts, default = config.get("prompts") or {}, config.get("default_prompt_name")
     if not isinstance(prompts, dict) or not all(isinstance(text, str) for text in prompts.values()):
-        raise CheckpointError("is no object that gives each name a text.", where=f"{path}: prompts")
+        raise CheckpointError("must be an object that maps names to texts.", where=f"{path}: prompts")
     if default is not None and default not in prompts:
-        raise CheckpointError(f"'{default}' is none of its prompts.", where=f"{path}: default_prompt_name")
+        raise CheckpointError(f"there is no prompt '{default}'.", where=f"{path}: default_prompt_name")
     return {name: text for name, text in prompts.items() if text}, default if prompts.get(default) else None
 
 
 def _mode(path: Path) -> str:
     config = read_json(path)
     if config.get("include_prompt") is False:
-        raise UnsupportedError("leaves the prompt's tokens out when it pools.", where=str(path))
+        raise UnsupportedError("does not pool the prompt's tokens, which is not supported.", where=str(path))
     named = config.get("pooling_mode")
     asked = [key for key in _ALL_MODES if config.get(key)] if named is None else [f"pooling_mode_{named}"]
     short = {"pooling_mode_mean": "mean", "pooling_mode_cls": "first", "pooling_mode_max": "max"}
     modes = [mode for mode, key in _MODES.items() if key in asked] + [short[key] for key in asked if key in short]
     if len(modes) != 1 or len(asked) != 1:
         raise UnsupportedError(
-            f"pools by {', '.join(asked) or 'nothing'}.",
+            f"the pooling by {', '.join(asked) or 'nothing'} is not supported.",
             where=str(path),
-            hint=f"Known, one at a time: {', '.join(_MODES)}.",
+            hint=f"One of these is: {', '.join(_MODES)}.",
         )
     return modes[0]
 
@@ -229,7 +228,7 @@ def _max_tokens(folder: Path) -> int | None:
         return None
     config = read_json(path)
     if config.get("do_lower_case"):
-        raise UnsupportedError("lower-cases texts before the tokenizer does.", where=str(path))
+        raise UnsupportedError("lower-cases texts before tokenizing, which is not supported.", where=str(path))
     length = config.get("max_seq_length")
     if length is not None and not (isinstance(length, int) and length > 0):
         raise CheckpointError(f"max_seq_length is {length!r}.", where=str(path))

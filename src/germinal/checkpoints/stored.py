@@ -1,4 +1,4 @@
-"""Tensors as they lie in a checkpoint's files: what is known of them before their values are read."""
+"""The tensors in a checkpoint's files: what is known of them before their values are read."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One tensor of a checkpoint file, of which shape and precision are known and the values not yet read.
+    """One tensor of a file, whose values have not been read.
 
     Attributes:
         shape: Its shape in the file.
-        precision: How the file stores it.
-        load: Reads it in a given dtype; without a copy when it is stored so.
+        precision: Its precision in the file: "float32", "bfloat16", "Q4_1", ...
+        load: Reads it in a given dtype; without a copy if the file has it in that dtype.
     """
 
     shape: tuple[int, ...]
@@ -27,13 +27,13 @@ class Stored:
 
 
 def preferred_dtype(stored: Iterable[Stored]) -> torch.dtype:
-    """bfloat16 where the matrices are stored so, else float32, which holds every other precision exactly."""
+    """bfloat16 if all matrices are stored so; otherwise float32, which represents other precisions exactly."""
     kinds = {tensor.precision for tensor in stored if len(tensor.shape) > 1}
     return torch.bfloat16 if kinds == {"bfloat16"} else torch.float32
 
 
 def main_precision(stored: Iterable[Stored]) -> str:
-    """The precision that most of the values are stored in."""
+    """The precision of most values."""
     values: Counter[str] = Counter()
     for tensor in stored:
         values[tensor.precision] += prod(tensor.shape)

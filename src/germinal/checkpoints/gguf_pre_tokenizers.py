@@ -1,9 +1,9 @@
-"""The ways of splitting a text before byte-level merges, by the names that llama.cpp gives them.
+"""The pre-tokenizers of byte-level BPE, by their names in llama.cpp.
 
-A GGUF file names its way (`tokenizer.ggml.pre`) without spelling it out. The ways known here are those of the
-tokenizer.json published with the models that use them, and any other is refused by name: a tokenizer that is nearly
-right is wrong. (transformers 5.24 does not know `smollm`: reading a GGUF file itself, it splits white space before
-digits otherwise than SmolLM2's own tokenizer.json and llama.cpp do.)
+A GGUF file names its pre-tokenizer (`tokenizer.ggml.pre`) without defining it. Those defined here are taken from the
+tokenizer.json files published with the models that use them; others are refused by name, since a tokenizer that is
+nearly right is wrong. (transformers 5.24 does not know `smollm`: reading a GGUF file, it splits white space before
+digits differently from SmolLM2's tokenizer.json and from llama.cpp.)
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _OTHER_NAMES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe"}
 
 
 @dataclass(frozen=True, slots=True)
-class Splitting:
-    """One way.
+class PreTokenization:
+    """What happens to a text before the merges.
 
     Attributes:
-        pre_tokenizer: What cuts the text, and spells its bytes.
-        normalizer: What is done to the text before.
-        ignore_merges: A piece that is in the vocabulary is taken as it is, whether or not merges reach it.
-        adds_start: Whether a text begins with the start token where the file does not say.
+        pre_tokenizer: Splits the text and maps its bytes to characters.
+        normalizer: Applied to the text first, or None.
+        ignore_merges: Whether a piece that is in the vocabulary becomes one token without merging.
+        adds_bos: Whether a text starts with the bos token if the file does not say.
     """
 
     pre_tokenizer: pre_tokenizers.PreTokenizer
     normalizer: normalizers.Normalizer | None = None
     ignore_merges: bool = False
-    adds_start: bool = False
+    adds_bos: bool = False
 
 
 @cache
-def splittings() -> dict[str, Splitting]:
-    """Every way that is known, by its name."""
+def supported() -> dict[str, PreTokenization]:
+    """What is supported, by name."""
     by_regex = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
     def split(pattern: str) -> pre_tokenizers.PreTokenizer:
@@ -54,25 +54,25 @@ def splittings() -> dict[str, Splitting]:
         return pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
     return {
-        "gpt-2": Splitting(by_regex),
-        "smollm": Splitting(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_regex])),
-        "llama-bpe": Splitting(split(_LLAMA3), ignore_merges=True, adds_start=True),
-        "qwen2": Splitting(split(_QWEN2), normalizers.NFC()),
-        "bloom": Splitting(split(_BLOOM)),
+        "gpt-2": PreTokenization(by_regex),
+        "smollm": PreTokenization(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_regex])),
+        "llama-bpe": PreTokenization(split(_LLAMA3), ignore_merges=True, adds_bos=True),
+        "qwen2": PreTokenization(split(_QWEN2), normalizers.NFC()),
+        "bloom": PreTokenization(split(_BLOOM)),
     }
 
 
-def splitting(name: str | None, where: str) -> Splitting:
-    """The way of a name.
+def by_name(name: str | None, where: str) -> PreTokenization:
+    """What a name stands for.
 
     Raises:
-        UnsupportedError: it is not known.
+        UnsupportedError: it is not supported.
     """
-    known = splittings()
+    known = supported()
     name = _OTHER_NAMES.get(str(name), name)
     if name not in known:
         raise UnsupportedError(
-            f"the tokenizer splits text by {name!r}, which is not known.",
+            f"the pre-tokenizer {name!r} is not supported.",
             where=where,
             hint=nearest(str(name), [*known, *_OTHER_NAMES]),
         )
@@ -80,13 +80,13 @@ def splitting(name: str | None, where: str) -> Splitting:
 
 
 def name_of(backend: Backend, where: str) -> str:
-    """The name of the way that a tokenizer splits by.
+    """The name of a tokenizer's pre-tokenizer.
 
     Raises:
-        UnsupportedError: it has none of those that are known.
+        UnsupportedError: it has no name.
     """
     wanted = _steps(backend)
-    for name, known in splittings().items():
+    for name, known in supported().items():
         same = Backend(models.BPE(ignore_merges=known.ignore_merges))
         same.pre_tokenizer = known.pre_tokenizer
         if known.normalizer is not None:
@@ -94,14 +94,14 @@ def name_of(backend: Backend, where: str) -> str:
         if _steps(same) == wanted:
             return name
     raise UnsupportedError(
-        "the tokenizer splits text in a way that has no name in GGUF.",
+        "the tokenizer's pre-tokenizer has no name in GGUF.",
         where=where,
-        hint=f"Known: {', '.join(splittings())}.",
+        hint=f"Known: {', '.join(supported())}.",
     )
 
 
 def _steps(backend: Backend) -> list[Any]:
-    """What a tokenizer does to a text before merging; how it counts characters makes no difference to its ids."""
+    """What a tokenizer does to a text before merging, without `trim_offsets`, which does not change its ids."""
     state = json.loads(backend.to_str())
     steps: list[Any] = [state["model"].get("ignore_merges", False)]
     for part, several in (("normalizer", "normalizers"), ("pre_tokenizer", "pretokenizers")):
