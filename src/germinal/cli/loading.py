@@ -15,8 +15,8 @@ def load(model: str, *, precision: str | None, adapter: Path | None = None, quie
 
     parse(model)  # a name that is unknown is told before the seconds that torch takes to load
 
-    from germinal import language_model
+    from germinal import loading
     from germinal.cli.reporter import reporter
 
     with reporter(quiet=quiet) as report:
-        return language_model.load(model, precision=precision, adapter=adapter, reporter=report)
+        return loading.load(model, precision=precision, adapter=adapter, reporter=report)

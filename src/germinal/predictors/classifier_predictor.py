@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
-from germinal.language_model import LanguageModel, load
+from germinal.language_model import LanguageModel
+from germinal.loading import load
 from germinal.predictors.answers import Answer
 from germinal.predictors.folder import damaged, write_content
 from germinal.progress import Progress, Reporter, silent

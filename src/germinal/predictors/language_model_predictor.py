@@ -18,8 +18,9 @@ from germinal.checkpoints.lora_folder import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError
 from germinal.generation.config import GenerationConfig
 from germinal.generation.request import Request, Response
-from germinal.language_model import LanguageModel, load
+from germinal.language_model import LanguageModel
 from germinal.layers.linear import network_adapters
+from germinal.loading import load
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import damaged, write_content
 from germinal.progress import Progress, Reporter, silent

@@ -97,7 +97,7 @@ class ModelCache:
     def get(self, reference: str, precision: str) -> LanguageModel:
         """The model, loaded once for all steps that follow each other."""
         if self._held != (reference, precision):
-            from germinal.language_model import load
+            from germinal.loading import load
 
             self.clear()
             local = self._folder / Path(reference).expanduser()

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
 from germinal.data import Row
-from germinal.language_model import LanguageModel, load
+from germinal.language_model import LanguageModel
+from germinal.loading import load
 from germinal.predictors.classifier_predictor import describe, read_inputs
 from germinal.progress import Progress
 from germinal.project.file.config import HeadSettings
