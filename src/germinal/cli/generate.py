@@ -19,8 +19,9 @@ from germinal.cli.options import (
 from germinal.errors import SettingError
 
 if TYPE_CHECKING:
-    from germinal.generation.request import Completion
-    from germinal.language_model import Content, LanguageModel
+    from germinal.language_model import LanguageModel
+    from germinal.text.content import Content
+    from germinal.writing.request import Completion
 
 
 @generation_options()

@@ -17,7 +17,6 @@ from typing import Any, Literal, Self
 from germinal.checkpoints.lora_folder import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError
 from germinal.generation.config import GenerationConfig
-from germinal.generation.request import Request, Response
 from germinal.language_model import LanguageModel
 from germinal.layers.linear import network_adapters
 from germinal.loading import load
@@ -27,6 +26,7 @@ from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import ContextWindow, FittedPrompt
 from germinal.text.prompt import Example, Prompt
+from germinal.writing.request import Request, Response
 
 Want = Literal["generate", "score"]
 

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import tokenizers
 import torch
 from torch import Tensor
 
+from germinal.checkpoints.decoder_start import decoder_start_id
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
 from germinal.layers.attention import PaddedView
 from germinal.layers.linear import packed_weights
 from germinal.models.config import TransformerConfig
-from germinal.models.heads import VOCABULARY_HEADS
+from germinal.models.heads import require_head
 from germinal.models.transformer import Transformer
 from germinal.progress import Progress, Reporter, silent
 from germinal.text.tokenizer import Tokenizer
@@ -54,13 +56,22 @@ class Reader:
         network: The Transformer.
         tokenizer: Its tokenizer.
         head_config: How its outputs are read.
+        hf_generation_config: The checkpoint's generation_config.json as published.
         name: What to call the model in errors.
     """
 
-    def __init__(self, network: Transformer, tokenizer: Tokenizer, head_config: HeadConfig, name: str) -> None:
+    def __init__(
+        self,
+        network: Transformer,
+        tokenizer: Tokenizer,
+        head_config: HeadConfig,
+        hf_generation_config: Mapping[str, Any],
+        name: str,
+    ) -> None:
         self.network = network
         self.tokenizer = tokenizer
         self.head_config = head_config
+        self.hf_generation_config = hf_generation_config
         self.name = name
 
     @property
@@ -73,11 +84,16 @@ class Reader:
         Raises:
             UnsupportedError: names the model, its head and the heads that could.
         """
-        if self.config.head not in heads:
-            raise UnsupportedError(
-                f"{self.name} cannot {purpose}: it has {describe_head(self.config)}.",
-                hint=f"That takes a model with a head for {' or '.join(heads)}.",
-            )
+        require_head(self.config, self.name, purpose, *heads)
+
+    @property
+    def decoder_start_id(self) -> int:
+        """The token that the decoder of an encoder-decoder starts with.
+
+        Raises:
+            CheckpointError: the checkpoint names none.
+        """
+        return decoder_start_id(self.hf_generation_config, self.name)
 
     def tokenize(
         self, texts: Sequence[Text], *, max_tokens: int | None = None, add_special_tokens: bool = True
@@ -197,12 +213,3 @@ def _parts(lengths: Sequence[int]) -> Iterator[slice]:
         count = same if same * width >= ENOUGH_TOKENS else count
         yield slice(done, done + count)
         done += count
-
-
-def describe_head(config: TransformerConfig) -> str:
-    """What stands on a network, in words."""
-    if config.head is None:
-        return "no head"
-    if config.head in VOCABULARY_HEADS:
-        return "a language-model head" if config.head == "lm" else "a masked-language-model head"
-    return f"a head for {config.head.replace('-', ' ')}"

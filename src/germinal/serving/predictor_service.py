@@ -18,18 +18,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from germinal.generation.request import Pending, Request
 from germinal.predictors.answers import Answer, Output
 from germinal.predictors.folder import FittedPredictor, Predictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.errors import APIError, QueueFullError
-from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS, engine_maker
+from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS
 from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Reply, Usage
 from germinal.text.context_window import FittedPrompt
+from germinal.writing.request import Request
 
 
 class PredictorService:
@@ -52,7 +53,7 @@ class PredictorService:
         self._turn = asyncio.Lock()
         self.engine_thread: EngineThread | None = None
         if isinstance(predictor, LanguageModelPredictor):
-            self.engine_thread = EngineThread(engine_maker(predictor.lm, num_slots), max_answers)
+            self.engine_thread = EngineThread(partial(predictor.lm.writer.make_engine, num_slots), max_answers)
 
     def start(self) -> None:
         """See `Service.start`."""
@@ -80,10 +81,9 @@ class PredictorService:
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         if self._predictor.labels is None:
             wanted = _at_most(wanted, request)
-        pending = self._predictor.lm.pending(wanted)
-        job = Job(pending.lead, [pending.stream] if pending.stream is not None else [])
+        job = Job(self._predictor.lm.writer.pending(wanted))
         self.engine_thread.submit(job)
-        return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
+        return PredictorReply(self._predictor, fitted, job, self.engine_thread, unread)
 
     async def _answer_in_turn(self, predictor: Predictor, input: str, unread: int) -> FittedReply:
         if self._open >= self._max_answers:
@@ -102,7 +102,6 @@ class PredictorReply:
     def __init__(
         self,
         predictor: LanguageModelPredictor,
-        pending: Pending,
         fitted: FittedPrompt,
         job: Job,
         engine_thread: EngineThread,
@@ -110,7 +109,6 @@ class PredictorReply:
     ) -> None:
         self.usage = Usage(prompt_tokens=len(fitted.ids))
         self._predictor = predictor
-        self._pending = pending
         self._fitted = fitted
         self._job = job
         self._engine_thread = engine_thread
@@ -122,10 +120,10 @@ class PredictorReply:
         async for piece in self._job.pieces():
             if self._predictor.labels is None and (shown := text.push(piece.text)):
                 yield Delta(0, shown)
-        output = self._predictor.output(self._pending.response(), self._fitted)
+        output = self._predictor.output(self._job.pending.response(), self._fitted)
         answer = self._predictor.answer(output)
         self.usage.completion_tokens = self._completion_tokens(output, answer)
-        self.usage.cached_tokens = self._job.lead.cached_prompt_tokens
+        self.usage.cached_tokens = self._job.pending.lead.cached_prompt_tokens
         last = _delta(answer, self._unread, output)
         yield (
             last

@@ -57,7 +57,7 @@ def tune_lora(
         SettingError: `lora` names layers that the model lacks, or the folder holds another run.
         TrainingError: a loss is not finite.
     """
-    answer_start = lm.answer_start
+    answer_start = lm.writer.answer_start
     check_examples(examples, lm.config.max_position_embeddings, lm.config.vocab_size, answer_start)
     recipe = {
         "base": lm.fingerprint,
