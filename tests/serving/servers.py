@@ -20,6 +20,32 @@ from germinal.serving import create_app
 from germinal.serving.server import listen, url_of
 from germinal.serving.service import Service
 
+OTHER_SETTINGS: dict[str, Any] = {
+    "max_new_tokens": 3,
+    "temperature": 0.7,
+    "top_k": 5,
+    "top_p": 0.9,
+    "min_p": 0.1,
+    "repetition_penalty": 1.3,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.5,
+    "no_repeat_ngram_size": 2,
+    "min_new_tokens": 2,
+    "forced_bos_id": 5,
+    "forced_eos_id": 5,
+    "logit_bias": {"5": 1},
+    "stop": ["x"],
+    "eos_ids": [5],
+    "seed": 1,
+    "n": 2,
+    "num_beams": 2,
+    "length_penalty": 2.0,
+    "early_stopping": True,
+    "renormalize_logits": True,
+    "logprobs": True,
+}
+"""A value of every setting, other than its default."""
+
 HELLO = [{"role": "user", "content": "Classify this review: I loved this movie!"}]
 
 

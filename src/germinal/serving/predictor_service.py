@@ -16,21 +16,30 @@ no predictor looks at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from germinal.predictors.answers import Answer, Output
 from germinal.predictors.folder import FittedPredictor, Predictor
-from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.predictors.language_model_predictor import WANTED, LanguageModelPredictor
 from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.errors import APIError, QueueFullError
 from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS
-from germinal.serving.requests import ChatRequest
+from germinal.serving.requests import ChatRequest, has_effect
 from germinal.serving.service import Delta, Reply, Usage
 from germinal.text.context_window import FittedPrompt
 from germinal.writing.request import Request
+
+_TAKEN = ("max_new_tokens",)
+"""Settings that a request may choose: a text may be asked to be shorter."""
+
+_HABITS = ("top_p", "seed")
+"""Settings that OpenAI's clients send by habit; where nothing is drawn at random they change nothing."""
+
+_CHOOSING: tuple[Mapping[str, Any], ...] = ({"temperature": 1.0}, {"num_beams": 2})
+"""Sampling and beam search: every setting has an effect in at least one of them."""
 
 
 class PredictorService:
@@ -73,14 +82,15 @@ class PredictorService:
 
     async def answer(self, request: ChatRequest) -> Reply:
         """See `Service.answer`."""
-        _refuse_settings(request, self._predictor)
+        asked = request.settings()
+        _refuse_settings(asked, self._predictor)
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
             return await self._answer_in_turn(self._predictor, input, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         if self._predictor.labels is None:
-            wanted = _at_most(wanted, request)
+            wanted = _at_most(wanted, asked.get("max_new_tokens"))
         job = Job(self._predictor.lm.writer.pending(wanted))
         self.engine_thread.submit(job)
         return PredictorReply(self._predictor, fitted, job, self.engine_thread, unread)
@@ -196,12 +206,11 @@ def _delta(answer: Answer, unread: int, output: Output) -> Delta:
     return Delta(0, content, finish_reason="stop", germinal=said)
 
 
-def _at_most(wanted: Request, request: ChatRequest) -> Request:
-    """The same with the request's own bound on the answer's length, where that is the lower one."""
-    bound = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-    if bound is None or wanted.generation is None or bound >= wanted.generation.max_new_tokens:
+def _at_most(wanted: Request, longest: int | None) -> Request:
+    """The same with a bound on the answer's length in tokens, where that is the lower one."""
+    if longest is None or wanted.generation is None or longest >= wanted.generation.max_new_tokens:
         return wanted
-    return replace(wanted, generation=wanted.generation.override(max_new_tokens=bound))
+    return replace(wanted, generation=wanted.generation.override(max_new_tokens=longest))
 
 
 def _input_of(request: ChatRequest) -> tuple[str, int]:
@@ -213,24 +222,24 @@ def _input_of(request: ChatRequest) -> tuple[str, int]:
     return last.content, len(request.messages) - 1
 
 
-def _refuse_settings(request: ChatRequest, predictor: Predictor) -> None:
-    """Refuse what would change the answer if it could; `seed` and `top_p` cannot unless the project samples texts."""
-    samples = False
-    if isinstance(predictor, LanguageModelPredictor) and predictor.labels is None:
-        samples = not predictor.generation.greedy
-    asked = {
-        "seed": samples and request.seed is not None,
-        "top_p": samples and request.top_p not in (None, 1),
-        "n": request.n > 1,
-        "temperature": bool(request.temperature),
-        "stop": bool(request.stop),
-        "logprobs": request.logprobs,
-        "logit_bias": bool(request.logit_bias),
-        "presence_penalty": bool(request.presence_penalty),
-        "frequency_penalty": bool(request.frequency_penalty),
-        "repetition_penalty": request.repetition_penalty not in (None, 1),
-    }
-    for param, is_asked in asked.items():
-        if is_asked:
-            message = f"'{param}' is not supported here: the served project answers by its own settings. Leave it out."
-            raise APIError(message, param=param, code="unsupported_parameter")
+def _refuse_settings(asked: Mapping[str, Any], predictor: Predictor) -> None:
+    """Refuse settings that are out of range, and those that would change the answer if the project took them.
+
+    Raises:
+        SettingError: a value is out of range.
+        APIError: names the setting.
+    """
+    for name, value in asked.items():
+        wanted = any(has_effect(name, value, **choosing) for choosing in _CHOOSING)
+        if wanted and name not in _TAKEN and (name not in _HABITS or _draws(predictor)):
+            message = f"'{name}' is not supported here: the served project answers by its own settings. Leave it out."
+            raise APIError(message, param=name, code="unsupported_parameter")
+
+
+def _draws(predictor: Predictor) -> bool:
+    """Whether tokens are drawn at random."""
+    return (
+        isinstance(predictor, LanguageModelPredictor)
+        and WANTED[predictor.rule] == "generate"
+        and not predictor.generation.greedy
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
@@ -91,6 +92,22 @@ class ChatRequest(_Wire):
         """Whether a stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
+    def settings(self) -> dict[str, Any]:
+        """The settings of `GenerationConfig` that the request gives, by their names there; ranges are not checked.
+
+        A field that has a setting's name is that setting. Three settings have another name or form over HTTP.
+
+        Raises:
+            APIError: `logit_bias` names something that is no token id.
+        """
+        longest = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
+        settings = {spec.name: getattr(self, spec.name, None) for spec in fields(GenerationConfig)} | {
+            "max_new_tokens": longest,
+            "logit_bias": None if self.logit_bias is None else _bias_by_id(self.logit_bias),
+            "logprobs": (self.top_logprobs or 0) if self.logprobs else None,
+        }
+        return {name: value for name, value in settings.items() if value is not None}
+
     def generation_config(self, defaults: GenerationConfig, room: int) -> GenerationConfig:
         """The settings of each answer.
 
@@ -104,39 +121,33 @@ class ChatRequest(_Wire):
         Raises:
             SettingError: a value is out of range.
         """
-        settings = defaults.to_dict() | {
-            name: value for name in _SAME_NAME if (value := getattr(self, name)) is not None
-        }
-        if self.logit_bias is not None:
-            settings["logit_bias"] = _bias_by_id(self.logit_bias)
-        if self.logprobs:
-            settings["logprobs"] = self.top_logprobs or 0
-        asks_to_sample = (
-            self.n > 1
-            or self.seed is not None
-            or any(value not in (None, off) for value, off in ((self.top_p, 1), (self.top_k, 0), (self.min_p, 0)))
-        )
-        if self.temperature is None and asks_to_sample and defaults.greedy:
+        asked = self.settings()
+        settings = defaults.to_dict() | asked
+        if self.temperature is None and defaults.greedy and any(_is_for_sampling(*each) for each in asked.items()):
             settings["temperature"] = 1.0
-        if settings["temperature"] or settings["logprobs"] is not None:
+        if settings["temperature"] or settings["logprobs"] is not None or self.n > 1:
             settings["num_beams"] = 1  # a model's own beam search yields to a client who samples or asks for more
-        wanted = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
+        wanted = asked.get("max_new_tokens")
         settings["max_new_tokens"] = min(room, defaults.max_new_tokens) if wanted is None else wanted
         config = GenerationConfig.lenient(**{**settings, "n": 1})
         return config if wanted is None or wanted <= room else config.override(max_new_tokens=room)
 
 
-_SAME_NAME = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "stop",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-)
+def has_effect(name: str, value: Any, **others: Any) -> bool:
+    """Whether a setting of `GenerationConfig` changes anything beside others; a value that switches it off does not.
+
+    Raises:
+        SettingError: the value is out of range.
+    """
+    config = GenerationConfig.lenient(**{**others, name: value})
+    return bool(getattr(config, name) != getattr(_DEFAULTS, name))
+
+
+def _is_for_sampling(name: str, value: Any) -> bool:
+    return has_effect(name, value, temperature=1.0) and not has_effect(name, value, temperature=0.0)
+
+
+_DEFAULTS = GenerationConfig()
 
 # Fields that say nothing about the answer, and fields that we do not support with the values that ask for nothing.
 _IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
