@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from germinal.language_model import LanguageModel as LanguageModel
     from germinal.loading import load as load
     from germinal.models import families as families
-    from germinal.predictors import load_predictor as load_predictor
+    from germinal.predictors.loading import load_predictor as load_predictor
     from germinal.project import Project as Project
     from germinal.writing.request import Completion as Completion
 
@@ -26,7 +26,7 @@ _HOMES = {
     "Project": "germinal.project",
     "families": "germinal.models",
     "load": "germinal.loading",
-    "load_predictor": "germinal.predictors",
+    "load_predictor": "germinal.predictors.loading",
 }
 
 __all__ = [

@@ -16,9 +16,9 @@ from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
 from germinal.layers.linear import LoRAConfig, adapter_parts, add_adapter, network_adapters
-from germinal.predictors import load_predictor
 from germinal.predictors.answers import Answer, Labels, Output, decide, parse_label, priors_from
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.predictors.loading import load_predictor
 from germinal.progress import Progress
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt

@@ -16,10 +16,10 @@ import germinal
 from germinal.data.readers import Record, Table
 from germinal.errors import ContextWindowError, SettingError
 from germinal.language_model import LanguageModel
-from germinal.predictors import load_predictor
 from germinal.predictors.answer_file import render_answers
 from germinal.predictors.answers import Answer, Labels, Output, decide
 from germinal.predictors.language_model_predictor import TEXT_TOKENS, LanguageModelPredictor
+from germinal.predictors.loading import load_predictor
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
 

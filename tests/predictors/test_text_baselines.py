@@ -16,10 +16,10 @@ from sklearn.metrics.pairwise import cosine_similarity
 from germinal.errors import CheckpointError, DataError
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
-from germinal.predictors import load_predictor
 from germinal.predictors.answers import Answer
 from germinal.predictors.baselines import BASELINES
-from germinal.predictors.folder import FittedPredictor
+from germinal.predictors.loading import load_predictor
+from germinal.predictors.predictor import FittedPredictor
 from germinal.predictors.text_baselines import CopyPredictor, LeadPredictor, NearestPredictor, first_sentence
 from germinal.progress import Progress
 

@@ -22,7 +22,7 @@ from germinal.cli.main import app
 from germinal.cli.terminal import plain
 from germinal.errors import DataError, ProjectFileError, SettingError, UnsupportedError
 from germinal.ledger import Ledger
-from germinal.predictors import load_predictor
+from germinal.predictors.loading import load_predictor
 from germinal.project import Project
 from germinal.project.board.comparison import compare
 from germinal.project.board.report import report_html

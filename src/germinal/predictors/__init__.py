@@ -3,7 +3,3 @@ labels, or a plain baseline.
 
 Every predictor answers inputs (`predict`) and is a folder that can be saved, loaded, evaluated and served.
 """
-
-from germinal.predictors.folder import Predictor, load_predictor
-
-__all__ = ["Predictor", "load_predictor"]

@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from germinal.checkpoints.lora_folder import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError
@@ -60,6 +60,8 @@ class LanguageModelPredictor:
     Raises:
         SettingError: rule, priors and labels do not belong together.
     """
+
+    kind: ClassVar[str] = "language-model"
 
     def __init__(
         self,
@@ -207,7 +209,7 @@ class LanguageModelPredictor:
             "adapter": self.adapter is not None,
         }
         with atomic_folder(Path(folder)) as temporary:
-            write_content(temporary, "language-model", content)
+            write_content(temporary, self.kind, content)
             if self.adapter is not None:
                 shutil.copytree(self.adapter, temporary / _ADAPTER)
             if with_weights:

@@ -22,8 +22,8 @@ from functools import partial
 from typing import Any
 
 from germinal.predictors.answers import Answer, Output
-from germinal.predictors.folder import FittedPredictor, Predictor
 from germinal.predictors.language_model_predictor import WANTED, LanguageModelPredictor
+from germinal.predictors.predictor import FittedPredictor, Predictor
 from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.errors import APIError, QueueFullError
 from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS
