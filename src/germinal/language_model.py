@@ -47,7 +47,6 @@ class LanguageModel:
         network: The Transformer.
         tokenizer: Its tokenizer.
         family: The family that its config and weight names follow.
-        generation_defaults: The checkpoint's own settings, under those that a call gives.
         hf_generation_config: generation_config.json as published.
         card: Name, licence, source.
         head_config: The names of its classes, and how its vectors are pooled.
@@ -55,6 +54,7 @@ class LanguageModel:
         reference: What `germinal.load` finds the model by again; None when it was not loaded by one.
         adapter: Name of the adapter that all calls go through, or None.
         two_stacks: Whether it is an encoder-decoder: the encoder reads the prompt, the decoder writes the answer.
+        writer: What `generate`, `stream`, `score` and `respond` go through.
     """
 
     def __init__(self, network: Transformer, checkpoint: Checkpoint, reference: str | None = None) -> None:
@@ -70,11 +70,7 @@ class LanguageModel:
         self.adapter: str | None = None
         self.hf_generation_config = checkpoint.generation_config
         self.two_stacks = self.config.stacks == "encoder-decoder"
-        self.generation_defaults = GenerationConfig.from_hf(
-            checkpoint.generation_config, encoder_decoder=self.two_stacks
-        )
-        if self.generation_defaults.eos_ids is None and self.tokenizer.eos_id is not None:
-            self.generation_defaults = self.generation_defaults.override(eos_ids=self.tokenizer.eos_id)
+        self.writer = Writer(network, self.tokenizer, self.hf_generation_config, self.card.name)
         self._checkpoint_path = checkpoint.path
 
     @property
@@ -88,6 +84,11 @@ class LanguageModel:
         return self.tokenizer.template
 
     @property
+    def generation_defaults(self) -> GenerationConfig:
+        """The checkpoint's own settings, under those that a call gives."""
+        return self.writer.defaults
+
+    @property
     def decoder_start_id(self) -> int:
         """The token that the decoder of an encoder-decoder starts with; a `CheckpointError` when there is none."""
         return self.reader.decoder_start_id
@@ -97,14 +98,9 @@ class LanguageModel:
         """SHA-256 of the weights by content, of the config and the tokenizer: where they came from does not matter."""
         return fingerprint(base_state_dict(self.network), self.tokenizer, self._checkpoint_path, self.config)
 
-    @cached_property
-    def writer(self) -> Writer:
-        """What `generate`, `stream`, `score` and `respond` go through."""
-        return Writer(self.network, self.tokenizer, self.generation_defaults, self.hf_generation_config, self.card.name)
-
-    @cached_property
+    @property
     def reader(self) -> Reader:
-        """What all other calls go through."""
+        """What all other calls go through; made anew, since card and head config may be replaced."""
         return Reader(self.network, self.tokenizer, self.head_config, self.hf_generation_config, self.card.name)
 
     # Text in, text out

@@ -136,8 +136,8 @@ def test_every_setting_is_taken_or_unknown() -> None:
 def test_a_models_own_beam_search_yields_to_a_client_who_asks_for_more(folder: Path) -> None:
     lm = germinal.load(folder)
     greedy = lm.generate(HELLO, max_new_tokens=8, temperature=0).text
-    lm.generation_defaults = lm.generation_defaults.override(num_beams=3)
-    searched = lm.generate(HELLO, max_new_tokens=8, num_beams=3).text
+    lm.writer.defaults = lm.generation_defaults.override(num_beams=3)
+    searched = lm.generate(HELLO, max_new_tokens=8).text
     with running(ModelService(lm, name="tiny")) as url:
         client = client_of(url)
         assert ask(client, max_tokens=8).choices[0].message.content == searched != greedy

@@ -34,28 +34,28 @@ class Writer:
     Args:
         network: The Transformer.
         tokenizer: Its tokenizer.
-        defaults: The checkpoint's own settings, under those that a call gives.
         hf_generation_config: The checkpoint's generation_config.json as published.
         name: What to call the model in errors.
 
     Attributes:
+        defaults: The checkpoint's own settings, under those that a call gives.
         two_stacks: Whether it is an encoder-decoder: the encoder reads the prompt, the decoder writes the answer.
+
+    Raises:
+        UnsupportedError: generation_config.json asks for something that germinal does not do.
     """
 
     def __init__(
-        self,
-        network: Transformer,
-        tokenizer: Tokenizer,
-        defaults: GenerationConfig,
-        hf_generation_config: Mapping[str, Any],
-        name: str,
+        self, network: Transformer, tokenizer: Tokenizer, hf_generation_config: Mapping[str, Any], name: str
     ) -> None:
         self.network = network
         self.tokenizer = tokenizer
-        self.defaults = defaults
         self.hf_generation_config = hf_generation_config
         self.name = name
         self.two_stacks = network.config.stacks == "encoder-decoder"
+        self.defaults = GenerationConfig.from_hf(hf_generation_config, encoder_decoder=self.two_stacks)
+        if self.defaults.eos_ids is None and tokenizer.eos_id is not None:
+            self.defaults = self.defaults.override(eos_ids=tokenizer.eos_id)
 
     @cached_property
     def driver(self) -> Driver:
