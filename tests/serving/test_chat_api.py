@@ -19,6 +19,7 @@ from germinal.language_model import LanguageModel
 from germinal.serving import ModelService
 from germinal.serving.errors import APIError
 from germinal.serving.requests import ChatRequest, parse_chat_request
+from germinal.serving.settings import generation_config
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
 
@@ -126,7 +127,7 @@ def test_every_setting_is_taken_or_unknown() -> None:
     for name, value in OTHER_SETTINGS.items():
         wire = {"model": "tiny", "messages": HELLO, "max_tokens" if name == "max_new_tokens" else name: value}
         if name == "max_new_tokens" or name in ChatRequest.model_fields:
-            config = parse_chat_request(wire).generation_config(GenerationConfig(), room=100)
+            config = generation_config(parse_chat_request(wire), GenerationConfig(), room=100)
             assert name == "n" or getattr(config, name) != getattr(GenerationConfig(), name), name
         else:
             with pytest.raises(APIError, match=name):

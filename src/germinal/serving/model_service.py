@@ -14,6 +14,7 @@ from germinal.language_model import LanguageModel
 from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Usage
+from germinal.serving.settings import generation_config
 from germinal.text.tokenizer import Tokenizer
 from germinal.writing.pending import Pending, Piece
 from germinal.writing.request import Request
@@ -85,7 +86,7 @@ class ModelService:
     def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
         window = self._lm.config.max_position_embeddings
         room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # an encoder has a window of its own
-        config = request.generation_config(self._defaults, room)
+        config = generation_config(request, self._defaults, room)
         config.check_vocabulary(self._lm.config.vocab_size)
         return config
 

@@ -16,7 +16,7 @@ no predictor looks at.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -27,19 +27,11 @@ from germinal.predictors.predictor import FittedPredictor, Predictor
 from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.errors import APIError, QueueFullError
 from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS
-from germinal.serving.requests import ChatRequest, has_effect
+from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Reply, Usage
+from germinal.serving.settings import refuse_settings, settings_of
 from germinal.text.context_window import FittedPrompt
 from germinal.writing.request import Request
-
-_TAKEN = ("max_new_tokens",)
-"""Settings that a request may choose: a text may be asked to be shorter."""
-
-_HABITS = ("top_p", "seed")
-"""Settings that OpenAI's clients send by habit; where nothing is drawn at random they change nothing."""
-
-_CHOOSING: tuple[Mapping[str, Any], ...] = ({"temperature": 1.0}, {"num_beams": 2})
-"""Sampling and beam search: every setting has an effect in at least one of them."""
 
 
 class PredictorService:
@@ -82,15 +74,15 @@ class PredictorService:
 
     async def answer(self, request: ChatRequest) -> Reply:
         """See `Service.answer`."""
-        asked = request.settings()
-        _refuse_settings(asked, self._predictor)
+        settings = settings_of(request)
+        refuse_settings(settings, sampled=_is_sampled(self._predictor))
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
             return await self._answer_in_turn(self._predictor, input, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         if self._predictor.labels is None:
-            wanted = _at_most(wanted, asked.get("max_new_tokens"))
+            wanted = _at_most(wanted, settings.get("max_new_tokens"))
         job = Job(self._predictor.lm.writer.pending(wanted))
         self.engine_thread.submit(job)
         return PredictorReply(self._predictor, fitted, job, self.engine_thread, unread)
@@ -222,22 +214,8 @@ def _input_of(request: ChatRequest) -> tuple[str, int]:
     return last.content, len(request.messages) - 1
 
 
-def _refuse_settings(asked: Mapping[str, Any], predictor: Predictor) -> None:
-    """Refuse settings that are out of range, and those that would change the answer if the project took them.
-
-    Raises:
-        SettingError: a value is out of range.
-        APIError: names the setting.
-    """
-    for name, value in asked.items():
-        wanted = any(has_effect(name, value, **choosing) for choosing in _CHOOSING)
-        if wanted and name not in _TAKEN and (name not in _HABITS or _draws(predictor)):
-            message = f"'{name}' is not supported here: the served project answers by its own settings. Leave it out."
-            raise APIError(message, param=name, code="unsupported_parameter")
-
-
-def _draws(predictor: Predictor) -> bool:
-    """Whether tokens are drawn at random."""
+def _is_sampled(predictor: Predictor) -> bool:
+    """Whether answers depend on tokens that are drawn at random."""
     return (
         isinstance(predictor, LanguageModelPredictor)
         and WANTED[predictor.rule] == "generate"

@@ -1,4 +1,4 @@
-"""What a client may ask for: OpenAI's chat completion request, checked field by field, translated once into settings.
+"""What a client may ask for: OpenAI's chat completion request, checked field by field.
 
 A field that we do not support is refused by its name, unless its value asks for nothing (`tools: []`, `n: null`).
 Beside OpenAI's fields `top_k`, `min_p` and `repetition_penalty` are taken, as other servers of open models do.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import fields
 from typing import Annotated, Any, Literal
 
 from fastapi import Request
@@ -16,7 +15,6 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from germinal.errors import nearest
-from germinal.generation.config import GenerationConfig
 from germinal.serving.errors import APIError
 
 MAX_BODY_BYTES = 4 << 20
@@ -92,62 +90,6 @@ class ChatRequest(_Wire):
         """Whether a stream ends with the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def settings(self) -> dict[str, Any]:
-        """The settings of `GenerationConfig` that the request gives, by their names there; ranges are not checked.
-
-        A field that has a setting's name is that setting. Three settings have another name or form over HTTP.
-
-        Raises:
-            APIError: `logit_bias` names something that is no token id.
-        """
-        longest = self.max_tokens if self.max_completion_tokens is None else self.max_completion_tokens
-        settings = {spec.name: getattr(self, spec.name, None) for spec in fields(GenerationConfig)} | {
-            "max_new_tokens": longest,
-            "logit_bias": None if self.logit_bias is None else _bias_by_id(self.logit_bias),
-            "logprobs": (self.top_logprobs or 0) if self.logprobs else None,
-        }
-        return {name: value for name, value in settings.items() if value is not None}
-
-    def generation_config(self, defaults: GenerationConfig, room: int) -> GenerationConfig:
-        """The settings of each answer.
-
-        Where the client names no temperature, the model's own defaults hold; if it asks for what only sampling gives
-        (several answers, a seed, `top_p`, ...), OpenAI's default of 1 does.
-
-        Args:
-            defaults: The model's own settings.
-            room: Tokens that the context window leaves for the answer.
-
-        Raises:
-            SettingError: a value is out of range.
-        """
-        asked = self.settings()
-        settings = defaults.to_dict() | asked
-        if self.temperature is None and defaults.greedy and any(_is_for_sampling(*each) for each in asked.items()):
-            settings["temperature"] = 1.0
-        if settings["temperature"] or settings["logprobs"] is not None or self.n > 1:
-            settings["num_beams"] = 1  # a model's own beam search yields to a client who samples or asks for more
-        wanted = asked.get("max_new_tokens")
-        settings["max_new_tokens"] = min(room, defaults.max_new_tokens) if wanted is None else wanted
-        config = GenerationConfig.lenient(**{**settings, "n": 1})
-        return config if wanted is None or wanted <= room else config.override(max_new_tokens=room)
-
-
-def has_effect(name: str, value: Any, **others: Any) -> bool:
-    """Whether a setting of `GenerationConfig` changes anything beside others; a value that switches it off does not.
-
-    Raises:
-        SettingError: the value is out of range.
-    """
-    config = GenerationConfig.lenient(**{**others, name: value})
-    return bool(getattr(config, name) != getattr(_DEFAULTS, name))
-
-
-def _is_for_sampling(name: str, value: Any) -> bool:
-    return has_effect(name, value, temperature=1.0) and not has_effect(name, value, temperature=0.0)
-
-
-_DEFAULTS = GenerationConfig()
 
 # Fields that say nothing about the answer, and fields that we do not support with the values that ask for nothing.
 _IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
@@ -251,12 +193,3 @@ def _first_problem(error: ValidationError) -> APIError:
         return APIError(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return APIError(f"Invalid value for '{param}': {message}.", param=param, code="invalid_value")
-
-
-def _bias_by_id(biases: Mapping[str, float]) -> dict[int, float]:
-    try:
-        return {int(token): bias for token, bias in biases.items()}
-    except ValueError:
-        raise APIError(
-            "'logit_bias' must map token ids to numbers.", param="logit_bias", code="invalid_value"
-        ) from None
