@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import uvicorn
@@ -72,6 +74,18 @@ def running(service: Service, api_keys: tuple[str, ...] = (), send_buffer: int |
 def client_of(url: str, **settings: Any) -> openai.OpenAI:
     """OpenAI's own client."""
     return openai.OpenAI(base_url=url, **{"api_key": "none", "max_retries": 0, "timeout": 60, **settings})
+
+
+def sent(url: str, body: dict[str, Any]) -> socket.socket:
+    """A connection on which a chat completion has been asked for; whoever closes it leaves before the answer."""
+    place, content = urlsplit(url), json.dumps(body).encode()
+    connection = socket.create_connection((place.hostname, place.port))
+    connection.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(content)}\r\n\r\n".encode()
+        + content
+    )
+    return connection
 
 
 def streamed_text(chunks: Any, index: int = 0) -> str:
