@@ -1,4 +1,4 @@
-"""A language model as its user meets it: network, tokenizer, chat template and generation defaults, kept together.
+"""A language model as its user meets it: network, tokenizer, chat template and generation defaults in one object.
 
 A facade: `germinal.writing` does the work where texts are written, `germinal.reading` where they are only read.
 """
@@ -50,7 +50,7 @@ class LanguageModel:
         hf_generation_config: generation_config.json as published.
         card: Name, licence, source.
         head_config: The names of its classes, and how its vectors are pooled.
-        precision: As asked for, with how the file stores the weights where that differs: "float32 (from Q4_1)".
+        precision: The dtype of the weights, and how the file stores them if that differs: "float32 (from Q4_1)".
         reference: What `germinal.load` finds the model by again; None when it was not loaded by one.
         adapter: Name of the adapter that all calls go through, or None.
         two_stacks: Whether it is an encoder-decoder: the encoder reads the prompt, the decoder writes the answer.
@@ -95,12 +95,12 @@ class LanguageModel:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the weights by content, of the config and the tokenizer: where they came from does not matter."""
+        """SHA-256 of the weights' values, the config and the tokenizer. Names and places of files do not count."""
         return fingerprint(base_state_dict(self.network), self.tokenizer, self._checkpoint_path, self.config)
 
     @property
     def reader(self) -> Reader:
-        """What all other calls go through; made anew, since card and head config may be replaced."""
+        """What all other calls go through. It is made anew each time, as `card` and `head_config` may be replaced."""
         return Reader(self.network, self.tokenizer, self.head_config, self.hf_generation_config, self.card.name)
 
     # Text in, text out
@@ -113,7 +113,7 @@ class LanguageModel:
             settings: `GenerationConfig`'s, over the checkpoint's own.
 
         Returns:
-            A `Completion`; with `n` above 1 a list of n; for a list of prompts a list of what one would give.
+            A `Completion`, or a list of `n` of them if `n` is above 1; for a list of prompts a list of what each gives.
 
         Raises:
             SettingError: a setting is unknown, out of range or without effect.
@@ -136,17 +136,17 @@ class LanguageModel:
         yield from self.writer.stream(prompt, self.writer.generation_config(settings), self.adapter)
 
     def score(self, prompt: Content, continuations: SequenceOf[str]) -> list[float]:
-        """Log-probability of each continuation given the prompt, in nats; errors are those of `generate`."""
+        """Log-probability of each continuation given the prompt, in nats, at most 0; errors are those of `generate`."""
         return self.writer.score(prompt, continuations, self.adapter)
 
     def respond(
         self, requests: Iterable[Request], reporter: Reporter = silent, task: str = "answer"
     ) -> Iterator[tuple[int, Response]]:
-        """Each request's number and its response, as they finish; errors are those of `Writer.respond`."""
+        """Each request's number and response, as they finish; arguments and errors are those of `Writer.respond`."""
         return self.writer.respond(requests, reporter, task)
 
     def encode_prompt(self, prompt: Content) -> tuple[int, ...]:
-        """Token ids of a prompt: text with the tokenizer's own special tokens, messages through the chat template."""
+        """Token ids of a prompt; errors are those of `text.content.encode_prompt`."""
         return encode_prompt(prompt, self.tokenizer)
 
     # Texts read, nothing written
@@ -159,7 +159,7 @@ class LanguageModel:
         reporter: Reporter = silent,
         prompt: str | None = None,
     ) -> Vectors:
-        """One vector a text, float32 [N, D]; arguments and errors are those of `reading.vectors.encode`."""
+        """One vector for each text, float32 [N, D]; arguments and errors are those of `reading.vectors.encode`."""
         with self._adapted():
             return vectors.encode(self.reader, _texts(texts), pooling, normalize, reporter, prompt)
 
@@ -170,21 +170,24 @@ class LanguageModel:
             texts: A text, a pair of texts (a tuple), or a list of either.
 
         Returns:
-            A `Classification`, or a `TokenClassification` where the head is one for tokens; a list for a list. Errors
-            are those of `reading.classes.classify`.
+            A `Classification`, or a `TokenClassification` if the head classifies tokens; a list for a list.
+
+        Errors are those of `reading.classes.classify`.
         """
         with self._adapted():
             found = classes.classify(self.reader, _texts(texts), reporter)
         return found[0] if isinstance(texts, str | tuple) else found
 
     def reward(self, answers: Content | tuple[str, str] | SequenceOf[Content], reporter: Reporter = silent) -> Any:
-        """How good an answer is to a reward model, or each of several: the higher, the better.
+        """How good one answer or several are by a reward model: a number of any size, the higher the better.
 
         Args:
-            answers: The messages of a chat, the last of them the answer; a text as the model was trained on; or a list.
+            answers: A chat that ends with the answer, a text in the form that the model was trained on, or a list.
 
         Returns:
-            A float; a list for a list. Errors are those of `reading.classes.rewards`.
+            A float; a list for a list.
+
+        Errors are those of `reading.classes.rewards`.
         """
         several = isinstance(answers, list) and not is_chat(answers)
         with self._adapted():
@@ -202,14 +205,14 @@ class LanguageModel:
             return masks.fill_mask(self.reader, text, top_k)
 
     def attention_maps(self, text: Content, target: str | None = None) -> AttentionMaps:
-        """Who looks at whom while the model reads, [L, H, T, S]; as `reading.next_token.attention_maps`."""
+        """The attention while the model reads a text, [L, H, T, S]; as `reading.next_token.attention_maps`."""
         with self._adapted():
             return next_token.attention_maps(self.reader, text, target)
 
     def next_token_distribution(
         self, text: Content, target: str | None = None, **settings: Any
     ) -> NextTokenDistribution:
-        """How the token after a text is chosen; `settings` as of `generate`, the rest as of `attention_maps`."""
+        """How the token after a text is chosen, setting by setting; as `reading.next_token.next_token_distribution`."""
         config = self.writer.generation_config(settings)
         with self._adapted():
             return next_token.next_token_distribution(self.reader, config, text, target)
@@ -247,8 +250,8 @@ class LanguageModel:
     ) -> Tensor:
         """Mean cross-entropy of the labelled tokens, in nats: a float32 scalar in [0, inf).
 
-        Arguments are those of `logits` and the labels [B, T], -100 where a token has no part in the loss; which tokens
-        are predicted from what, and errors, are those of `reading.logits.loss`.
+        Arguments are those of `logits` and labels [B, T], -100 where a token does not count. `reading.logits.loss` says
+        what is predicted from what, and names the errors.
         """
         inputs = Inputs(input_ids, attention_mask, decoder_input_ids, prefix_mask, document_ids, decoder_document_ids)
         with self._adapted():
@@ -257,22 +260,25 @@ class LanguageModel:
     # Folders
 
     def save(self, path: str | Path, precision: str | None = None, without_head: bool = False) -> Path:
-        """Write a Hugging Face folder that transformers and vLLM read, or a .gguf file that llama.cpp reads.
+        """Write a Hugging Face folder, which transformers and vLLM read, or a .gguf file, which llama.cpp reads.
 
         Args:
             path: The folder, or a file whose name ends in .gguf.
-            precision: Of a .gguf file's matrices: "float32", "bfloat16" or "float16"; None is as they were loaded.
-            without_head: Leave the head of an encoder out of a .gguf file, which has no place for most.
+            precision: Of the matrices in a .gguf file: "float32", "bfloat16" or "float16"; None keeps the dtype.
+            without_head: Leave out the head of an encoder, which the GGUF format seldom has a place for.
+
+        Returns:
+            The path.
 
         Raises:
-            UnsupportedError: the model, its head or its tokenizer has no form in GGUF.
-            SettingError: the precision is unknown, or one of the two was given for a folder.
-            StorageError: the disk is full or the place cannot be written.
+            UnsupportedError: GGUF has no form for the model, its head or its tokenizer.
+            SettingError: the precision is unknown, or a setting of .gguf files was given for a folder.
+            StorageError: the disk is full, or the path cannot be written.
         """
         path = Path(path)
         if path.suffix != ".gguf" and (precision is not None or without_head):
             name = "without_head" if precision is None else "precision"
-            raise SettingError("is for .gguf files: a folder holds the model as it was loaded.", where=name)
+            raise SettingError("is for .gguf files only: a folder holds the weights as they were loaded.", where=name)
         state = base_state_dict(self.network)
         parts: dict[str, Any] = {
             "config": self.config,
@@ -291,10 +297,10 @@ class LanguageModel:
         return path
 
     def add_adapter(self, folder: str | Path, name: str = "default") -> None:
-        """Load a PEFT folder beside the weights; calls go through it once `adapter` names it.
+        """Load a PEFT folder beside the weights. Calls go through the adapter once `lm.adapter` is its name.
 
         Raises:
-            CheckpointError: the folder is no LoRA adapter of this network.
+            CheckpointError: the folder is not a LoRA adapter of this network.
         """
         lora_folder.load_adapter(self.network, Path(folder), name, family=self.family)
         self.writer.weights_changed()

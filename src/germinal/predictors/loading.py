@@ -1,4 +1,4 @@
-"""A folder becomes a predictor again, whatever its kind."""
+"""From a folder to the predictor that it holds, whatever its kind."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def load_predictor(folder: str | Path, lm: LanguageModel | None = None, reporter
 
     Args:
         folder: What `save` wrote.
-        lm: The base model, if it is in memory already; otherwise it is found by the reference that the folder keeps.
-        reporter: Hears of a base model's download.
+        lm: The base model, if it is in memory already; None loads it by the reference that the folder keeps.
+        reporter: Told of the progress of its download.
 
     Raises:
         ModelNotFoundError: there is no predictor in the folder, or its base model cannot be found.
-        CheckpointError: the folder is damaged, or the base model is not the one that the predictor was made with.
+        CheckpointError: the folder is damaged, or the base model has other weights than when the predictor was saved.
         UnsupportedError: it was written by a newer version.
     """
     folder = Path(folder)

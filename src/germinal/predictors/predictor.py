@@ -1,4 +1,4 @@
-"""What every predictor can do, and what those can that learned their answers from labelled rows."""
+"""The interface of every predictor, and that of predictors that learned from labelled rows."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from germinal.text.context_window import FittedPrompt
 
 
 class Predictor(Protocol):
-    """What answers inputs."""
+    """What answers the inputs of a use case."""
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
         """An answer to each input, in their order."""
         ...
 
     def save(self, folder: Path) -> None:
-        """Write the predictor as a folder, in the place of what stood there."""
+        """Write the predictor as a folder, which replaces what stood there."""
         ...
 
 
@@ -33,5 +33,5 @@ class FittedPredictor(Predictor, Protocol):
         ...
 
     def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
-        """The inputs as a network reads them; nothing where there is none."""
+        """The inputs as a network reads them; empty if there is no network."""
         ...

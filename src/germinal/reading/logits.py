@@ -1,6 +1,6 @@
 """Tensors in, tensors out: logits over the vocabulary, and the loss of labelled tokens.
 
-Shapes: B batch, T tokens, S tokens of a source, V vocabulary.
+Shapes: B batch, T tokens, S tokens of an encoder-decoder's source, V vocabulary.
 """
 
 from __future__ import annotations
@@ -30,8 +30,9 @@ class Inputs:
         attention_mask: The same shape, nonzero where a token is real.
         decoder_input_ids: [B, T], of an encoder-decoder.
         prefix_mask: [B, T], nonzero in the prefix of a row of a decoder: its tokens see each other.
-        document_ids: As `input_ids`, equal where tokens belong to one of the documents that are packed into a row.
-        decoder_document_ids: As `decoder_input_ids`, the numbers of the sources that they belong to.
+        document_ids: The shape of `input_ids`. Where several documents are packed into a row, the number of each
+            token's document.
+        decoder_document_ids: The shape of `decoder_input_ids`. The number of each token's source.
     """
 
     input_ids: Ids
@@ -42,7 +43,7 @@ class Inputs:
     decoder_document_ids: Ids | None = None
 
     def tensors(self, device: torch.device) -> dict[str, Tensor]:
-        """Those that were given, by name."""
+        """Those that are given, by name, on a device."""
         given = {spec.name: getattr(self, spec.name) for spec in fields(self)}
         return {name: torch.as_tensor(ids, device=device) for name, ids in given.items() if ids is not None}
 
@@ -68,15 +69,15 @@ def loss(reader: Reader, inputs: Inputs, labels: Ids | None = None) -> Tensor:
     A decoder predicts each token from those before it. An encoder-decoder predicts `labels[:, t]` from
     `decoder_input_ids[:, : t + 1]`; without these it reads the labels, moved one place to the right behind the token
     that its decoder starts with. A masked language model predicts each token at its own place. Where documents are
-    packed, one after the other, nothing is predicted across their borders.
+    packed into a row, nothing is predicted across their borders.
 
     Args:
-        labels: [B, T], -100 where a token has no part in the loss. A decoder may do without: then every real token
-            outside of a prefix is labelled.
+        labels: [B, T], -100 where a token does not count. None labels every real token outside of a prefix, which
+            only a decoder can predict.
 
     Raises:
         UnsupportedError, SettingError, ContextWindowError: as of `logits`.
-        SettingError: a model with an encoder got no labels.
+        SettingError: there are no labels, and the model has an encoder.
     """
     reader.require_head("give the loss of its vocabulary", *VOCABULARY_HEADS)
     stacks, device = reader.config.stacks, reader.network.device
@@ -89,7 +90,7 @@ def loss(reader: Reader, inputs: Inputs, labels: Ids | None = None) -> Tensor:
         hidden_states = _hidden_states(reader, tensors)
         return causal_lm_loss(hidden_states, targets, reader.network.logits) / max(1, labelled_tokens(targets))
     if targets is None:
-        raise SettingError("are needed by a model with an encoder.", where="labels")
+        raise SettingError("are needed, since the model has an encoder.", where="labels")
     if stacks == "encoder-decoder" and "decoder_input_ids" not in tensors:
         tensors["decoder_input_ids"] = _moved_right(reader, targets, tensors.get("decoder_document_ids"))
     hidden_states = _hidden_states(reader, tensors)
@@ -107,14 +108,14 @@ def _hidden_states(reader: Reader, tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 def _check_length(reader: Reader, name: str, ids: Tensor, document_ids: Tensor | None) -> None:
-    """Refuse more tokens than there are learned positions; each of several packed documents starts at the first."""
+    """Refuse rows longer than the learned positions. Packed documents each begin at the first position."""
     if ids.dim() != 2:
         raise SettingError(f"must have two dimensions [B, T], not {ids.dim()}.", where=name)
     known, length = reader.config.max_position_embeddings, ids.shape[1]
     if length > known and document_ids is not None and document_ids.shape == ids.shape:
         length = longest_document(document_ids)
     if reader.config.positions == "learned" and length > known:
-        raise ContextWindowError(f"has {length:,} tokens, and the model positions for {known:,}.", where=name)
+        raise ContextWindowError(f"has {length:,} tokens, and the model has positions for {known:,}.", where=name)
 
 
 def _moved_right(reader: Reader, labels: Tensor, document_ids: Tensor | None) -> Tensor:

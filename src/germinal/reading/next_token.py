@@ -1,4 +1,4 @@
-"""The moment before the next token: who looks at whom, and how the token is chosen. Nothing is written."""
+"""The moment before the next token: which tokens attend to which, and how the next one is chosen."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from germinal.text.content import Content, encode_prompt
 
 
 def attention_maps(reader: Reader, text: Content, target: str | None = None) -> AttentionMaps:
-    """Who looks at whom in each layer and head, while the model reads a text.
+    """The attention of each layer and head while the model reads a text, float32 [L, H, T, S].
 
     Args:
         text: What it reads.
-        target: Of an encoder-decoder, what it has written so far; nothing when not given.
+        target: What an encoder-decoder has written so far; None is nothing.
 
     Raises:
         SettingError: a target was given to a model with one stack.
@@ -31,10 +31,10 @@ def attention_maps(reader: Reader, text: Content, target: str | None = None) -> 
 def next_token_distribution(
     reader: Reader, config: GenerationConfig, text: Content, target: str | None = None
 ) -> NextTokenDistribution:
-    """How the token after a text is chosen: the model's own distribution, and what each setting makes of it.
+    """How the token after a text is chosen: the model's own distribution, and its change by each setting.
 
     Args:
-        config: The settings.
+        config: The generation settings.
         text, target: As of `attention_maps`.
 
     Raises:
@@ -50,10 +50,10 @@ def next_token_distribution(
 
 
 def _written(reader: Reader, target: str | None) -> tuple[int, ...] | None:
-    """What the decoder of an encoder-decoder has written so far, its start token first; None of one stack."""
+    """What the decoder of an encoder-decoder has read so far, its start token first; None for a model of one stack."""
     if reader.config.stacks != "encoder-decoder":
         if target is not None:
-            raise SettingError("the model has one stack, and writes nothing beside the text.", where="target")
+            raise SettingError("is for encoder-decoders, and this model has one stack.", where="target")
         return None
     ids = [] if target is None else reader.tokenizer.encode(target, add_special_tokens=False)
     return (reader.decoder_start_id, *ids)

@@ -1,8 +1,8 @@
-"""The thread that drives the engine. Everything reaches it through one queue, and goes back by `call_soon_threadsafe`.
+"""The thread that drives the engine. Jobs reach it through one queue; results go back by `call_soon_threadsafe`.
 
-Requests that wait and run at the same time share the engine's batch. What a step brought is handed to the event loop at
-once and kept there until the client has read it, at most the length of an answer: a client that reads slowly costs
-memory, never time. A cancelled job's sequences leave the engine before the next step.
+Jobs that are open at the same time share the engine's batch. The event loop gets what a step brought at once, and keeps
+it until the client has read it, at most a whole answer: a slow client costs memory, never time. The sequences of a
+cancelled job leave the engine before the next step.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ logger = logging.getLogger("germinal.serving")
 
 
 class Job:
-    """A request for the engine, and the way back to the event loop in which it is made.
+    """A request for the engine, and the way back to the event loop in which the job is made.
 
     Args:
         pending: The request's sequences.
@@ -37,7 +37,7 @@ class Job:
         self._events: asyncio.Queue[Piece | Exception | None] = asyncio.Queue()
 
     async def pieces(self) -> AsyncIterator[Piece]:
-        """What the steps bring, until the request has finished; raises what the engine failed with."""
+        """What each step brings, until the request has finished; raises the engine's error if a step fails."""
         while (event := await self._events.get()) is not None:
             if isinstance(event, Exception):
                 raise event
@@ -45,7 +45,7 @@ class Job:
 
     def hand_back(self, *events: Piece | Exception | None) -> None:
         """Give events to the event loop, from the engine's thread; None is the last one."""
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed: nobody is waiting
             self._loop.call_soon_threadsafe(self._receive, events)
 
     def _receive(self, events: tuple[Piece | Exception | None, ...]) -> None:
@@ -57,8 +57,8 @@ class EngineThread:
     """Runs an engine in a thread of its own.
 
     Args:
-        make_engine: Makes the engine; called again after a step has failed, whose engine is not trusted any more.
-        max_answers: Answers that may wait and run at once; more are refused.
+        make_engine: Makes the engine. After a step has failed it makes another, as the state of the first is unknown.
+        max_answers: Answers that may be open, waiting or running, at the same time; more are refused.
     """
 
     def __init__(self, make_engine: Callable[[], Engine], max_answers: int = 256) -> None:
@@ -73,11 +73,11 @@ class EngineThread:
         self._thread = threading.Thread(target=self._run, name="germinal-engine", daemon=True)
 
     def start(self) -> None:
-        """Begin to work."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End all jobs with a `StoppingError`, and the thread after the step that it is in."""
+        """Finish the present step, end all jobs with a `StoppingError`, and end the thread."""
         with self._lock:
             self._stopping = True
         self._commands.put(None)
@@ -86,12 +86,12 @@ class EngineThread:
 
     @property
     def alive(self) -> bool:
-        """Whether the thread works."""
+        """Whether the thread runs and takes jobs."""
         return self._thread.is_alive() and not self._stopping
 
     @property
     def open_answers(self) -> int:
-        """Answers that wait or run."""
+        """How many answers are waiting or running."""
         return self._open
 
     def submit(self, job: Job) -> None:
@@ -120,7 +120,7 @@ class EngineThread:
         self._fail_all(StoppingError())
 
     def _take_commands(self) -> bool:
-        """Do what is queued, waiting for it only when there is nothing else to do. False: stop."""
+        """Run the queued commands; wait for one only when the engine has no work. False if the thread has to stop."""
         wait = not self._driver.has_work
         while True:
             try:
@@ -140,7 +140,7 @@ class EngineThread:
                 if pending.finished:
                     self._close(job, None)
         except Exception as error:
-            logger.exception("a step of the engine failed; its requests end with an error")
+            logger.exception("a step of the engine failed; all open requests end with an error")
             self._fail_all(error)
             self._driver = Driver(self._make_engine())
 

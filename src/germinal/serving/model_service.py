@@ -1,4 +1,4 @@
-"""A plain model behind the interface: messages through its chat template, tokens through the shared engine."""
+"""A plain model as a service: messages go through its chat template, all requests through one engine."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ from germinal.writing.pending import Pending, Piece
 from germinal.writing.request import Request
 
 NUM_SLOTS = 16
-"""Sequences that run at once; further ones wait."""
+"""Sequences that run at the same time; further ones wait."""
 
 MAX_ANSWERS = 256
-"""Answers that may wait and run at once; whoever asks for more is told to come again."""
+"""Answers that may be open, waiting or running, at the same time; a request for more gets status 503."""
 
 MAX_NEW_TOKENS = 1024
-"""Longest answer when neither client nor checkpoint says how long; OpenAI's interface has no default of its own."""
+"""Most tokens of an answer if neither client nor checkpoint sets a limit; OpenAI's interface has no default."""
 
 
 class ModelService:
     """Serves a language model's chat.
 
     Args:
-        lm: The model. From here on it belongs to the engine's thread.
-        name: Under which clients ask for it; the model's own when None.
-        num_slots: Sequences that run at once.
-        max_answers: Answers that may wait and run at once.
+        lm: The model. From now on only the engine's thread may run it.
+        name: The name by which clients ask for it; None takes the model's own.
+        num_slots: Sequences that run at the same time.
+        max_answers: Answers that may be open at the same time.
 
     Raises:
         TemplateError: the model has no chat template.
@@ -80,19 +80,19 @@ class ModelService:
         prompt_ids = self._lm.encode_prompt([message.for_template() for message in request.messages])
         config = self._config(request, len(prompt_ids))
         pending = self._lm.writer.pending(Request(prompt_ids, config, adapter=self._lm.adapter, answers=request.n))
-        pending.lead.check_fits(self._lm.config.max_position_embeddings)  # before a stream has sent its status
+        pending.lead.check_fits(self._lm.config.max_position_embeddings)  # while the status can still say so
         return pending
 
     def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
         window = self._lm.config.max_position_embeddings
-        room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # an encoder has a window of its own
+        room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # the encoder has its own window
         config = generation_config(request, self._defaults, room)
         config.check_vocabulary(self._lm.config.vocab_size)
         return config
 
 
 class ModelReply:
-    """The answers of a job, as they come."""
+    """The answers of a job as they are generated."""
 
     def __init__(self, job: Job, engine_thread: EngineThread, tokenizer: Tokenizer) -> None:
         self.usage = Usage(prompt_tokens=job.pending.lead.prompt_tokens)
@@ -120,6 +120,6 @@ class ModelReply:
         return self._logprob(token.id, token.logprob) | {"top_logprobs": likeliest}
 
     def _logprob(self, token_id: int, logprob: float) -> dict[str, Any]:
-        spelt = token_id < self._tokenizer.vocab_size  # an embedding table may have rows that no token uses
+        spelt = token_id < self._tokenizer.vocab_size  # the embedding table may have more rows than there are tokens
         as_bytes = self._tokenizer.token_bytes(token_id) if spelt else b""
         return {"token": as_bytes.decode(errors="replace"), "logprob": logprob, "bytes": list(as_bytes)}

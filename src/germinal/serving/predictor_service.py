@@ -1,16 +1,16 @@
-"""A project's winner behind the interface: the client sends a bare input, and gets the label, or the text.
+"""A project's winner as a service: the client sends a bare input and gets the label, or the text.
 
-The input is the last message, the user's; prompt, shots, adapter and answer rule are the predictor's own, and so are
-the settings of generation: a request that asks for others is refused. The reply's content is the label, or the text,
-which is streamed as it comes and which a request may ask to be shorter. Beyond OpenAI's fields, the choice has one of
-ours (in a stream, its last chunk):
+The input is the last message, which must be the user's. Prompt, shots, adapter, answer rule and generation settings are
+the predictor's own, and a request for other settings is refused, except that a text may be shorter. The content of the
+reply is the label, or the text, which is streamed as it is generated. Beside OpenAI's fields the choice (in a stream
+its last chunk) has one of our own:
 
     "germinal": {"label": "pos", "probabilities": {"neg": 0.1, "pos": 0.9}, "error": null,
                  "unread_messages": 0, "dropped_examples": 0, "truncated_tokens": 0}
 
-`label` is null when the model's text held none (`error` says so, and the content is that text), and where answers are
-texts; `probabilities` is null under the rule "generate"; `unread_messages` counts the messages before the last, which
-no predictor looks at.
+`label` is null if the generated text begins with none of the labels (`error` says so, and the content is that text),
+and for tasks whose answers are texts. `probabilities` is null under the rule "generate". `unread_messages` counts the
+messages before the last one, which no predictor reads.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ from germinal.writing.request import Request
 
 
 class PredictorService:
-    """Serves a predictor: a language model with all that a project found for it, a model with a head, or a baseline.
+    """Serves a predictor: a language model with the prompt and all else of a trial, a model with a head, or a baseline.
 
     Args:
-        predictor: What answers. From here on its model belongs to the engine's thread.
-        name: Under which clients ask for it.
-        num_slots: Sequences that run at once.
-        max_answers: Answers that may wait and run at once.
+        predictor: What answers. From now on only the engine's thread may run its language model.
+        name: The name by which clients ask for it.
+        num_slots: Sequences that run at the same time.
+        max_answers: Answers that may be open, waiting or running, at the same time.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class PredictorService:
         self.model_id = name
         self._predictor = predictor
         self._max_answers = max_answers
-        self._open = 0  # of a predictor without an engine, which answers one input at a time
+        self._open = 0  # without an engine, inputs are answered one at a time
         self._turn = asyncio.Lock()
         self.engine_thread: EngineThread | None = None
         if isinstance(predictor, LanguageModelPredictor):
@@ -99,7 +99,7 @@ class PredictorService:
 
 
 class PredictorReply:
-    """A language model's answer by the predictor's rule: a label when its sequences have ended, a text as it comes."""
+    """A language model's answer by the predictor's rule: a label comes at the end, a text as it is generated."""
 
     def __init__(
         self,
@@ -138,21 +138,21 @@ class PredictorReply:
         self._engine_thread.cancel(self._job)
 
     def _completion_tokens(self, output: Output, answer: Answer) -> int:
-        """Tokens of the generated text, or of the label's word where continuations were scored."""
+        """Tokens of the generated text, or of the label's word if continuations were scored."""
         if output.text is not None or answer.label is None:
             return len(output.token_ids)
         return len(self._predictor.continuation_ids[answer.label])
 
 
 class _Stripped:
-    """A text that comes in pieces, without the white space at its two ends."""
+    """A text that comes in pieces, without the white space at both ends."""
 
     def __init__(self) -> None:
         self._held = ""
         self._started = False
 
     def push(self, piece: str) -> str:
-        """What of the text may be shown now: white space is held back until something follows it."""
+        """The part of the text that may be shown now; white space is held back until other text follows."""
         text = self._held + piece
         if not self._started:
             text = text.lstrip()
@@ -163,7 +163,13 @@ class _Stripped:
 
 
 class FittedReply:
-    """The answer of a model with a head, or of a baseline, which reads no tokens."""
+    """The answer of a model with a head, or of a baseline.
+
+    Args:
+        answer: The whole answer.
+        read: What a network read for it; empty for a baseline.
+        unread: Messages before the last one.
+    """
 
     def __init__(self, answer: Answer, read: Sequence[FittedPrompt], unread: int) -> None:
         self.usage = Usage(prompt_tokens=sum(len(each.ids) for each in read))
@@ -176,11 +182,11 @@ class FittedReply:
         yield _delta(self._answer, self._unread, self._output)
 
     def cancel(self) -> None:
-        """See `Reply.cancel`; there is nothing to free."""
+        """See `Reply.cancel`; nothing is held."""
 
 
 def _answered(predictor: Predictor, input: str, unread: int) -> FittedReply:
-    """The reply of a predictor without an engine, with what its network read, if it has one."""
+    """The reply of a predictor that answers without an engine."""
     (answer,) = predictor.predict([input])
     return FittedReply(answer, predictor.read([input]) if isinstance(predictor, FittedPredictor) else (), unread)
 
@@ -199,14 +205,14 @@ def _delta(answer: Answer, unread: int, output: Output) -> Delta:
 
 
 def _at_most(wanted: Request, longest: int | None) -> Request:
-    """The same with a bound on the answer's length in tokens, where that is the lower one."""
+    """The request with at most `longest` generated tokens, if its own limit is not lower."""
     if longest is None or wanted.generation is None or longest >= wanted.generation.max_new_tokens:
         return wanted
     return replace(wanted, generation=wanted.generation.override(max_new_tokens=longest))
 
 
 def _input_of(request: ChatRequest) -> tuple[str, int]:
-    """The last message's text, and how many messages stand before it."""
+    """The text of the last message, and the number of messages before it."""
     last = request.messages[-1]
     if last.role != "user":
         message = "The last message must be the user's: it is the input to answer."

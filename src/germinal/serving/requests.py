@@ -1,7 +1,7 @@
 """What a client may ask for: OpenAI's chat completion request, checked field by field.
 
-A field that we do not support is refused by its name, unless its value asks for nothing (`tools: []`, `n: null`).
-Beside OpenAI's fields `top_k`, `min_p` and `repetition_penalty` are taken, as other servers of open models do.
+A field that is not supported is refused by name, unless its value asks for nothing (`tools: []`, `n: null`). Beside
+OpenAI's fields, `top_k`, `min_p` and `repetition_penalty` are accepted, as by other servers of open models.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 4 << 20
 
 
 def _text(content: Any) -> Any:
-    """Content given as parts, joined; parts other than text are refused by name."""
+    """The text of a content that is given in parts; parts of another kind than text are refused by name."""
     if not isinstance(content, list):
         return content
     texts = []
@@ -42,28 +42,28 @@ class _Wire(BaseModel):
 
 
 class ChatMessage(_Wire):
-    """One turn."""
+    """One turn of the chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_text)]
     name: str | None = None
 
     def for_template(self) -> dict[str, str]:
-        """The turn as chat templates know it."""
+        """The turn in the form that chat templates expect."""
         role = "system" if self.role == "developer" else self.role
         turn = {"role": role, "content": self.content}
         return turn if self.name is None else {**turn, "name": self.name}
 
 
 class StreamOptions(_Wire):
-    """How to stream."""
+    """What a stream holds beside the answer."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
 
 class ChatRequest(_Wire):
-    """A chat completion request; ranges that `GenerationConfig` knows are checked there."""
+    """A chat completion request. The ranges of generation settings are checked by `GenerationConfig`."""
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
@@ -87,11 +87,12 @@ class ChatRequest(_Wire):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
+        """Whether the last chunk of a stream holds the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
 
-# Fields that say nothing about the answer, and fields that we do not support with the values that ask for nothing.
+# Fields that do not bear on the answer; and fields that are not supported, each with a test for values that ask for
+# nothing.
 _IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
 _UNSUPPORTED: dict[str, Callable[[Any], bool]] = {
     "tools": lambda value: value == [],
@@ -117,10 +118,10 @@ async def read_chat_request(request: Request) -> ChatRequest:
     """Read and check a request's body.
 
     Raises:
-        APIError: it is too large, no JSON, or has a field that is unknown, unsupported or of the wrong kind.
+        APIError: it is too large or not JSON, or a field of it is unknown, not supported or of the wrong kind.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        # Also keeps web pages from posting here unasked: a browser asks first before it sends this type elsewhere.
+        # This keeps web pages from posting here: for this type a browser needs the server's consent first.
         raise APIError("The Content-Type must be application/json.", status=415, code="unsupported_media_type")
     body = bytearray()
     async for chunk in request.stream():
@@ -130,7 +131,7 @@ async def read_chat_request(request: Request) -> ChatRequest:
             raise APIError(message, status=413, code="request_too_large", headers={"Connection": "close"})
     try:
         fields = json.loads(bytes(body))
-        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is valid JSON, but not text
     except (ValueError, RecursionError) as error:
         raise APIError(f"The body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(fields, dict):
@@ -139,10 +140,10 @@ async def read_chat_request(request: Request) -> ChatRequest:
 
 
 def parse_chat_request(fields: Mapping[str, Any]) -> ChatRequest:
-    """A checked request; a field that is null counts as absent, as clients send them.
+    """The checked request. A field that is null counts as absent, since clients send null for what they leave out.
 
     Raises:
-        APIError: names the field at fault.
+        APIError: names the field that is wrong.
     """
     cleaned = _without_extras(fields, ChatRequest, "")
     if isinstance(options := cleaned.get("stream_options"), dict):
@@ -167,7 +168,7 @@ def parse_chat_request(fields: Mapping[str, Any]) -> ChatRequest:
 
 
 def _without_extras(fields: Mapping[str, Any], kind: type[_Wire], prefix: str) -> dict[str, Any]:
-    """The fields that the model knows; those that ask for nothing are dropped, all others refused by name."""
+    """The fields of `kind`. Others are dropped if they ask for nothing, and else refused by name."""
     kept = {}
     for name, value in fields.items():
         param = prefix + name

@@ -1,6 +1,6 @@
-"""What drives an engine: requests go in, each step brings them and their texts forward, and finished ones come out.
+"""What drives an engine: requests go in, and each step extends their sequences and their texts.
 
-Whoever wants answers steps it: the library in the caller's own thread (`run`), the server in a thread for the engine.
+The library drives it in the caller's thread (`Driver.run`), the server in a thread of the engine's own.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from germinal.writing.pending import Pending
 
 
 class Driver:
-    """Runs requests on an engine. It belongs to one thread, as the engine does.
+    """Runs requests on an engine. Like the engine, it belongs to one thread.
 
     Args:
-        engine: What runs the sequences; nobody else gives it any.
+        engine: The engine, which must get its sequences from this driver alone.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -33,7 +33,7 @@ class Driver:
 
         Raises:
             ContextWindowError: the prompt, or a continuation after it, does not fit the context window.
-            SettingError: it wants more beams than run at once.
+            SettingError: it needs more beams than the engine runs at the same time.
         """
         self._engine.add(pending.lead)
         self._open |= dict.fromkeys(pending.sequences, pending)
@@ -42,7 +42,7 @@ class Driver:
         """Run one step of the engine.
 
         Returns:
-            The requests that it brought forward, their texts up to date; those that are finished have left the engine.
+            The requests that the step extended, with their texts up to date. Finished ones have left the engine.
         """
         changed = list(dict.fromkeys(self._open[sequence] for sequence in self._engine.step()))
         for pending in changed:
@@ -52,18 +52,18 @@ class Driver:
         return changed
 
     def cancel(self, pending: Pending) -> None:
-        """End a request's sequences now; harmless when they have ended."""
+        """End a request's sequences now; nothing happens if they have ended."""
         if pending.lead in self._open:
             self._engine.cancel(pending.lead)
             self._forget(pending)
 
     def run(self, pendings: Iterable[Pending]) -> Iterator[list[Pending]]:
-        """Run requests to their end.
+        """Run requests until all have finished.
 
-        Loops over the same driver may take turns: a step of any of them brings all requests forward.
+        Several such loops may take turns on one driver: a step of any of them extends the requests of all.
 
         Yields:
-            After each step, those of these requests that have finished since the last. Whoever stops early cancels the
+            After each step, those of the requests that have finished since the step before. Stopping early cancels the
             others.
 
         Raises:

@@ -1,4 +1,4 @@
-"""A request on its way: the sequences that run for it, and the texts that they become."""
+"""A request that is being answered: the sequences that run for it, and the texts that they grow into."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Piece:
 
     Attributes:
         index: Which of the request's answers.
-        text: Text that may be shown.
-        tokens: Tokens that were chosen.
-        finish_reason: Why the answer ended, if it did.
+        text: New text that may be shown.
+        tokens: New tokens. Their text may come later: half a character is held back, and the start of a stop string.
+        finish_reason: Why the answer has ended, or None if it goes on.
     """
 
     index: int
@@ -38,7 +38,7 @@ class TextStream:
         index: Which of its request's answers it is.
 
     Attributes:
-        text: What may be shown so far.
+        text: All text that may be shown so far.
     """
 
     def __init__(self, sequence: Sequence, tokenizer: Tokenizer, index: int = 0) -> None:
@@ -82,13 +82,13 @@ class TextStream:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pending:
-    """What a request has become; made by a `Writer`, and brought forward by a `Driver`.
+    """A request that is being answered; made by a `Writer` and run by a `Driver`.
 
     Attributes:
-        lead: The sequence to give the engine; the others are its forks.
-        streams: The answers that are generated, in their order.
-        scored: The continuations, in their order.
-        opening: How many tokens every continuation begins with that do not count in its score.
+        lead: The sequence that computes the prompt; the others are its forks.
+        streams: The generated answers.
+        scored: The continuations to score.
+        opening: Tokens at the start of every continuation that do not count in its score.
     """
 
     lead: Sequence
@@ -98,24 +98,25 @@ class Pending:
 
     @property
     def sequences(self) -> tuple[Sequence, ...]:
-        """All that run for it, the lead first."""
+        """All sequences, the lead first."""
         return (self.lead, *self.lead.forks)
 
     @property
     def finished(self) -> bool:
+        """Whether all sequences have ended."""
         return all(sequence.finished for sequence in self.sequences)
 
     def advance(self, engine: Engine) -> None:
-        """Bring its texts up to date with its sequences."""
+        """Bring the texts up to date with the sequences."""
         for stream in self.streams:
             stream.advance(engine)
 
     def take(self) -> list[Piece]:
-        """What is new in its answers since the last call."""
+        """What is new in the answers since the last call."""
         return [piece for stream in self.streams if (piece := stream.take()) is not None]
 
     def response(self) -> Response:
-        """The answer, once it has finished."""
+        """The response, once all sequences have ended."""
         return Response(
             completions=tuple(stream.completion() for stream in self.streams),
             scores=tuple(sum(sequence.target_logprobs[self.opening :]) for sequence in self.scored),

@@ -15,8 +15,8 @@ class Request:
 
     Attributes:
         prompt_ids: Token ids of the prompt.
-        generation: Generate with these settings; None generates nothing. Their `n` is not looked at.
-        continuations: Score these, each the token ids of one continuation.
+        generation: Settings for generated answers; None generates nothing. Their `n` is not looked at.
+        continuations: Token ids of each continuation to score.
         adapter: Name of the adapter that the tokens go through; None is the model without one.
         answers: How many answers to generate, at least 1; each draws its own random numbers.
     """
@@ -35,7 +35,7 @@ class Usage:
     Attributes:
         prompt_tokens: Length of the prompt.
         completion_tokens: Length of the answer.
-        cached_tokens: Prompt tokens that were not computed again, because another prompt began with them.
+        cached_tokens: Tokens of the prompt that were in the cache already, because another prompt began with them.
     """
 
     prompt_tokens: int
@@ -51,8 +51,8 @@ class Completion:
         text: The answer, ending before a stop string.
         token_ids: Its tokens, without the end-of-sequence token.
         finish_reason: "stop" (the model or a stop string ended it), "length" or "cancelled".
-        logprobs: Each token's log-probability and its likeliest rivals, in nats, when the setting `logprobs` asked for
-            them.
+        logprobs: Each token's log-probability, in nats, and those of its likeliest rivals; None unless the setting
+            `logprobs` asked for them.
         usage: Tokens it took.
     """
 
@@ -68,10 +68,11 @@ class Response:
     """The answer to a `Request`.
 
     Attributes:
-        completions: The generated answers; none where none were asked for.
+        completions: The generated answers; empty if none were asked for.
         scores: Log-probability of each continuation given the prompt, in nats, at most 0.
         prompt_tokens: Length of the prompt.
-        computed_tokens: Tokens that went through the network; those of a shared prefix count once, where they ran.
+        computed_tokens: Tokens that went through the network. A prefix that requests share counts once, for the request
+            that computed it.
     """
 
     completions: tuple[Completion, ...]
@@ -81,5 +82,5 @@ class Response:
 
     @property
     def completion(self) -> Completion | None:
-        """The first of the generated answers, or None where none were asked for."""
+        """The first generated answer, or None if none was asked for."""
         return self.completions[0] if self.completions else None

@@ -1,4 +1,4 @@
-"""A network that writes: prompts become requests, and what comes of them is text, or scores.
+"""A network that writes: prompts become requests for an engine, and the sequences that it returns texts and scores.
 
 It is the mirror of `germinal.reading.reader`. Text and templates live here; the engine sees token ids only.
 """
@@ -59,7 +59,7 @@ class Writer:
 
     @cached_property
     def driver(self) -> Driver:
-        """What all calls go through; it belongs to the thread that uses the model.
+        """The driver of all calls. Like the model, it belongs to one thread.
 
         Raises:
             UnsupportedError: the model does not write texts.
@@ -67,10 +67,10 @@ class Writer:
         return Driver(self.make_engine())
 
     def make_engine(self, num_slots: int = NUM_SLOTS) -> Engine:
-        """An engine of its own on this network, for callers that run it in another thread.
+        """Another engine on this network, for callers that drive it themselves.
 
         Args:
-            num_slots: Sequences that run at once.
+            num_slots: Sequences that run at the same time.
 
         Raises:
             UnsupportedError: the model does not write texts.
@@ -88,6 +88,7 @@ class Writer:
 
         Raises:
             SettingError: a setting is unknown, out of range or without effect, or names a token that the model lacks.
+            UnsupportedError: beam search is to sample, or to report log-probabilities.
         """
         config = self.defaults.override(**settings)
         config.check_vocabulary(self.network.config.vocab_size)
@@ -98,7 +99,7 @@ class Writer:
     def generate(
         self, prompts: SequenceOf[Content], config: GenerationConfig, adapter: str | None = None
     ) -> list[list[Completion]]:
-        """Answer prompts, all at once: `config.n` answers to each.
+        """Answer all prompts at the same time, each `config.n` times.
 
         Raises:
             ContextWindowError: a prompt does not fit the context window.
@@ -124,7 +125,7 @@ class Writer:
             yield from (piece.text for piece in pending.take() if piece.text)
 
     def score(self, prompt: Content, continuations: SequenceOf[str], adapter: str | None = None) -> list[float]:
-        """Log-probability of each continuation given the prompt, in nats; the prompt is computed once.
+        """Log-probability of each continuation given the prompt, in nats, at most 0. The prompt is computed once.
 
         Raises:
             ContextWindowError, TemplateError, UnsupportedError: as of `generate`.
@@ -143,14 +144,19 @@ class Writer:
     def respond(
         self, requests: Iterable[Request], reporter: Reporter = silent, task: str = "answer"
     ) -> Iterator[tuple[int, Response]]:
-        """Answer many requests at once: what evaluation runs on.
+        """Answer many requests at the same time: what predictors and benchmarks run on.
+
+        Args:
+            reporter: Told of every response, in examples.
+            task: What the reporter calls the work.
 
         Yields:
             Each request's number and its response, as they finish. Stopping early cancels the rest.
 
         Raises:
-            ContextWindowError: a prompt does not fit; `ContextWindow` is what makes prompts fit.
+            ContextWindowError: a prompt does not fit the context window.
             SettingError: a request asks for nothing.
+            UnsupportedError: the model does not write texts.
         """
         numbers = {self.pending(request): number for number, request in enumerate(requests)}
         for done, pending in enumerate((each for step in self.driver.run(numbers) for each in step), start=1):
@@ -158,9 +164,9 @@ class Writer:
             yield numbers[pending], pending.response()
 
     def pending(self, request: Request) -> Pending:
-        """A request as sequences for an engine: `respond` runs them on its own, a server among those of others.
+        """The sequences of a request, for an engine. `respond` runs them; a server runs them beside those of others.
 
-        The tokens that the checkpoint forces are forced here too, unless the request's settings force others.
+        Tokens that the checkpoint forces are forced here too, unless the request's settings force others.
 
         Raises:
             SettingError: the request asks for nothing.
@@ -187,13 +193,13 @@ class Writer:
 
     @property
     def opening(self) -> tuple[int, ...]:
-        """What every answer begins with, where the checkpoint forces it."""
+        """The tokens that the checkpoint makes every answer begin with."""
         forced = self.defaults.forced_bos_id
         return () if forced is None else (forced,)
 
     @property
     def answer_start(self) -> tuple[int, ...] | None:
-        """What the decoder of an encoder-decoder reads before an answer; None where the answer follows the prompt."""
+        """What the decoder of an encoder-decoder reads before an answer; None if the answer follows the prompt."""
         return (self.decoder_start_id, *self.opening) if self.two_stacks else None
 
     def _answers(self, prompt: Content, config: GenerationConfig, adapter: str | None) -> Pending:
@@ -201,7 +207,7 @@ class Writer:
         return self._pending(Request(ids, config, adapter=adapter, answers=config.n))
 
     def _pending(self, request: Request) -> Pending:
-        """The first sequence leads, and the others fork off it where the prompt ends."""
+        """One sequence leads and computes the prompt; the others fork from it at the prompt's end."""
         ids, config, adapter = request.prompt_ids, request.generation, request.adapter
         targets = [(*self.opening, *continuation) for continuation in request.continuations]
         if config is None:
@@ -217,7 +223,7 @@ class Writer:
         return Pending(lead, streams, scored, len(self.opening))
 
     def _sequence(self, prompt_ids: Iterable[int], config: GenerationConfig | None = None, **settings: Any) -> Sequence:
-        """A sequence for the engine; of an encoder-decoder the prompt is what the encoder reads."""
+        """A sequence for the engine; the prompt of an encoder-decoder is what its encoder reads."""
         if self.two_stacks:
             return Sequence((self.decoder_start_id,), config, encoder_input_ids=prompt_ids, **settings)
         return Sequence(prompt_ids, config, **settings)
