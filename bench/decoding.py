@@ -62,7 +62,7 @@ def _prompts(tokenizer: Any, batch: int) -> Callable[[int], Prompts]:
 
 def _ours() -> tuple[Callable[[Prompts, int], list[list[int]]], Any]:
     import germinal
-    from germinal.generation.request import Request
+    from germinal.writing.request import Request
 
     lm = germinal.load(str(model_folder()), precision="float32")
 

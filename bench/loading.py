@@ -28,7 +28,7 @@ seconds = time.perf_counter() - start
 print(json.dumps({{"seconds": seconds, "peak_bytes": peak() - before, "bytes": size}}))
 """
 _OURS = _MEASURED.format(
-    imports="import torch, germinal, germinal.language_model",
+    imports="import torch, germinal, germinal.loading",
     work="""
 network = germinal.load(folder, device="cpu").network
 sums = [float(weight.sum()) for weight in network.parameters()]

@@ -53,7 +53,7 @@ def _prompts(tokenizer: Any, count: int) -> list[list[int]]:
 
 
 def _ours(lm: Any, words: list[list[int]]) -> Callable[[list[list[int]]], Scores]:
-    from germinal.generation.request import Request
+    from germinal.writing.request import Request
 
     continuations = tuple(tuple(word) for word in words)
 

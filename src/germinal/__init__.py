@@ -12,21 +12,21 @@ from germinal.version import __version__
 
 if TYPE_CHECKING:
     from germinal.generation.config import GenerationConfig as GenerationConfig
-    from germinal.generation.request import Completion as Completion
     from germinal.language_model import LanguageModel as LanguageModel
-    from germinal.language_model import load as load
+    from germinal.loading import load as load
     from germinal.models import families as families
-    from germinal.predictors import load_predictor as load_predictor
+    from germinal.predictors.loading import load_predictor as load_predictor
     from germinal.project import Project as Project
+    from germinal.writing.request import Completion as Completion
 
 _HOMES = {
-    "Completion": "germinal.generation.request",
+    "Completion": "germinal.writing.request",
     "GenerationConfig": "germinal.generation.config",
     "LanguageModel": "germinal.language_model",
     "Project": "germinal.project",
     "families": "germinal.models",
-    "load": "germinal.language_model",
-    "load_predictor": "germinal.predictors",
+    "load": "germinal.loading",
+    "load_predictor": "germinal.predictors.loading",
 }
 
 __all__ = [

@@ -164,7 +164,7 @@ def test_labels_are_checked() -> None:
         Labels({"a": "Good", "b": " good"})
     with pytest.raises(SettingError, match="blank"):
         Labels({"a": "Good", "b": " "})
-    with pytest.raises(SettingError, match="1 labels"):
+    with pytest.raises(SettingError, match="at least two labels, not 1"):
         Labels({"a": "Good"})
 
 

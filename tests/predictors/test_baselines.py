@@ -13,9 +13,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from germinal.errors import CheckpointError, DataError, ModelNotFoundError, UnsupportedError
-from germinal.predictors import load_predictor
 from germinal.predictors.answers import Answer
 from germinal.predictors.baselines import BASELINES, MajorityPredictor, TfidfPredictor
+from germinal.predictors.loading import load_predictor
 from germinal.progress import Progress
 
 GOOD = ["a warm and funny film", "I loved it, a triumph", "simply the best, moving and true", "funny, warm, wonderful"]
@@ -97,7 +97,7 @@ def test_nothing_to_learn_from_is_refused() -> None:
             baseline.fit([], [])
     with pytest.raises(DataError, match="all training rows have the label 'a'"):
         TfidfPredictor.fit(["x", "y"], ["a", "a"])
-    with pytest.raises(DataError, match="not one word"):
+    with pytest.raises(DataError, match="no words"):
         TfidfPredictor.fit(["!", "?"], ["a", "b"])
 
 

@@ -16,9 +16,9 @@ from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
 from germinal.layers.linear import LoRAConfig, adapter_parts, add_adapter, network_adapters
-from germinal.predictors import load_predictor
 from germinal.predictors.answers import Answer, Labels, Output, decide, parse_label, priors_from
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.predictors.loading import load_predictor
 from germinal.progress import Progress
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
@@ -241,7 +241,7 @@ def test_another_base_model_is_refused(
 ) -> None:
     LanguageModelPredictor(lm, PROMPT, LABELS).save(tmp_path / "saved")
     other = germinal.load(make_llama_folder(seed=1))
-    with pytest.raises(CheckpointError, match="is not the one that it was made with"):
+    with pytest.raises(CheckpointError, match="has other weights than when the predictor was saved"):
         load_predictor(tmp_path / "saved", other)
 
 

@@ -4,27 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from generative_models import random_model
 from tiny_models import small_tokenizer
 
 import germinal
 from germinal.data.readers import Record, Table
 from germinal.errors import ContextWindowError, SettingError
 from germinal.language_model import LanguageModel
-from germinal.predictors import load_predictor
 from germinal.predictors.answer_file import render_answers
 from germinal.predictors.answers import Answer, Labels, Output, decide
 from germinal.predictors.language_model_predictor import TEXT_TOKENS, LanguageModelPredictor
+from germinal.predictors.loading import load_predictor
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "generation"))
-from generative_models import random_model
 
 PROMPT = Prompt("Summarize this review:", "Summary:")
 SHOTS = [Example("I loved this movie!", "Loved it"), Example("The plot was dull.", "Dull plot")]

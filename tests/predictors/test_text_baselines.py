@@ -16,10 +16,10 @@ from sklearn.metrics.pairwise import cosine_similarity
 from germinal.errors import CheckpointError, DataError
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
-from germinal.predictors import load_predictor
 from germinal.predictors.answers import Answer
 from germinal.predictors.baselines import BASELINES
-from germinal.predictors.folder import FittedPredictor
+from germinal.predictors.loading import load_predictor
+from germinal.predictors.predictor import FittedPredictor
 from germinal.predictors.text_baselines import CopyPredictor, LeadPredictor, NearestPredictor, first_sentence
 from germinal.progress import Progress
 
@@ -134,7 +134,7 @@ def test_nothing_to_learn_from_is_refused() -> None:
     for name in ("lead", "copy", "nearest"):
         with pytest.raises(DataError, match="no training rows"):
             BASELINES[name].fit([], [])
-    with pytest.raises(DataError, match="not one word"):
+    with pytest.raises(DataError, match="no words"):
         NearestPredictor.fit(["!", "?"], ["a", "b"])
 
 

@@ -120,7 +120,7 @@ class Nursery:
 
     SCRIPT = """
 import os, sys
-import germinal.project.project, germinal.project.run.runner, germinal.language_model, sklearn.linear_model
+import germinal.project.project, germinal.project.run.runner, germinal.loading, sklearn.linear_model
 from germinal.cli.main import main
 for line in sys.stdin:
     pid = os.fork()

@@ -6,13 +6,13 @@ import csv
 import json
 import re
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from drawn import plain
+from generative_models import random_model
 from rouge_score.rouge_scorer import RougeScorer
 from tiny_models import small_tokenizer
 from tiny_project import TEXT_TOML, news, write_rows
@@ -23,13 +23,10 @@ from germinal.cli.views import comparison as comparison_view
 from germinal.cli.views import leaderboard as leaderboard_view
 from germinal.errors import DataError, ProjectFileError, SettingError, UnsupportedError
 from germinal.ledger import Ledger
-from germinal.predictors import load_predictor
+from germinal.predictors.loading import load_predictor
 from germinal.project import Project
 from germinal.project.board.comparison import compare
 from germinal.project.board.report import report_html
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "generation"))
-from generative_models import random_model
 
 
 def written(folder: Path, model: Path, *replacements: str) -> Project:

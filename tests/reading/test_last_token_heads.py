@@ -144,14 +144,14 @@ def test_a_regression_may_have_several_outputs(tmp_path: Path) -> None:
     assert list(found.values.values()) == pytest.approx(logits_of(folder, TEXTS[:1])[0].tolist(), abs=1e-5)
     assert list(found.values) == ["helpful", "true"]
     assert germinal.load(lm.save(folder / "saved")).classify(TEXTS[0]) == found
-    with pytest.raises(UnsupportedError, match="2 numbers"):
+    with pytest.raises(UnsupportedError, match="2 outputs"):
         lm.reward(TEXTS[0])
 
 
 @pytest.mark.parametrize(
     ("family", "change", "error", "message"),
     [
-        ("Bart", {}, UnsupportedError, "does not end texts"),
+        ("Bart", {}, UnsupportedError, "the tokenizer adds none"),
         ("T5", {"ends_texts": True, "decoder_start_token_id": None}, CheckpointError, "decoder_start_token_id"),
     ],
 )

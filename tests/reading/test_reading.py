@@ -242,7 +242,7 @@ def test_a_long_passage_is_read_in_windows(make_encoder: MakeEncoder) -> None:
     passage = "Nobody should miss it. " * 60 + "A film that is warm, funny and true."
     found = lm.answer("What is warm?", passage)
     assert found.text == passage[found.start : found.end] != ""
-    with pytest.raises(ContextWindowError, match="no room for the passage"):
+    with pytest.raises(ContextWindowError, match="no room is left for the passage"):
         lm.answer("warm " * 90, passage)
 
 
@@ -278,7 +278,7 @@ def test_what_a_model_cannot_do_is_refused_by_name(make_encoder: MakeEncoder, ll
         (lambda: classifier.answer("Who?", "A film"), "cannot answer questions"),
         (lambda: decoder.classify("A film"), "cannot classify.*language-model head"),
         (lambda: decoder.fill_mask("A [MASK]"), "cannot fill masks"),
-        (lambda: bare.encode("A film", "pooler"), "cannot pool by its pooler.*no head"),
+        (lambda: bare.encode("A film", "pooler"), "cannot pool with a pooler.*no head"),
     ]
     for attempt, message in refused:
         with pytest.raises(UnsupportedError, match=message):
@@ -289,7 +289,7 @@ def test_what_a_model_cannot_do_is_refused_by_name(make_encoder: MakeEncoder, ll
         masked.fill_mask("A [MASK]", 0)
     with pytest.raises(SettingError, match=r"unknown.*Did you mean 'mean'"):
         masked.encode("A film", "meen")
-    with pytest.raises(SettingError, match="text 2 of 2: is no text"):
+    with pytest.raises(SettingError, match="text 2 of 2: is not a text"):
         masked.encode(["A film", 3])  # type: ignore[list-item]
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import openai
 import uvicorn
@@ -19,6 +21,32 @@ from germinal.language_model import LanguageModel
 from germinal.serving import create_app
 from germinal.serving.server import listen, url_of
 from germinal.serving.service import Service
+
+OTHER_SETTINGS: dict[str, Any] = {
+    "max_new_tokens": 3,
+    "temperature": 0.7,
+    "top_k": 5,
+    "top_p": 0.9,
+    "min_p": 0.1,
+    "repetition_penalty": 1.3,
+    "presence_penalty": 0.5,
+    "frequency_penalty": 0.5,
+    "no_repeat_ngram_size": 2,
+    "min_new_tokens": 2,
+    "forced_bos_id": 5,
+    "forced_eos_id": 5,
+    "logit_bias": {"5": 1},
+    "stop": ["x"],
+    "eos_ids": [5],
+    "seed": 1,
+    "n": 2,
+    "num_beams": 2,
+    "length_penalty": 2.0,
+    "early_stopping": True,
+    "renormalize_logits": True,
+    "logprobs": True,
+}
+"""A value of every setting, other than its default."""
 
 HELLO = [{"role": "user", "content": "Classify this review: I loved this movie!"}]
 
@@ -46,6 +74,18 @@ def running(service: Service, api_keys: tuple[str, ...] = (), send_buffer: int |
 def client_of(url: str, **settings: Any) -> openai.OpenAI:
     """OpenAI's own client."""
     return openai.OpenAI(base_url=url, **{"api_key": "none", "max_retries": 0, "timeout": 60, **settings})
+
+
+def sent(url: str, body: dict[str, Any]) -> socket.socket:
+    """A connection on which a chat completion has been asked for; whoever closes it leaves before the answer."""
+    place, content = urlsplit(url), json.dumps(body).encode()
+    connection = socket.create_connection((place.hostname, place.port))
+    connection.sendall(
+        b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        + f"Content-Length: {len(content)}\r\n\r\n".encode()
+        + content
+    )
+    return connection
 
 
 def streamed_text(chunks: Any, index: int = 0) -> str:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-from servers import HELLO, client_of, running, streamed_text
+from servers import HELLO, OTHER_SETTINGS, client_of, running, streamed_text
 
 import germinal
 from germinal.errors import TemplateError
+from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
 from germinal.serving import ModelService
+from germinal.serving.errors import APIError
+from germinal.serving.requests import ChatRequest, parse_chat_request
+from germinal.serving.settings import generation_config
 
 GREEDY = {"temperature": 0, "max_tokens": 12}
 
@@ -114,6 +119,32 @@ def test_settings_mean_what_they_mean_in_the_library(client: openai.OpenAI, lm: 
         expected = lm.generate(HELLO, max_new_tokens=16, **in_python)
         (choice,) = ask(client, max_completion_tokens=16, **over_http).choices
         assert (choice.message.content, choice.finish_reason) == (expected.text, expected.finish_reason)
+
+
+def test_every_setting_is_taken_or_unknown() -> None:
+    """A setting that is added tomorrow needs a value in the table, and a way through the request or none."""
+    assert OTHER_SETTINGS.keys() == {field.name for field in fields(GenerationConfig)}
+    for name, value in OTHER_SETTINGS.items():
+        wire = {"model": "tiny", "messages": HELLO, "max_tokens" if name == "max_new_tokens" else name: value}
+        if name == "max_new_tokens" or name in ChatRequest.model_fields:
+            config = generation_config(parse_chat_request(wire), GenerationConfig(), room=100)
+            assert name == "n" or getattr(config, name) != getattr(GenerationConfig(), name), name
+        else:
+            with pytest.raises(APIError, match=name):
+                parse_chat_request(wire)
+
+
+def test_a_models_own_beam_search_yields_to_a_client_who_asks_for_more(folder: Path) -> None:
+    lm = germinal.load(folder)
+    greedy = lm.generate(HELLO, max_new_tokens=8, temperature=0).text
+    lm.writer.defaults = lm.generation_defaults.override(num_beams=3)
+    searched = lm.generate(HELLO, max_new_tokens=8).text
+    with running(ModelService(lm, name="tiny")) as url:
+        client = client_of(url)
+        assert ask(client, max_tokens=8).choices[0].message.content == searched != greedy
+        for more in ({"n": 2, "temperature": 0}, {"logprobs": True}):
+            texts = [choice.message.content for choice in ask(client, max_tokens=8, **more).choices]
+            assert texts == [greedy] * len(texts)
 
 
 def test_several_answers_are_the_librarys_and_differ(client: openai.OpenAI, lm: LanguageModel) -> None:

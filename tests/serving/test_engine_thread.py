@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 import openai
 import pytest
-from servers import HELLO, GatedEngine, client_of, eventually, running
+from servers import HELLO, GatedEngine, client_of, eventually, running, sent
 
 import germinal
 from germinal.generation.engine import Engine
@@ -66,14 +66,7 @@ def events(response: httpx.Response) -> Iterator[str]:
 @pytest.mark.parametrize("stream", [True, False], ids=["streaming", "whole"])
 def test_a_client_that_leaves_frees_its_place_within_a_step(lm: LanguageModel, stream: bool) -> None:
     with gated(lm) as (gate, url):
-        place = urlsplit(url)
-        body = json.dumps({**ENDLESS, "stream": stream}).encode()
-        connection = socket.create_connection((place.hostname, place.port))
-        connection.sendall(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-            + f"Content-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
+        connection = sent(url, {**ENDLESS, "stream": stream})
         gate.allow(5)
         assert eventually(lambda: gate.engine.steps == 5 and gate.thread.open_answers == 1)
         if stream:

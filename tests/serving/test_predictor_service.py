@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,9 +10,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
-from servers import client_of, eventually, running, streamed_text
+from servers import OTHER_SETTINGS, client_of, eventually, running, sent, streamed_text
 from tiny_encoders import save_encoder
 
 import germinal
@@ -21,6 +23,8 @@ from germinal.predictors.classifier_predictor import ClassifierPredictor
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.progress import Reporter, silent
 from germinal.serving import PredictorService
+from germinal.serving.errors import APIError
+from germinal.serving.requests import ChatRequest
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
 
@@ -116,13 +120,119 @@ def test_the_input_is_the_last_user_message(clients: Any, expected: Any) -> None
     assert caught.value.param == "messages[2].role"
 
 
+@pytest.fixture(scope="module")
+def drawing(llama_folder: Path) -> LanguageModelPredictor:
+    """A predictor whose answers are texts that are drawn at random: every setting of sampling would change them."""
+    predictor = LanguageModelPredictor(germinal.load(llama_folder), Prompt("Summarize:", "Summary:"), None, "generate")
+    predictor.generation = predictor.generation.override(max_new_tokens=8, temperature=0.9, seed=1)
+    return predictor
+
+
+@pytest.fixture(scope="module")
+def served(drawing: LanguageModelPredictor, clients: dict[str, openai.OpenAI]) -> Iterator[dict[str, str]]:
+    """URLs of projects that draw texts, take the likeliest label, and are a plain baseline."""
+    baseline = TfidfPredictor.fit(["good", "very good", "bad", "so bad"], ["pos", "pos", "neg", "neg"])
+    with ExitStack() as stack:
+        yield {
+            "texts": stack.enter_context(running(PredictorService(drawing, "reviews"))),
+            "labels": str(clients["likelihood"].base_url).rstrip("/"),
+            "baseline": stack.enter_context(running(PredictorService(baseline, "reviews"))),
+        }
+
+
+def post(url: str, **fields: Any) -> httpx.Response:
+    body = {"model": "reviews", "messages": [{"role": "user", "content": REVIEWS[0]}], **fields}
+    return httpx.post(f"{url}/chat/completions", json=body, timeout=60)
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+@pytest.mark.parametrize("project", ["texts", "labels", "baseline"])
+def test_no_setting_is_taken_in_silence(served: dict[str, str], project: str, name: str) -> None:
+    response = post(served[project], **{name: OTHER_SETTINGS[name]})
+    if name in ("top_p", "seed") and project != "texts":  # sent by habit, and nothing is drawn at random
+        assert response.status_code == 200
+        return
+    error = response.json()["error"]
+    offered = name in ChatRequest.model_fields
+    assert (response.status_code, error["param"]) == (400, name)
+    assert error["code"] == ("unsupported_parameter" if offered else "unknown_parameter")
+    assert ("by its own settings" in error["message"]) == offered
+
+
 @pytest.mark.parametrize(
-    "settings", [{"temperature": 0.7}, {"n": 2}, {"stop": "x"}, {"logprobs": True}, {"logit_bias": {"5": 1}}], ids=str
+    "wrong",
+    [
+        {"top_p": 7},
+        {"top_p": 0},
+        {"top_k": -3},
+        {"top_k": 1.5},
+        {"min_p": 2},
+        {"temperature": -1},
+        {"repetition_penalty": 0},
+        {"presence_penalty": 3},
+        {"seed": 2**70},
+        {"stop": ""},
+        {"n": 0},
+        {"logit_bias": {"5": 101}},
+        {"max_completion_tokens": 0},
+        {"max_completion_tokens": -5},
+        {"max_completion_tokens": 2.5},
+        {"max_tokens": 0},
+        {"max_tokens": -5},
+    ],
+    ids=str,
 )
-def test_settings_that_the_project_has_made_are_refused(clients: Any, settings: dict[str, Any]) -> None:
-    with pytest.raises(openai.BadRequestError, match="by its own settings") as caught:
-        ask(clients["generate"], REVIEWS[0], **settings)
-    assert caught.value.param == next(iter(settings))
+@pytest.mark.parametrize("project", ["texts", "labels", "baseline"])
+def test_a_value_out_of_range_is_refused(served: dict[str, str], project: str, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    error = post(served[project], **wrong).json()["error"]
+    assert (error["param"].removeprefix("max_completion_"), error["code"]) == (
+        name.removeprefix("max_completion_").removeprefix("max_"),
+        "invalid_value",
+    )
+
+
+@pytest.mark.parametrize("project", ["texts", "labels", "baseline"])
+def test_values_that_ask_for_nothing_are_taken(served: dict[str, str], project: str) -> None:
+    nothing = {
+        "temperature": 0,
+        "top_p": 1,
+        "top_k": 0,
+        "min_p": 0,
+        "n": 1,
+        "seed": None,
+        "stop": None,
+        "logprobs": False,
+        "logit_bias": {},
+        "presence_penalty": 0,
+        "frequency_penalty": 0,
+        "repetition_penalty": 1,
+        "max_tokens": 5,
+    }
+    assert post(served[project], **nothing).status_code == 200
+    assert post(served[project], **dict.fromkeys(nothing)).status_code == 200
+    assert post(served[project], stop=[]).status_code == 200
+
+
+def test_a_setting_that_is_offered_tomorrow_is_refused_too(drawing: LanguageModelPredictor) -> None:
+    class Tomorrow(ChatRequest):
+        no_repeat_ngram_size: int | None = None
+        length_penalty: float | None = None
+
+    service = PredictorService(drawing, "reviews")
+    message = {"role": "user", "content": REVIEWS[0]}
+    for settings in ({"no_repeat_ngram_size": 2}, {"length_penalty": 2.0}):
+        request = Tomorrow.model_validate({"model": "reviews", "messages": [message], **settings})
+        with pytest.raises(APIError, match=next(iter(settings))):
+            asyncio.run(service.answer(request))
+
+
+def test_a_label_that_is_drawn_at_random_takes_no_seed(llama_folder: Path) -> None:
+    predictor = LanguageModelPredictor(germinal.load(llama_folder), Prompt("Classify:", "Is:"), LABELS, "generate")
+    predictor.generation = predictor.generation.override(temperature=0.9, seed=1)
+    with running(PredictorService(predictor, "reviews")) as url:
+        assert post(url, seed=2).json()["error"]["param"] == "seed"
+        assert post(url).status_code == 200
 
 
 def test_settings_without_effect_are_accepted(clients: Any, expected: Any) -> None:
@@ -152,8 +262,7 @@ def test_leaving_clients_free_the_engine(predictors: Any, expected: Any) -> None
     service = PredictorService(predictors["likelihood"], "reviews")
     with running(service) as url:
         for _ in range(3):
-            with pytest.raises(openai.APITimeoutError):
-                ask(client_of(url, timeout=1e-3), REVIEWS[0])
+            sent(url, {"model": "reviews", "messages": [{"role": "user", "content": REVIEWS[0]}]}).close()
         assert eventually(lambda: service.health() == {"open_answers": 0})
         assert ask(client_of(url), REVIEWS[0]).choices[0].message.content == expected["likelihood"][0].label
 

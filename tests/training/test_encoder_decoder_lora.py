@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import peft
 import pytest
 import torch
+from generative_models import PAD, START, TWO_STACKS, random_model
 from safetensors.torch import load_file
 from tiny_models import ours_from, small_tokenizer
 from torch import nn
@@ -26,9 +26,6 @@ from germinal.training.config import TrainingConfig
 from germinal.training.examples import Batch, TuningExample, check_examples, collate, encode_example
 from germinal.training.lora import answer_loss, tune_lora
 from germinal.training.run_folder import read_history
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "generation"))
-from generative_models import PAD, START, TWO_STACKS, random_model
 
 EOS = 2
 CONFIGS = [
@@ -241,7 +238,7 @@ def test_what_was_tuned_is_what_is_generated(name: str, folder_of: Callable[[str
 
     tuned = germinal.load(lm.reference or "", adapter=adapter)
     answers = tuned.generate([prompt for prompt, _ in pairs], max_new_tokens=8)
-    opening = tuned.tokenizer.decode(tuned.opening)
+    opening = tuned.tokenizer.decode(tuned.writer.opening)
     assert [answer.text.removeprefix(opening) for answer in answers] == [right for _, right in pairs]
     assert {answer.finish_reason for answer in answers} == {"stop"}, "the end of an answer is learned too"
     scores = tuned.score(pairs[0][0], ["Positive", "Negative"])

@@ -19,8 +19,8 @@ from germinal.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from germinal.generation.request import Completion
     from germinal.language_model import LanguageModel
+    from germinal.writing.request import Completion
 
 
 @generation_options()

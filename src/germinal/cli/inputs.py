@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from germinal.errors import SettingError
 
 if TYPE_CHECKING:
-    from germinal.language_model import Content, LanguageModel
+    from germinal.language_model import LanguageModel
+    from germinal.text.content import Content
 
 
 def load(model: str, *, precision: str | None, adapter: Path | None = None, quiet: bool = False) -> LanguageModel:
@@ -18,11 +19,11 @@ def load(model: str, *, precision: str | None, adapter: Path | None = None, quie
 
     parse(model)  # an unknown name is refused before torch is imported, which takes seconds
 
-    from germinal import language_model
+    from germinal import loading
     from germinal.cli.views.reporter import reporter
 
     with reporter(quiet=quiet) as report:
-        return language_model.load(model, precision=precision, adapter=adapter, reporter=report)
+        return loading.load(model, precision=precision, adapter=adapter, reporter=report)
 
 
 def read_text(text: str) -> str:

@@ -14,13 +14,13 @@ from germinal.inspection.output_sections import (
     layers_section,
     next_token_section,
     reading_section,
-    sampling,
 )
 from germinal.inspection.page import render
 from germinal.inspection.picture import Picture, Section
 from germinal.inspection.subject import facts, look
-from germinal.language_model import Content, LanguageModel
+from germinal.language_model import LanguageModel
 from germinal.storage import write_text
+from germinal.text.content import Content
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def inspect(
             encoder-decoder, or the words cannot be compared.
         ContextWindowError: the prompt does not fit the context window.
     """
-    config = sampling(lm, settings or {})
+    config = lm.writer.generation_config(settings or {})
     subject = look(lm, prompt, target)
     found = (
         tokens_section(subject),

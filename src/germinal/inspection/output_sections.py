@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,10 +12,9 @@ from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution, Stage, next_token_distribution
 from germinal.inspection.picture import Picture, Section, Table
 from germinal.inspection.subject import Subject
-from germinal.language_model import LanguageModel
+from germinal.models.heads import describe_head
 from germinal.models.inspection import AttentionMap, logit_lens, writes_words
 from germinal.reading.classes import classification
-from germinal.reading.reader import describe_head
 
 EXAMPLE: dict[str, Any] = {"temperature": 0.8, "top_k": 20, "top_p": 0.9}
 """Settings that illustrate sampling if neither the user's nor the model's settings sample."""
@@ -117,13 +115,6 @@ def layers_section(subject: Subject) -> Section | None:
 def _distinct_names(names: list[str], ids: list[int]) -> list[str]:
     """Unambiguous names of tokens: those that are spelt the same get their ids."""
     return [f"{name} ({id})" if names.count(name) > 1 else name for name, id in zip(names, ids, strict=True)]
-
-
-def sampling(lm: LanguageModel, settings: Mapping[str, Any]) -> GenerationConfig:
-    """The model's generation defaults, overridden by `settings`."""
-    config = lm.generation_defaults.override(**settings)
-    config.check_vocabulary(lm.config.vocab_size)
-    return config
 
 
 def next_token_section(subject: Subject, config: GenerationConfig) -> Section | None:

@@ -8,9 +8,10 @@ from functools import cached_property
 
 from germinal.errors import SettingError
 from germinal.inspection.spelling import spelt
-from germinal.language_model import Content, LanguageModel
+from germinal.language_model import LanguageModel
 from germinal.layers.linear import adapter_routing
 from germinal.models.inspection import Trace, trace
+from germinal.text.content import Content
 
 _ANSWERED = 12
 """Most tokens that an encoder-decoder generates when it is not given a target."""

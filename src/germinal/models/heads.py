@@ -8,6 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from germinal.errors import UnsupportedError
 from germinal.layers.activations import ACTIVATIONS
 from germinal.layers.linear import Linear
 from germinal.layers.norms import NORMS
@@ -95,3 +96,25 @@ HEADS: dict[str, type[nn.Module]] = {
     "question-answering": TokenClassificationHead,
 }
 VOCABULARY_HEADS = ("lm", "masked-lm")
+
+
+def require_head(config: TransformerConfig, model: str, purpose: str, *heads: str) -> None:
+    """Refuse what a model has no head for.
+
+    Raises:
+        UnsupportedError: names the model, its head and the heads that could.
+    """
+    if config.head not in heads:
+        raise UnsupportedError(
+            f"{model} cannot {purpose}: it has {describe_head(config)}.",
+            hint=f"That takes a model with a head for {' or '.join(heads)}.",
+        )
+
+
+def describe_head(config: TransformerConfig) -> str:
+    """What stands on a network, in words."""
+    if config.head is None:
+        return "no head"
+    if config.head in VOCABULARY_HEADS:
+        return "a language-model head" if config.head == "lm" else "a masked-language-model head"
+    return f"a head for {config.head.replace('-', ' ')}"

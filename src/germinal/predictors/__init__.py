@@ -1,9 +1,5 @@
-"""What answers a use case: a language model with prompt, shots, adapter, rule and priors, a model with a head for the
-labels, or a plain baseline.
+"""What answers a use case: a language model with prompt, shots, adapter, rule and priors; a model with a head for the
+labels; or a plain baseline.
 
-Every predictor answers inputs (`predict`) and is a folder that can be saved, loaded, evaluated and served.
+Every predictor answers inputs (`predict`), and can be saved as a folder, loaded, evaluated and served.
 """
-
-from germinal.predictors.folder import Predictor, load_predictor
-
-__all__ = ["Predictor", "load_predictor"]

@@ -1,6 +1,7 @@
 """Files of new inputs and of the answers to them: what `germinal predict` reads and writes.
 
-The answers keep every column of the inputs and add `predicted`, the probabilities, and `error` where there is none.
+A file of answers keeps every column of the inputs, and adds `predicted`, the probabilities, and `error`, which says why
+an answer is missing.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ PREDICTED, ERROR = "predicted", "error"
 
 
 def read_inputs(path: Path, column: str) -> tuple[Table, list[str]]:
-    """A table of new inputs and the texts of its input column.
+    """A table of new inputs, and the texts in its input column.
 
-    A .txt file has one input a line and no column names; blank lines are no inputs.
+    A .txt file has one input on each line and no column names; blank lines do not count.
 
     Raises:
-        DataError: the file is missing, empty or malformed, lacks the column, or has a row without text.
+        DataError: the file is missing, empty or malformed, lacks the column, or has a row without a text.
         UnsupportedError: the file is of another kind.
     """
     table = _read_lines(path, column) if path.suffix.lower() == ".txt" else read_table(path)
@@ -35,7 +36,7 @@ def read_inputs(path: Path, column: str) -> tuple[Table, list[str]]:
     for record in table.records:
         text = record.values.get(column)
         if not isinstance(text, str) or not text.strip():
-            raise DataError(f"the input '{column}' is empty or no text.", where=record.where)
+            raise DataError(f"the input '{column}' is empty or not a text.", where=record.where)
         texts.append(text)
     return table, texts
 
@@ -44,11 +45,11 @@ def render_answers(table: Table, answers: Sequence[Answer], suffix: str) -> str:
     """The answers beside their inputs, as the text of a .csv or .jsonl file.
 
     Raises:
-        UnsupportedError: another suffix.
-        DataError: a column of the inputs has the name of one that is added.
+        UnsupportedError: the suffix is another.
+        DataError: a column of the inputs has the name of a column that would be added.
     """
     if suffix not in (".csv", ".jsonl"):
-        raise UnsupportedError(f"'{suffix}' is not a kind of answer file.", where="output", hint="Known: .csv, .jsonl.")
+        raise UnsupportedError(f"answers cannot be written as '{suffix}'.", where="output", hint="Known: .csv, .jsonl.")
     rows = zip(table.records, answers, strict=True)
     if suffix == ".jsonl":
         added = (PREDICTED, "probabilities", ERROR)
@@ -69,12 +70,12 @@ def render_answers(table: Table, answers: Sequence[Answer], suffix: str) -> str:
 
 
 def write_answers(path: Path, table: Table, answers: Sequence[Answer]) -> None:
-    """Write a .csv or .jsonl file, whole or not at all."""
+    """Write a .csv or .jsonl file, whole or not at all; errors are those of `render_answers`."""
     write_text(path, render_answers(table, answers, path.suffix.lower()))
 
 
 def check_output(path: Path) -> None:
-    """Refuse an output file of an unknown kind before anything is answered."""
+    """Refuse an output file of an unknown kind before anything is answered; errors are those of `render_answers`."""
     render_answers(Table(path, (), ()), (), path.suffix.lower())
 
 
@@ -99,7 +100,9 @@ def _refuse_taken(table: Table, added: Sequence[str]) -> None:
     for name in added:
         if name in table.columns:
             raise DataError(
-                f"has a column '{name}', and the answers need that name.", where=str(table.path), hint="Rename it."
+                f"has a column '{name}', which is the name of a column of answers.",
+                where=str(table.path),
+                hint="Rename it.",
             )
 
 

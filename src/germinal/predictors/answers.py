@@ -1,15 +1,15 @@
-"""From what a model put out to an answer: labels, outputs, answer rules and priors, as pure functions.
+"""From a model's output to an answer: labels, outputs, answer rules and priors, as pure functions.
 
-An `Output` is what was computed for one input and is kept in the ledger; an `Answer` is what a rule makes of it, and
-can be made again at any time without the model. The rules:
+An `Output` is what was computed for one input; the ledger keeps it. An `Answer` is what a rule makes of an output, at
+any time and without the model. The rules:
 
-- `generate`: the label at the start of the generated text; see `parse_label`. Where a task has no labels, the text
-  itself is the answer.
+- `generate`: the label at the start of the generated text, see `parse_label`. If a task has no labels, the text itself
+  is the answer.
 - `likelihood`: the label whose whole word is the likeliest continuation of the prompt.
-- `calibrated`: the same after dividing each label's probability by its prior, so that a model that says "positive" to
-  everything must be more than usually sure of it. The priors are the mean probabilities over some inputs of the
-  training split (batch calibration, Zhou et al. 2024, arXiv 2309.17249) or over inputs without content (contextual
-  calibration, Zhao et al. 2021, arXiv 2102.09690). Both divide and normalise again; they differ only in the inputs.
+- `calibrated`: the same after each label's probability has been divided by its prior, so that a model that leans
+  towards "positive" has to be surer of it. The priors are the mean probabilities over some inputs of the training
+  split (batch calibration, Zhou et al. 2024, arXiv 2309.17249) or over inputs without content (contextual calibration,
+  Zhao et al. 2021, arXiv 2102.09690). Both divide and normalise again, and differ only in the inputs.
 """
 
 from __future__ import annotations
@@ -37,32 +37,34 @@ class Labels:
     """The labels of a classification, each with the word that stands for it in prompts and answers.
 
     Attributes:
-        words: Label -> word, in the order in which ties are decided and figures are drawn.
+        words: Label -> word. Their order decides ties, and is that of figures.
 
     Raises:
-        SettingError: fewer than two labels, a blank word, or two words that no answer could tell apart.
+        SettingError: there are fewer than two labels, a word is blank, or two words differ in case only.
     """
 
     words: Mapping[str, str]
 
     def __post_init__(self) -> None:
         if len(self.words) < 2:
-            raise SettingError(
-                f"{len(self.words)} labels cannot be told apart.", where="labels", hint="Two are needed."
-            )
+            raise SettingError(f"a classification needs at least two labels, not {len(self.words)}.", where="labels")
         owners: dict[str, str] = {}
         for label, word in self.words.items():
             if not word.strip():
                 raise SettingError(f"label '{label}' has a blank word.", where="labels", hint="Give it a word.")
             folded = _folded(word.strip())
             if folded in owners:
-                what = f"labels '{owners[folded]}' and '{label}' have the same word '{word}', but for case."
+                what = f"labels '{owners[folded]}' and '{label}' have the same word '{word}', apart from case."
                 raise SettingError(what, where="labels", hint="Give each label its own word.")
             owners[folded] = label
 
     @classmethod
     def of(cls, names: Iterable[str], words: Mapping[str, str] | None = None) -> Labels:
-        """Labels in sorted order, each its own word unless `words` says otherwise."""
+        """Labels in sorted order. Each is its own word unless `words`, label -> word, has another for it.
+
+        Raises:
+            SettingError: `words` has a word for a label that is not among the names, or as of `Labels`.
+        """
         known = sorted(set(names))
         chosen = dict(words or {})
         for label in chosen:
@@ -80,14 +82,14 @@ class Output:
     """What was computed for one input.
 
     Attributes:
-        text: The generated text, or None where nothing was generated.
+        text: The generated text, or None if nothing was generated.
         finish_reason: Why generation ended ("stop", "length").
         token_ids: The generated tokens.
-        label_logprobs: Log-probability of each label's whole word after the prompt, or None where none was asked for.
-        prompt_tokens: Tokens of the prompt.
-        computed_tokens: Tokens that went through the network; fewer than the prompt's where a prefix was shared.
+        label_logprobs: Label -> log-probability of its whole word after the prompt, in nats; None if not asked for.
+        prompt_tokens: Length of the prompt.
+        computed_tokens: Tokens that went through the network; fewer than the prompt has if a prefix was shared.
         dropped_examples: Few-shot examples that the context window's policy left out.
-        truncated_tokens: Tokens of the input that it cut.
+        truncated_tokens: Tokens that it cut from the input.
         error: Why there is no output. Such an output is never cached.
     """
 
@@ -115,12 +117,12 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a predictor says to one input.
+    """A predictor's answer to one input.
 
     Attributes:
-        label: The label. None where the task has no labels, and in a failed answer, which counts as wrong.
-        text: The text behind it: what was generated, or the label's word. Without labels it is the answer.
-        probabilities: Label -> probability, where the rule gives them.
+        label: The label. None if the task has no labels, and in a failed answer, which counts as wrong.
+        text: The generated text, or the label's word. If the task has no labels, it is the answer.
+        probabilities: Label -> probability, summing to 1, if the rule gives them.
         error: Why there is no answer.
     """
 
@@ -131,7 +133,7 @@ class Answer:
 
     @property
     def said(self) -> str | None:
-        """What counts: the label, or the text where the task has no labels; None where it failed."""
+        """What is measured: the label, or the text if the task has no labels; None if the answer failed."""
         if self.error is not None:
             return None
         return self.text if self.label is None else self.label
@@ -145,12 +147,12 @@ def decide(rule: Rule, output: Output, labels: Labels | None, priors: Mapping[st
     """Apply an answer rule to an output.
 
     Args:
-        labels: None where answers are texts.
-        priors: Label -> prior probability; only the rule "calibrated" takes them, and it needs them.
+        labels: None if answers are texts.
+        priors: Label -> prior probability, for the rule "calibrated" and no other.
 
     Raises:
-        SettingError: no such rule, or priors are missing or superfluous.
-        ValueError: the output lacks what the rule stands on.
+        SettingError: there is no such rule, or priors are missing or superfluous.
+        ValueError: the output lacks what the rule needs.
     """
     check_rule(rule, priors, labels)
     if output.error is not None:
@@ -171,24 +173,35 @@ def decide(rule: Rule, output: Output, labels: Labels | None, priors: Mapping[st
 
 
 def check_rule(rule: str, priors: Mapping[str, float] | None, labels: Labels | None) -> None:
-    """Raise SettingError unless there is such a rule, and priors of all labels exactly where it needs them."""
+    """Check that the rule exists, and that there are priors of all labels if and only if it needs them.
+
+    Raises:
+        SettingError: says what does not fit.
+    """
     if rule not in RULES:
         raise SettingError(f"there is no answer rule '{rule}'.", where="rule", hint=nearest(rule, list(RULES)))
     if labels is None and rule != "generate":
-        raise SettingError(f"the rule '{rule}' needs labels.", where="rule", hint="Texts are answered by 'generate'.")
+        raise SettingError(
+            f"the rule '{rule}' needs labels.", where="rule", hint="If answers are texts, the rule is 'generate'."
+        )
     if (priors is not None) != (rule == "calibrated"):
         what = f"the rule '{rule}' {'needs' if priors is None else 'takes no'} priors."
         raise SettingError(what, where="priors", hint="Only 'calibrated' divides by priors.")
     names = labels.names if labels is not None else ()
     lacking = [name for name in names if priors is not None and not priors.get(name, 0) > 0]
     if lacking:
-        raise SettingError(f"label '{lacking[0]}' has no prior above 0.", where="priors", hint="Give every label one.")
+        raise SettingError(
+            f"label '{lacking[0]}' has no prior above 0.", where="priors", hint="Give each label a prior."
+        )
 
 
 def label_probabilities(
     label_logprobs: Mapping[str, float], labels: Labels, priors: Mapping[str, float] | None = None
 ) -> dict[str, float]:
-    """Softmax over the labels, after dividing by the priors where there are some. The order of `labels` is kept."""
+    """Label -> probability: a softmax over the log-probabilities, in nats, after dividing by the priors if given.
+
+    The order is that of `labels`, and the probabilities sum to 1.
+    """
     scores = {name: label_logprobs[name] for name in labels.names}
     if priors is not None:
         scores = {name: score - math.log(priors[name]) for name, score in scores.items()}
@@ -199,10 +212,10 @@ def label_probabilities(
 
 
 def priors_from(outputs: Sequence[Output], labels: Labels) -> dict[str, float]:
-    """Each label's mean probability over some outputs.
+    """Label -> mean probability over some outputs, without those that failed.
 
     Over training inputs these are the priors of batch calibration, over `CONTENT_FREE_INPUTS` those of contextual
-    calibration. Outputs that failed are left out.
+    calibration.
 
     Raises:
         ValueError: no output has the labels' log-probabilities.
@@ -211,17 +224,17 @@ def priors_from(outputs: Sequence[Output], labels: Labels) -> dict[str, float]:
     if not scored:
         raise ValueError("priors need at least one output with the labels' log-probabilities")
     probabilities = [label_probabilities(logprobs, labels) for logprobs in scored]
-    smallest = math.ulp(0.0)  # an underflow must not become a division by zero
+    smallest = math.ulp(0.0)  # so that an underflow does not become a division by zero
     return {name: max(math.fsum(p[name] for p in probabilities) / len(scored), smallest) for name in labels.names}
 
 
 def parse_label(text: str, labels: Labels) -> str | None:
     """The label whose word stands at the start of a generated text, or None.
 
-    Spaces and punctuation before the word, and case, do not count; what follows the word does not either, unless it
-    makes another word or number of it: with the word "Positive", the texts "positive.", "**Positive** because ..." and
-    "\\n'POSITIVE'" are answers, "Positively" and "The review is positive" are not. Where one word starts another
-    ("neutral", "neutral to good") the longest counts.
+    Case is ignored, and so are spaces and punctuation before the word, and what follows it unless that makes another
+    word or number of it. With the word "Positive", the texts "positive.", "**Positive** because ..." and
+    "\\n'POSITIVE'" are answers; "Positively" and "The review is positive" are not. If one word begins with another
+    ("neutral to good", "neutral"), the longest counts.
     """
     folded = _folded(text)
     stripped = folded.lstrip()
@@ -250,7 +263,7 @@ def _without_leading_punctuation(text: str) -> str:
 
 
 def _goes_on(word: str, rest: str) -> bool:
-    """Whether the text after a word continues it. Scripts that write words without spaces between them cannot tell."""
+    """Whether the text after a word continues it. Where words are written without spaces, nothing is taken to."""
     if not rest or unicodedata.east_asian_width(rest[0]) in "WF":
         return False
     if word[-1].isdigit() and rest[0] in ".," and rest[1:2].isdigit():

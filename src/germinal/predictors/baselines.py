@@ -1,9 +1,10 @@
-"""Plain baselines: is a language model needed at all? Those of labels are here, all of them by name in BASELINES.
+"""Plain baselines, which tell whether a language model is needed at all. Those for labels:
 
-- `majority` always says the most frequent label of the training split, with the labels' shares as probabilities.
-- `tfidf` is logistic regression on TF-IDF of words and pairs of words, by scikit-learn. It is meant to be hard to beat.
+- `majority` always answers the most frequent label of the training split. Its probabilities are the labels' shares.
+- `tfidf` is scikit-learn's logistic regression on TF-IDF of words and pairs of words. It is meant to be hard to beat.
 
-A fitted baseline is saved as JSON and safetensors, never as a pickle, and loads to the same probabilities bit for bit.
+BASELINES also holds those for texts. A fitted baseline is saved as JSON and safetensors, never as a pickle; loaded
+again, it gives the same probabilities bit for bit.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class MajorityPredictor:
     """Always the most frequent label.
 
     Attributes:
-        shares: Label -> its share of the training rows, labels sorted.
+        shares: Label -> its share of the training rows, from 0 to 1, with the labels sorted.
     """
 
     kind: ClassVar[str] = "majority"
@@ -44,7 +45,11 @@ class MajorityPredictor:
 
     @classmethod
     def fit(cls, inputs: Sequence[str], targets: Sequence[str]) -> Self:
-        """Count the labels; the inputs do not matter."""
+        """Count the labels; the inputs do not matter.
+
+        Raises:
+            DataError: there are no rows.
+        """
         check_rows(inputs, targets)
         counts = Counter(targets)
         return cls({label: counts[label] / len(targets) for label in sorted(counts)})
@@ -55,11 +60,11 @@ class MajorityPredictor:
         return len(self.shares)
 
     def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
-        """Nothing: there is no network."""
+        """Empty: there is no network."""
         return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
-        label = max(self.shares, key=lambda name: self.shares[name])  # of equal shares the first
+        label = max(self.shares, key=lambda name: self.shares[name])  # the first of equals
         return [Answer(label, label, self.shares) for _ in inputs]
 
     def save(self, folder: Path) -> None:
@@ -83,7 +88,7 @@ class TfidfPredictor:
     """
 
     kind: ClassVar[str] = "tfidf"
-    # scikit-learn's default strength, 1, leaves short texts under-fitted, whose rows are unit vectors.
+    # With scikit-learn's default of 1, short texts are under-fitted, since their rows are unit vectors.
     strength: ClassVar[float] = 10.0
 
     def __init__(
@@ -108,13 +113,13 @@ class TfidfPredictor:
         """Learn from labelled rows.
 
         Raises:
-            DataError: there is one label only, or no word in any input.
+            DataError: there are no rows, there is only one label, or no input has a word.
         """
         from sklearn.linear_model import LogisticRegression
 
         check_rows(inputs, targets)
         if len(set(targets)) < 2:
-            raise DataError(f"all training rows have the label '{targets[0]}'.", hint="Two labels are needed.")
+            raise DataError(f"all training rows have the label '{targets[0]}'.", hint="At least two labels are needed.")
         vectorizer, features = fit_vectorizer(inputs)
         regression = LogisticRegression(C=cls.strength, max_iter=1000).fit(features, list(targets))
         vocabulary = [str(term) for term in vectorizer.get_feature_names_out()]
@@ -127,7 +132,7 @@ class TfidfPredictor:
         return int(self.idf.size + self.coefficients.size + self.intercepts.size)
 
     def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
-        """Nothing: there is no network."""
+        """Empty: there is no network."""
         return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:

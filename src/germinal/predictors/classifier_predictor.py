@@ -1,6 +1,6 @@
-"""An encoder with a head for classes as a predictor: it reads an input and says how likely each label is.
+"""A model with a head for classes as a predictor: it reads an input and gives each label a probability.
 
-There is no prompt and no rule. The folder holds the whole model, as transformers reads it too.
+There is no prompt and no answer rule. The folder holds the whole model, in the form that transformers reads too.
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
-from germinal.language_model import LanguageModel, load
+from germinal.language_model import LanguageModel
+from germinal.loading import load
 from germinal.predictors.answers import Answer
 from germinal.predictors.folder import damaged, write_content
 from germinal.progress import Progress, Reporter, silent
@@ -21,20 +22,20 @@ from germinal.text.context_window import ContextWindow, FittedPrompt
 from germinal.text.prompt import Prompt
 
 MODEL = "model"
-"""Where in a predictor's folder the model is."""
+"""The model's folder inside the predictor's."""
 
 _BARE = Prompt()
 
 
 class ClassifierPredictor:
-    """A model that classifies by its own head.
+    """A model that classifies with its own head.
 
     Args:
-        lm: Its classes exclude each other, and their names are the labels.
-        window: What to do when an input is longer than the model reads; by default an error.
+        lm: The model. Its classes exclude each other, and their names are the labels.
+        window: What to do with an input that is longer than the model reads; an error by default.
 
     Raises:
-        UnsupportedError: it has no such head.
+        UnsupportedError: the model has no such head.
     """
 
     kind: ClassVar[str] = "classifier"
@@ -42,13 +43,13 @@ class ClassifierPredictor:
     def __init__(self, lm: LanguageModel, window: ContextWindow | None = None) -> None:
         lm.reader.require_head("classify texts", "sequence-classification")
         if lm.head_config.multi_label or len(lm.head_config.labels) < 2:
-            raise UnsupportedError("its classes do not exclude each other.", where=lm.card.name)
+            raise UnsupportedError("it does not have two or more classes that exclude each other.", where=lm.card.name)
         self.lm = lm
         self.window = window or ContextWindow(lm.reader.limit)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """In the order of the head's outputs."""
+        """The labels, in the order of the head's outputs."""
         return self.lm.head_config.labels
 
     @property
@@ -60,7 +61,7 @@ class ClassifierPredictor:
         """The inputs as the network reads them.
 
         Raises:
-            ContextWindowError: one has too many tokens, and the window's policy does not cut it; names its place.
+            ContextWindowError: an input has too many tokens, and the window's policy is not to cut it.
         """
         return read_inputs(self.lm, inputs, self.window)
 
@@ -78,14 +79,18 @@ class ClassifierPredictor:
         return [Answer(each.label, each.label, _summing_to_one(each.probabilities)) for each in found]
 
     def save(self, folder: Path) -> None:
-        """Write the predictor as a folder, in the place of what stood there."""
+        """Write the predictor as a folder, which replaces what stood there."""
         with atomic_folder(Path(folder)) as temporary:
             self.lm.save(temporary / MODEL)
             describe(temporary, self.lm, self.window)
 
     @classmethod
     def load(cls, folder: Path, content: Mapping[str, Any], reporter: Reporter = silent) -> Self:
-        """Make the predictor that a folder keeps; use `load_predictor`."""
+        """The predictor in a folder; called by `load_predictor`.
+
+        Raises:
+            CheckpointError: the folder is damaged, or holds another model than was saved.
+        """
         try:
             fingerprint, labels, name = content["fingerprint"], tuple(content["labels"]), str(content["name"])
             window = ContextWindow(**content["window"])
@@ -93,18 +98,16 @@ class ClassifierPredictor:
             raise damaged(folder, error) from error
         lm = load(folder / MODEL, reporter=reporter)
         if lm.fingerprint != fingerprint or lm.head_config.labels != labels:
-            raise CheckpointError(
-                "the model in it is not the one that was saved: weights or labels differ.", where=str(folder)
-            )
+            raise CheckpointError("it holds another model than was saved: weights or labels differ.", where=str(folder))
         lm.card = replace(lm.card, name=name)
         return cls(lm, window)
 
 
 def read_inputs(lm: LanguageModel, inputs: Sequence[str], window: ContextWindow) -> list[FittedPrompt]:
-    """Inputs as an encoder reads them: bare, with the tokenizer's own special tokens.
+    """Inputs as a model with a head reads them: bare, with the tokenizer's own special tokens.
 
     Raises:
-        ContextWindowError: see `ClassifierPredictor.read`.
+        ContextWindowError: as of `ClassifierPredictor.read`; names the input's place.
     """
     read = []
     for place, input in enumerate(inputs, start=1):
@@ -120,13 +123,13 @@ def read_inputs(lm: LanguageModel, inputs: Sequence[str], window: ContextWindow)
 
 
 def _summing_to_one(probabilities: Mapping[str, float]) -> dict[str, float]:
-    """Probabilities of float32, which sum to 1 less nearly than metrics ask for."""
+    """Probabilities that sum to 1 as closely as metrics require; in float32 they do not."""
     total = math.fsum(probabilities.values())
     return {label: probability / total for label, probability in probabilities.items()}
 
 
 def describe(folder: Path, lm: LanguageModel, window: ContextWindow) -> None:
-    """Make a predictor's folder of one whose `model/` is already there: `lm`."""
+    """Write what a predictor's folder holds beside its model, `lm`, which is already there."""
     content = {
         "name": lm.card.name,
         "labels": lm.head_config.labels,

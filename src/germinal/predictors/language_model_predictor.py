@@ -1,8 +1,8 @@
-"""A language model as a predictor: prompt, worked examples, adapter, window policy, answer rule and priors around it.
+"""A language model as a predictor, with its prompt, worked examples, adapter, window policy, answer rule and priors.
 
-What the model computes for an input is an `Output`, and does not depend on the rule; what the rule makes of it is an
-`Answer`. Generated text and the labels' likelihoods come from one pass over the prompt, and prompts that begin alike
-(instruction, examples) share that pass too: both are the engine's work.
+What the model computes for an input is an `Output`, which does not depend on the rule; what the rule makes of it is an
+`Answer`. The engine sees to it that generated text and the labels' likelihoods need one pass over the prompt, and that
+prompts that begin alike (instruction, examples) share that part of it.
 """
 
 from __future__ import annotations
@@ -12,31 +12,32 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from germinal.checkpoints.lora_folder import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError
 from germinal.generation.config import GenerationConfig
-from germinal.generation.request import Request, Response
-from germinal.language_model import LanguageModel, load
+from germinal.language_model import LanguageModel
 from germinal.layers.linear import network_adapters
+from germinal.loading import load
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import damaged, write_content
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import ContextWindow, FittedPrompt
 from germinal.text.prompt import Example, Prompt
+from germinal.writing.request import Request, Response
 
 Want = Literal["generate", "score"]
 
 WANTED: Mapping[Rule, Want] = {"generate": "generate", "likelihood": "score", "calibrated": "score"}
-"""What each answer rule needs of the model."""
+"""What each answer rule needs from the model."""
 
 TEXT_TOKENS = 128
-"""How long an answer may be that is no label, unless the settings say otherwise."""
+"""Most tokens of an answer that is a text, unless the settings say otherwise."""
 
 _ROOM_FOR_PUNCTUATION = 3
-_AT_ONCE = 512  # requests that wait in the engine together: plenty for its batches, and quick to look through
+_AT_ONCE = 512  # requests in the engine's queue: enough to fill its batches, and few enough to search quickly
 _ADAPTER, _MODEL = "adapter", "model"
 
 
@@ -45,20 +46,24 @@ class LanguageModelPredictor:
 
     Args:
         lm: The base model.
-        prompt: How an input is asked.
-        labels: The labels and the words that stand for them; None where answers are texts.
+        prompt: How an input becomes a prompt.
+        labels: The labels and the words that stand for them; None if answers are texts.
         rule: How an output becomes an answer.
         examples: Worked examples; their targets are the labels' words, or the right texts.
-        priors: Label -> prior, for the rule "calibrated".
-        window: Size of the context window and what to do when a prompt does not fit; by default the model's size, and
-            an error.
-        generation: Settings for generated answers; by default greedy, and as long as any label can be. A text may have
-            `TEXT_TOKENS` tokens, and ends at the prompt's separator where nothing else would end it (see `ending`).
-        adapter: A PEFT folder to go through. It is loaded into `lm` under a name made of its content, beside others.
+        priors: Label -> prior probability, for the rule "calibrated".
+        window: The size of the context window, and what to do with a prompt that does not fit; by default the model's
+            size, and an error.
+        generation: Settings for generated answers. By default they are greedy, with room for the longest label; a text
+            may have `TEXT_TOKENS` tokens, and ends at the prompt's separator if nothing else would end it (`ending`).
+        adapter: A PEFT folder whose adapter all inputs go through. It is loaded into `lm` beside others, under a name
+            made from its content.
 
     Raises:
-        SettingError: rule, priors and labels do not belong together.
+        SettingError: rule, priors and labels do not go together.
+        CheckpointError: the adapter does not belong to the model.
     """
+
+    kind: ClassVar[str] = "language-model"
 
     def __init__(
         self,
@@ -87,10 +92,11 @@ class LanguageModelPredictor:
 
     @property
     def ending(self) -> str | None:
-        """The text at which a generated text ends, or None where the model alone says when.
+        """The text at which a generated text ends, or None if the model alone decides.
 
-        In a plain prompt an answer ends where the next block would start. A chat's turns and a decoder that writes
-        nothing but the answer end by themselves; a label is read from the start of a text, wherever that ends.
+        In a plain prompt an answer ends where the next block would start. The turns of a chat end by themselves, and so
+        does the decoder of an encoder-decoder, which writes nothing but the answer. A label is read off the start of a
+        text, wherever that ends.
         """
         if self.labels is not None or self.prompt.chat or self.lm.two_stacks:
             return None
@@ -98,9 +104,9 @@ class LanguageModelPredictor:
 
     @cached_property
     def continuation_ids(self) -> dict[str, tuple[int, ...]]:
-        """Token ids with which a prompt goes on when the answer is this label: the whole word, after the space if any.
+        """Label -> the token ids that follow a prompt if this is the answer: the whole word, after a space if any.
 
-        Prompts end alike (in the answer cue), so one stands for all. There are none where answers are texts.
+        All prompts end alike, in the answer cue, so that one stands for all. Empty if answers are texts.
         """
         if self.labels is None:
             return {}
@@ -109,10 +115,10 @@ class LanguageModelPredictor:
         return {label: self.continuation(fitted, word) for label, word in self.labels.words.items()}
 
     def continuation(self, fitted: FittedPrompt, answer: str) -> tuple[int, ...]:
-        """Token ids with which a prompt goes on when this is the answer.
+        """The token ids that follow a prompt if this is the answer.
 
-        They are encoded together with the prompt and cut off behind it, so that they are what the tokenizer makes of
-        the two as one text. The decoder of an encoder-decoder reads no prompt: there the answer is encoded alone.
+        Prompt and answer are encoded as one text and then cut. Only the answer of an encoder-decoder is encoded alone,
+        since its decoder does not read the prompt.
         """
         tokenizer = self.lm.tokenizer
         if self.lm.two_stacks:
@@ -121,14 +127,14 @@ class LanguageModelPredictor:
         joint = tuple(tokenizer.encode(fitted.text + continuation, add_special_tokens=not self.prompt.chat))
         if joint[: len(fitted.ids)] == fitted.ids:
             return joint[len(fitted.ids) :]
-        # A token would span the border; the prompt stays as it is, for generating from it.
+        # A token would span the border. The prompt keeps its tokens, since it is also what is generated from.
         return tuple(tokenizer.encode(continuation, add_special_tokens=False))
 
     def prompts_for(self, inputs: Sequence[str]) -> list[FittedPrompt]:
         """The prompts exactly as the model sees them.
 
         Raises:
-            ContextWindowError: one does not fit, and the policy does not make it; the error names the input's place.
+            ContextWindowError: a prompt does not fit, and the policy does not make it fit; names the input's place.
         """
         return [self._fit(input, f"input {place}") for place, input in enumerate(inputs, start=1)]
 
@@ -139,13 +145,18 @@ class LanguageModelPredictor:
         reporter: Reporter = silent,
         task: str = "answer",
     ) -> Iterator[tuple[int, Output]]:
-        """Outputs, each with its input's place, as they finish.
+        """Outputs, each with its input's place (from 0), as they finish.
 
         Args:
             wanted: "generate", "score" (the labels' log-probabilities) or both; by default what the rule needs.
+            reporter: Told of every output, in examples.
+            task: What the reporter calls the work.
+
+        Raises:
+            ContextWindowError: as of `prompts_for`; nothing has been computed then.
         """
         wants = {WANTED[self.rule]} if wanted is None else set(wanted)
-        prompts = self.prompts_for(inputs)  # all of them, so that one that does not fit is refused before work begins
+        prompts = self.prompts_for(inputs)  # all at once, so that one that does not fit is refused before work begins
         for start in range(0, len(prompts), _AT_ONCE):
             some = prompts[start : start + _AT_ONCE]
             requests = [self._request(fitted, wants) for fitted in some]
@@ -154,17 +165,21 @@ class LanguageModelPredictor:
                 yield start + index, self.output(response, some[index])
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
-        """An answer to each input, in their order."""
+        """An answer to each input, in their order; errors are those of `outputs`."""
         found = dict(self.outputs(inputs, reporter=reporter))
         return [self.answer(found[index]) for index in range(len(inputs))]
 
     def request(self, input: str) -> tuple[Request, FittedPrompt]:
-        """What `outputs` asks of the model for one input under this rule, for callers with an engine of their own."""
+        """What `outputs` asks of the model for one input, for callers that run an engine of their own.
+
+        Raises:
+            ContextWindowError: as of `prompts_for`.
+        """
         fitted = self._fit(input)
         return self._request(fitted, {WANTED[self.rule]}), fitted
 
     def output(self, response: Response, fitted: FittedPrompt) -> Output:
-        """The output that a response to `request` is."""
+        """The output for an input, from the response to its `request`."""
         completion = response.completion
         scores = dict(zip(self.continuation_ids, response.scores, strict=True)) if response.scores else None
         return Output(
@@ -183,10 +198,11 @@ class LanguageModelPredictor:
         return decide(self.rule, output, self.labels, self.priors)
 
     def save(self, folder: Path, *, with_weights: bool = False) -> None:
-        """Write the predictor as a folder, in the place of what stood there.
+        """Write the predictor as a folder, which replaces what stood there.
 
-        The base model is kept as a reference and a fingerprint, which is checked when the predictor is loaded; with
-        `with_weights` the folder holds a copy of it and needs nothing else.
+        Args:
+            with_weights: Copy the base model into the folder. Without it the folder holds a reference to the model, and
+                its fingerprint, which is checked when the predictor is loaded.
         """
         network = self.lm.network
         base = {
@@ -206,7 +222,7 @@ class LanguageModelPredictor:
             "adapter": self.adapter is not None,
         }
         with atomic_folder(Path(folder)) as temporary:
-            write_content(temporary, "language-model", content)
+            write_content(temporary, self.kind, content)
             if self.adapter is not None:
                 shutil.copytree(self.adapter, temporary / _ADAPTER)
             if with_weights:
@@ -216,7 +232,11 @@ class LanguageModelPredictor:
     def load(
         cls, folder: Path, content: Mapping[str, Any], lm: LanguageModel | None = None, reporter: Reporter = silent
     ) -> Self:
-        """Make the predictor that a folder keeps; use `load_predictor`."""
+        """The predictor in a folder; called by `load_predictor`.
+
+        Raises:
+            CheckpointError: the folder is damaged, or the base model is another than when the predictor was saved.
+        """
         try:
             base = content["base"]
             reference = base["reference"] or folder / _MODEL
@@ -238,8 +258,8 @@ class LanguageModelPredictor:
             raise damaged(folder, error) from error
         model = lm or load(reference, precision, reporter=reporter)
         if model.fingerprint != fingerprint:
-            what = f"its base model '{model.card.name}' is not the one that it was made with: its weights differ."
-            hint = "Use the model, revision and precision that it was made with."
+            what = f"its base model '{model.card.name}' has other weights than when the predictor was saved."
+            hint = "Use the same model, revision and precision."
             raise CheckpointError(what, where=str(folder), hint=hint)
         return cls(model, **parts)
 
@@ -275,7 +295,7 @@ class LanguageModelPredictor:
 
 
 def _loaded(lm: LanguageModel, adapter: Path) -> str:
-    """The name of an adapter in the model, loaded once for all predictors that go through it."""
+    """The name of an adapter in the model, which is loaded once for all predictors that use it."""
     name = f"adapter-{adapter_digest(adapter)[:16]}"
     if name not in network_adapters(lm.network):
         lm.add_adapter(adapter, name)

@@ -1,11 +1,11 @@
-"""Plain baselines whose answers are texts: what is a language model's text worth?
+"""Plain baselines whose answers are texts, with which the texts of a language model are compared:
 
-- `lead` says the first sentence of the input, which summaries of news are known to find hard to beat.
-- `copy` says the input as it is: of a translation what the two languages share, names above all.
-- `nearest` says the target of the most similar training input, by the cosine of TF-IDF of words and pairs of words:
-  what a search in the training rows would find.
+- `lead` answers the first sentence of the input, which is known to be hard to beat when news are summarized.
+- `copy` answers the input itself. In a translation this scores what the two languages share, names above all.
+- `nearest` answers the target of the most similar training input, by the cosine of TF-IDF of words and pairs of words.
+  It is what a search in the training rows would find.
 
-They are saved as JSON and safetensors, never as a pickle, and load to the same answers.
+They are saved as JSON and safetensors, never as a pickle; loaded again, they give the same answers.
 """
 
 from __future__ import annotations
@@ -29,17 +29,18 @@ from germinal.text.context_window import FittedPrompt
 _TENSORS = "model.safetensors"
 _BATCH = 64
 
-# A sentence ends at a mark, with the quotes and brackets that close after it, before a blank and what is no small
-# letter; at a mark of a script without blanks; or at an empty line.
+# A sentence ends at a mark, with the quotes and brackets that close after it, if white space follows and then anything
+# but a lower-case letter; at a mark of a script that writes no spaces; or at an empty line.
 _END = re.compile(r"[.!?…]+[\"'”’»)\]]*(?=\s+[^\s\W_a-zß-öø-ÿ]|\s+[\W_]|\s*$)|[。！？]+[」』）”]*|(?=\n\s*\n)")
-# What is written with a point inside a sentence: initials and the commonest titles.
+# Initials and common titles, whose full stop does not end a sentence.
 _ABBREVIATION = re.compile(r"(?:^|[\s(.])(?:\w|Mr|Mrs|Ms|Dr|Prof|St|No|vs)\.$")
 
 
 def first_sentence(text: str) -> str:
-    """The first sentence of a text, on one line; all of it where no end is found.
+    """The first sentence of a text, on one line; the whole text if no end is found.
 
-    By marks alone, for any language that uses them: an unknown abbreviation before a capital letter ends it too early.
+    Only punctuation is looked at, so that any language will do that uses it. An unknown abbreviation before a capital
+    letter ends the sentence too early.
     """
     text = text.strip()
     for end in _END.finditer(text):
@@ -50,23 +51,27 @@ def first_sentence(text: str) -> str:
 
 
 class _Untrained:
-    """A baseline that learns nothing: it is its kind alone."""
+    """A baseline that learns nothing: its folder holds its kind alone."""
 
     kind: ClassVar[str]
 
     @classmethod
     def fit(cls, inputs: Sequence[str], targets: Sequence[str]) -> Self:
-        """Nothing is learned; rows are asked for as of every baseline."""
+        """Learn nothing. The rows are checked as for every baseline.
+
+        Raises:
+            DataError: there are no rows.
+        """
         check_rows(inputs, targets)
         return cls()
 
     @property
     def parameters(self) -> int:
-        """How many numbers were learned: none."""
+        """How many numbers were learned: 0."""
         return 0
 
     def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
-        """Nothing: there is no network."""
+        """Empty: there is no network."""
         return []
 
     def save(self, folder: Path) -> None:
@@ -88,7 +93,7 @@ class LeadPredictor(_Untrained):
 
 
 class CopyPredictor(_Untrained):
-    """The input, without the blanks at its ends."""
+    """The input, without white space at its ends."""
 
     kind: ClassVar[str] = "copy"
 
@@ -97,13 +102,13 @@ class CopyPredictor(_Untrained):
 
 
 class NearestPredictor:
-    """The target of the training input that is nearest; of equally near ones the first.
+    """The target of the nearest training input, the first of several that are equally near.
 
-    An input that shares no word with any of them gets no answer.
+    An input that shares no word with any training input gets no answer.
 
     Attributes:
-        targets: Of the training rows.
-        vocabulary: Words and pairs, in the order of the columns.
+        targets: Those of the training rows.
+        vocabulary: Words and pairs of words, in the order of the columns.
         idf: Inverse document frequency of each, [F].
         rows: The training inputs as unit vectors, [N, F], sparse (CSR).
     """
@@ -122,7 +127,7 @@ class NearestPredictor:
         """Remember the rows.
 
         Raises:
-            DataError: there are none, or no word in any input.
+            DataError: there are none, or no input has a word.
         """
         check_rows(inputs, targets)
         vectorizer, rows = fit_vectorizer(inputs)
@@ -134,7 +139,7 @@ class NearestPredictor:
         return int(self.idf.size + self.rows.nnz)
 
     def read(self, inputs: Sequence[str]) -> list[FittedPrompt]:
-        """Nothing: there is no network."""
+        """Empty: there is no network."""
         return []
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
@@ -172,5 +177,5 @@ class NearestPredictor:
             raise ValueError(f"{tensors['idf'].shape} weights for {len(vocabulary)} terms")
         parts = (tensors["rows.data"], tensors["rows.indices"], tensors["rows.indptr"])
         rows = csr_matrix(parts, shape=(len(targets), len(vocabulary)))
-        rows.check_format(full_check=True)  # indices out of range would read memory that is not theirs
+        rows.check_format(full_check=True)  # indices out of range would read other memory
         return cls(targets, vocabulary, tensors["idf"], rows)

@@ -1,4 +1,4 @@
-"""What the baselines have in common: training rows that can be learned from, and TF-IDF of their words."""
+"""What the baselines share: checks of the training rows, and TF-IDF of their words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TFIDF: Mapping[str, Any] = {"ngram_range": (1, 2), "sublinear_tf": True, "token_
 
 
 def check_rows(inputs: Sequence[str], targets: Sequence[str]) -> None:
-    """Raise DataError unless there are rows to learn from."""
+    """Raise a DataError if there are no rows to learn from."""
     if not targets:
         raise DataError("there are no training rows to learn from.", where="train")
     if len(inputs) != len(targets):
@@ -25,10 +25,10 @@ def check_rows(inputs: Sequence[str], targets: Sequence[str]) -> None:
 
 
 def fit_vectorizer(inputs: Sequence[str]) -> tuple[TfidfVectorizer, Any]:
-    """Learn words and pairs of words, and give the inputs in them, [N, F], sparse.
+    """A vectorizer of words and pairs of words, fitted to the inputs, and their features [N, F], sparse.
 
     Raises:
-        DataError: there is no word in any input.
+        DataError: no input has a word.
     """
     from sklearn.feature_extraction.text import TfidfVectorizer
 
@@ -36,11 +36,11 @@ def fit_vectorizer(inputs: Sequence[str]) -> tuple[TfidfVectorizer, Any]:
     try:
         return vectorizer, vectorizer.fit_transform(inputs)
     except ValueError as error:
-        raise DataError("there is not one word in the training inputs.", hint="Is it the right column?") from error
+        raise DataError("there are no words in the training inputs.", hint="Is it the right column?") from error
 
 
 def restored_vectorizer(vocabulary: Sequence[str], idf: np.ndarray[Any, np.dtype[np.float64]]) -> TfidfVectorizer:
-    """The vectorizer of a saved baseline: its terms, in the order of the columns, and what each weighs."""
+    """The vectorizer of a saved baseline, from its terms, in the order of the columns, and their weights [F]."""
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     vectorizer = TfidfVectorizer(vocabulary={term: column for column, term in enumerate(vocabulary)}, **TFIDF)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from germinal.errors import LedgerError
 from germinal.ledger import CandidateRecord, Ledger, StepRecord
-from germinal.predictors import Predictor, load_predictor
+from germinal.predictors.loading import load_predictor
+from germinal.predictors.predictor import Predictor
 from germinal.progress import Reporter, silent
 from germinal.project.file.config import ProjectConfig
 from germinal.project.plan.trials import HEAD

@@ -20,7 +20,7 @@ from germinal.project.file.config import ProjectConfig
 from germinal.project.file.reader import find_project_file, read_project_file
 
 if TYPE_CHECKING:
-    from germinal.predictors import Predictor
+    from germinal.predictors.predictor import Predictor
     from germinal.project.board.leaderboard import Leaderboard
     from germinal.project.plan.plan import Plan
     from germinal.project.plan.why import Why

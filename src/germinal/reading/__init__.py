@@ -1,1 +1,1 @@
-"""What a network says of texts that it reads, without writing any: vectors, classes, spans, words for a mask."""
+"""What a network says about texts without writing any: vectors, classes, spans, masked words, logits and losses."""

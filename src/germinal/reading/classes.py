@@ -1,4 +1,4 @@
-"""Classes of texts and of their words, and the span of a passage that answers a question."""
+"""Classes of texts and of their words, rewards, and the span of a passage that answers a question."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from germinal.reading.reader import Reader, Text
 Chat = Sequence[Mapping[str, Any]]
 
 _OUTSIDE = "O"
-_LONGEST_ANSWER = 15  # tokens, as SQuAD's readers have it
+_LONGEST_ANSWER = 15  # tokens, as usual for SQuAD
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +25,10 @@ class Classification:
     """The class of a text.
 
     Attributes:
-        label: The likeliest class; None of a regression.
-        probabilities: Of every class; they sum to 1 unless classes do not exclude each other. Empty of a regression.
-        value: What a regression of one output says, or how good an answer is to a reward model; else None.
-        values: What a regression of several outputs says of each; empty otherwise.
+        label: The likeliest class; None for a regression.
+        probabilities: Class -> probability. They sum to 1 if the classes exclude each other. Empty for a regression.
+        value: The output of a regression with one output, or a reward; else None.
+        values: Output -> value, for a regression with several outputs; else empty.
     """
 
     label: str | None
@@ -43,9 +43,9 @@ class Span:
 
     Attributes:
         text: The part.
-        start, end: Its characters, text[start:end].
+        start, end: Where it stands, in characters: text[start:end].
         label: Its class.
-        probability: Of that class; of several words the mean of theirs.
+        probability: Of that class, from 0 to 1; the mean over the words of the span.
     """
 
     text: str
@@ -60,8 +60,9 @@ class TokenClassification:
     """The classes of a text's words.
 
     Attributes:
-        words: Every word with the class of its first token, on which such models are trained.
-        spans: Words side by side that belong together, by the B- and I- of their classes; those outside (O) left out.
+        words: Every word with the class of its first token, the token that such models are trained on.
+        spans: Neighbouring words that belong together by the prefixes B- and I- of their classes, without those
+            outside of every span (O).
     """
 
     words: tuple[Span, ...]
@@ -74,8 +75,8 @@ class Answer:
 
     Attributes:
         text: The part of the passage.
-        start, end: Its characters.
-        probability: Of its start times that of its end, among all places of the passage.
+        start, end: Where it stands in the passage, in characters.
+        probability: Of its first token as the start times that of its last as the end, from 0 to 1.
     """
 
     text: str
@@ -87,7 +88,7 @@ class Answer:
 def classify(
     reader: Reader, texts: Sequence[Text], reporter: Reporter = silent
 ) -> list[Classification] | list[TokenClassification]:
-    """The class of each text, or of each of its words, as the model's head has it.
+    """The class of each text, or of each of its words, by the model's own head.
 
     Raises:
         UnsupportedError: the model has no head that classifies.
@@ -99,7 +100,7 @@ def classify(
     if reader.config.head == "sequence-classification":
         return [classification(reader, logits) for logits in scores]
     if any(not isinstance(text, str) for text in texts):
-        raise UnsupportedError("the words of a pair of texts cannot be classified.", where=reader.name)
+        raise UnsupportedError("words are classified in one text, not in a pair of texts.", where=reader.name)
     return [
         _token_classification(reader, str(text), encoding, logits)
         for text, encoding, logits in zip(texts, encodings, scores, strict=True)
@@ -107,10 +108,10 @@ def classify(
 
 
 def rewards(reader: Reader, answers: Sequence[Text | Chat], reporter: Reporter = silent) -> list[float]:
-    """How good each answer is, by a head with one output: the higher, the better.
+    """How good each answer is, by a head with one output: a number of any size, the higher the better.
 
     Args:
-        answers: The messages of chats, the last of them the answer that is judged; or texts as the model learned them.
+        answers: Chats, each of which ends with the answer to judge; or texts in the form that the model was trained on.
 
     Raises:
         UnsupportedError: the model has no head with one output.
@@ -120,7 +121,7 @@ def rewards(reader: Reader, answers: Sequence[Text | Chat], reporter: Reporter =
     reader.require_head("judge answers", "sequence-classification")
     if reader.config.num_labels != 1:
         outputs = reader.config.num_labels
-        raise UnsupportedError(f"{reader.name} gives {outputs} numbers for a text, and a reward is one.")
+        raise UnsupportedError(f"{reader.name} has {outputs} outputs, and a reward model has one.")
     chats = bool(answers) and not isinstance(answers[0], str | tuple)
     template = reader.tokenizer.template
     texts = [
@@ -132,7 +133,7 @@ def rewards(reader: Reader, answers: Sequence[Text | Chat], reporter: Reporter =
 
 
 def answer(reader: Reader, question: str, context: str) -> Answer:
-    """The span of a passage that answers a question; a long passage is read in windows that overlap by half.
+    """The span of a passage that answers a question. A long passage is read in windows that overlap by half.
 
     Raises:
         UnsupportedError: the model has no head for question answering.
@@ -143,7 +144,8 @@ def answer(reader: Reader, question: str, context: str) -> Answer:
     room = reader.limit - asked
     if room < 2:
         raise ContextWindowError(
-            f"has {asked:,} tokens, which leaves no room for the passage in {reader.limit:,}.", where="question"
+            f"has {asked:,} tokens, and {reader.name} reads {reader.limit:,}: no room is left for the passage.",
+            where="question",
         )
     windows = reader.tokenizer.windows(question, context, reader.limit, room // 2)
     found = [
@@ -154,7 +156,7 @@ def answer(reader: Reader, question: str, context: str) -> Answer:
 
 
 def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: Reporter) -> list[Tensor]:
-    """What the head makes of each text, float32 on the CPU: [num_labels], or [T, num_labels] without padding."""
+    """The head's outputs for each text, float32 on the CPU: [num_labels], or [T, num_labels] without padding."""
     head = reader.network.head
     assert head is not None
     found: dict[int, Tensor] = {}
@@ -167,7 +169,7 @@ def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: 
 
 
 def classification(reader: Reader, logits: Tensor) -> Classification:
-    """What the outputs of a head for whole texts say, [num_labels]."""
+    """The classification that the outputs [num_labels] of a head for whole texts stand for."""
     if len(logits) == 1 and not reader.head_config.multi_label:
         return Classification(None, {}, float(logits[0]))
     if reader.head_config.regression:
@@ -181,10 +183,10 @@ def classification(reader: Reader, logits: Tensor) -> Classification:
 def _token_classification(
     reader: Reader, text: str, encoding: tokenizers.Encoding, logits: Tensor
 ) -> TokenClassification:
-    """As the token-classification pipeline of transformers with aggregation_strategy="first"."""
+    """Words and spans as transformers' token-classification pipeline has them with aggregation_strategy="first"."""
     likely = logits.softmax(-1)
     words: list[Span] = []
-    first = None  # a token that is the space alone before a word: the word's first, and so the one that counts
+    first = None  # the token of the space before a word, where that is a token: the first of the word, so it counts
     for place, (start, end) in enumerate(encoding.offsets):
         if encoding.special_tokens_mask[place]:
             continue
@@ -202,16 +204,16 @@ def _token_classification(
 
 
 def _continues_word(reader: Reader, text: str, encoding: tokenizers.Encoding, place: int) -> bool:
-    """Whether a token goes on with the word before it: as the vocabulary marks it, else where no space is between."""
+    """Whether a token continues a word: by the vocabulary's own mark, or else because no space stands before it."""
     prefix = getattr(reader.tokenizer.backend.model, "continuing_subword_prefix", None)
     if prefix:
         return encoding.tokens[place].startswith(prefix)
-    start = encoding.offsets[place][0]  # the tokens of one character that is several bytes all start there
+    start = encoding.offsets[place][0]  # several tokens of one character all start with it
     return start > 0 and " " not in text[start - 1 : start + 1]
 
 
 def _joined(text: str, words: Sequence[Span]) -> list[Span]:
-    """Neighbouring words of one class, begun anew by B-, as one span."""
+    """Neighbouring words of one class as one span; B- begins a new one."""
     groups: list[list[Span]] = []
     for word in words:
         begins = word.label.startswith("B-")
@@ -237,7 +239,7 @@ def _kind(label: str) -> str:
 
 
 def _best_span(context: str, window: tokenizers.Encoding, logits: Tensor) -> Answer:
-    """The likeliest start and end in the window's part of the passage, not too far apart, made whole words."""
+    """The likeliest start and end in the window's part of the passage, not too far apart, widened to whole words."""
     inside = torch.tensor([sequence == 1 for sequence in window.sequence_ids])
     if not inside.any():
         return Answer("", 0, 0, 0.0)
@@ -249,7 +251,7 @@ def _best_span(context: str, window: tokenizers.Encoding, logits: Tensor) -> Ans
 
 
 def _characters_of_word(window: tokenizers.Encoding, place: int) -> tuple[int, int]:
-    """The characters of the word that a token of the passage is a part of."""
+    """Where the word of a token of the passage starts and ends, in characters."""
     word = window.word_ids[place]
     found = None if word is None else window.word_to_chars(word, 1)
     return window.offsets[place] if found is None else found

@@ -16,7 +16,7 @@ class Filling:
 
     Attributes:
         word: The word.
-        probability: Of its token among the whole vocabulary.
+        probability: Of its token among the whole vocabulary, from 0 to 1.
         token_id: Its token.
         text: The whole text with the word in its place.
     """
@@ -29,6 +29,9 @@ class Filling:
 
 def fill_mask(reader: Reader, text: str, top_k: int = 5) -> list[list[Filling]]:
     """The likeliest words for each masked place of a text, the likeliest first.
+
+    Args:
+        top_k: How many words for each place.
 
     Raises:
         UnsupportedError: the model was not made to fill masks.

@@ -1,21 +1,23 @@
-"""Texts through a network in batches of nearly equal length, so that little is padding; what comes out is unpadded."""
+"""Texts go through a network in batches of nearly equal length, so that little is padding; results are unpadded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import tokenizers
 import torch
 from torch import Tensor
 
+from germinal.checkpoints.decoder_start import decoder_start_id
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.errors import CheckpointError, ContextWindowError, SettingError, UnsupportedError
 from germinal.layers.attention import PaddedView
 from germinal.layers.linear import packed_weights
 from germinal.models.config import TransformerConfig
-from germinal.models.heads import VOCABULARY_HEADS
+from germinal.models.heads import require_head
 from germinal.models.transformer import Transformer
 from germinal.progress import Progress, Reporter, silent
 from germinal.text.tokenizer import Tokenizer
@@ -24,10 +26,10 @@ Text = str | tuple[str, str]
 """A text, or two that belong together (a question and a passage, a premise and a hypothesis)."""
 
 BATCH_TOKENS = 1024
-"""Tokens of a batch at most, padding included."""
+"""Most tokens of a batch, padding included."""
 
 ENOUGH_TOKENS = 256
-"""A batch of so many fills two cores: it ends where the texts get shorter, so that most have no padding at all."""
+"""A batch of this size keeps two cores busy. It ends where the texts get shorter, so that most need no padding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,22 @@ class Reader:
         network: The Transformer.
         tokenizer: Its tokenizer.
         head_config: How its outputs are read.
+        hf_generation_config: The checkpoint's generation_config.json as published.
         name: What to call the model in errors.
     """
 
-    def __init__(self, network: Transformer, tokenizer: Tokenizer, head_config: HeadConfig, name: str) -> None:
+    def __init__(
+        self,
+        network: Transformer,
+        tokenizer: Tokenizer,
+        head_config: HeadConfig,
+        hf_generation_config: Mapping[str, Any],
+        name: str,
+    ) -> None:
         self.network = network
         self.tokenizer = tokenizer
         self.head_config = head_config
+        self.hf_generation_config = hf_generation_config
         self.name = name
 
     @property
@@ -73,24 +84,34 @@ class Reader:
         Raises:
             UnsupportedError: names the model, its head and the heads that could.
         """
-        if self.config.head not in heads:
-            raise UnsupportedError(
-                f"{self.name} cannot {purpose}: it has {describe_head(self.config)}.",
-                hint=f"That takes a model with a head for {' or '.join(heads)}.",
-            )
+        require_head(self.config, self.name, purpose, *heads)
+
+    @property
+    def decoder_start_id(self) -> int:
+        """The token that the decoder of an encoder-decoder starts with.
+
+        Raises:
+            CheckpointError: the checkpoint names none.
+        """
+        return decoder_start_id(self.hf_generation_config, self.name)
 
     def tokenize(
         self, texts: Sequence[Text], *, max_tokens: int | None = None, add_special_tokens: bool = True
     ) -> list[tokenizers.Encoding]:
-        """Token ids and all else that is known of each text's tokens.
+        """The encoding of each text: token ids, segments, offsets, words.
+
+        Args:
+            texts: Texts, or pairs of texts.
+            max_tokens: Most tokens of a text, where that is less than the model reads.
+            add_special_tokens: Whether the tokenizer adds its special tokens; a chat template writes them itself.
 
         Raises:
             ContextWindowError: a text has more tokens than the model reads.
-            SettingError: a text is no text.
+            SettingError: a text is empty, or not a text.
         """
         for number, text in enumerate(texts):
             if not isinstance(text, str) and not (isinstance(text, tuple) and len(text) == 2):
-                raise SettingError(f"is no text but {text!r:.80}.", where=f"text {number + 1} of {len(texts)}")
+                raise SettingError(f"is not a text: {text!r:.80}.", where=f"text {number + 1} of {len(texts)}")
         limit = self.limit if max_tokens is None else min(max_tokens, self.limit)
         encodings = self.tokenizer.encodings(texts, add_special_tokens)
         for number, encoding in enumerate(encodings):
@@ -106,17 +127,23 @@ class Reader:
 
     @property
     def limit(self) -> int:
-        """Most tokens of a text."""
+        """Most tokens of a text, special tokens included."""
         return self.config.max_position_embeddings
 
     @torch.inference_mode()
     def batches(
         self, encodings: Sequence[tokenizers.Encoding], reporter: Reporter = silent, *, for_head: bool = False
     ) -> Iterator[Batch]:
-        """Hidden states of all texts, the longest first, so that a batch that does not fit in memory is the first.
+        """Hidden states of all texts. The longest come first: if a batch does not fit in memory, it is the first one.
 
         Args:
-            for_head: Those that the head stands on: of an encoder-decoder the decoder's, which reads the text again.
+            encodings: From `tokenize`.
+            reporter: Told of every batch, in texts.
+            for_head: Give the states that the head works on. Those of an encoder-decoder are its decoder's, which reads
+                the text a second time.
+
+        Raises:
+            CheckpointError: as of `read_again`.
         """
         order = sorted(range(len(encodings)), key=lambda number: -len(encodings[number].ids))
         lengths = [len(encodings[number].ids) for number in order]
@@ -145,7 +172,7 @@ class Reader:
         return Batch(numbers, input_ids, hidden_states, attention_mask)
 
     def _hidden_states(self, input_ids: Tensor, token_types: Tensor, attention_mask: Tensor, for_head: bool) -> Tensor:
-        """[B, T] -> [B, T, D]; of an encoder-decoder its encoder's, unless they are for the head."""
+        """[B, T] -> [B, T, D]; the encoder's states of an encoder-decoder, unless they are for the head."""
         if self.config.stacks == "encoder-decoder" and not for_head:
             view = PaddedView(input_ids, attention_mask, causal=False)
             return self.network.encode(input_ids, view)
@@ -156,7 +183,9 @@ class Reader:
         return hidden_states
 
     def read_again(self, input_ids: Tensor) -> Tensor | None:
-        """What the decoder of an encoder-decoder reads for the head, [B, T]: the text behind its start token.
+        """What the decoder of an encoder-decoder reads for the head, [B, T]: its start token, then the text.
+
+        None for a model with one stack.
 
         Raises:
             CheckpointError: the checkpoint names no start token.
@@ -168,18 +197,19 @@ class Reader:
         return torch.cat((torch.full_like(input_ids[:, :1], self.head_config.start_id), input_ids[:, :-1]), 1)
 
     def looked_at(self, batch: Batch) -> Tensor:
-        """A mask [B, T] for the head: it looks at the first token, or at the last one that is not masked.
+        """A mask [B, T] for the head, which looks at the first token, or at the last one that is not masked.
 
-        Published decoders tell padding by its id, and encoder-decoders look at the token that ends the text.
+        As in the published models, a decoder recognises padding by its id, and an encoder-decoder looks at the token
+        that ends the text.
 
         Raises:
-            UnsupportedError: a text does not end with that token.
+            UnsupportedError: the tokenizer does not end texts with that token.
         """
         if self.config.pooled_token == "last" and self.config.stacks == "encoder-decoder":
             ends = batch.input_ids == (-1 if self.tokenizer.eos_id is None else self.tokenizer.eos_id)
             if not bool(ends.any(1).all()):
                 raise UnsupportedError(
-                    "the tokenizer does not end texts with its end token, at which the head looks.", where=self.name
+                    "the head looks at the token that ends a text, and the tokenizer adds none.", where=self.name
                 )
             return ends
         if self.head_config.padding_id is None:
@@ -188,7 +218,7 @@ class Reader:
 
 
 def _parts(lengths: Sequence[int]) -> Iterator[slice]:
-    """Where the batches of texts of falling lengths begin and end."""
+    """The batches of texts whose lengths fall, as slices."""
     done = 0
     while done < len(lengths):
         width = lengths[done]
@@ -197,12 +227,3 @@ def _parts(lengths: Sequence[int]) -> Iterator[slice]:
         count = same if same * width >= ENOUGH_TOKENS else count
         yield slice(done, done + count)
         done += count
-
-
-def describe_head(config: TransformerConfig) -> str:
-    """What stands on a network, in words."""
-    if config.head is None:
-        return "no head"
-    if config.head in VOCABULARY_HEADS:
-        return "a language-model head" if config.head == "lm" else "a masked-language-model head"
-    return f"a head for {config.head.replace('-', ' ')}"

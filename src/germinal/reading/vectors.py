@@ -1,4 +1,4 @@
-"""One vector a text: its hidden states pooled (Sentence-BERT, Reimers and Gurevych 2019, arXiv 1908.10084)."""
+"""One vector for each text, pooled from its hidden states (Reimers and Gurevych 2019, arXiv 1908.10084)."""
 
 from __future__ import annotations
 
@@ -27,15 +27,17 @@ def encode(
     reporter: Reporter = silent,
     prompt: str | None = None,
 ) -> Vectors:
-    """One vector a text, [N, D] float32, in the order of the texts.
+    """One vector for each text, float32 [N, D], in the order of the texts.
 
     Args:
-        pooling: "mean", "first", "last", "max" or "pooler"; None is the checkpoint's own, or "mean" where it has none.
-        normalize: Whether each vector is divided by its length; None is the checkpoint's own, or no.
-        prompt: The name of what the checkpoint puts before such texts ("query"); None is its own choice, "" nothing.
+        pooling: "mean", "first", "last", "max" or "pooler"; None takes the checkpoint's own, or "mean" if it has none.
+        normalize: Whether each vector is scaled to length 1; None takes the checkpoint's own choice, or does not.
+        reporter: Told of every batch, in texts.
+        prompt: The name of one of the checkpoint's prompts ("query"), which is put before each text; None takes the
+            checkpoint's default, "" puts nothing there.
 
     Raises:
-        SettingError: no such pooling, or no such prompt.
+        SettingError: there is no such pooling or prompt.
         UnsupportedError: the model has no pooler.
         ContextWindowError: a text has more tokens than the model was trained to embed.
     """
@@ -48,7 +50,7 @@ def encode(
     if chosen.mode not in POOLINGS:
         raise SettingError(f"'{pooling}' is unknown.", where="pooling", hint=nearest(chosen.mode, list(POOLINGS)))
     if chosen.mode == "pooler":
-        reader.require_head("pool by its pooler", "pooler")
+        reader.require_head("pool with a pooler", "pooler")
     pool = POOLINGS[chosen.mode]
     encodings = reader.tokenize(_after(texts, _prompt(reader, chosen, prompt)), max_tokens=chosen.max_tokens)
     width = chosen.dense[-1].weight.shape[0] if chosen.dense else reader.config.hidden_size
@@ -64,13 +66,13 @@ def encode(
 
 
 def _prompt(reader: Reader, pooling: Pooling, name: str | None) -> str:
-    """What is put before every text."""
+    """The text that is put before every text."""
     name = pooling.default_prompt if name is None else name
     if not name:
         return ""
     if name not in pooling.prompts:
         known = list(pooling.prompts)
-        hint = nearest(name, known) if known else "Write what belongs before a text into the text."
+        hint = nearest(name, known) if known else "Write the prompt into the texts themselves."
         raise SettingError(f"{reader.name} has no prompt '{name}'.", where="prompt", hint=hint)
     return pooling.prompts[name]
 
@@ -82,7 +84,7 @@ def _after(texts: Sequence[Text], prompt: str) -> Sequence[Text]:
 
 
 def similarities(vectors: Vectors) -> Vectors:
-    """Cosine of the angle between any two vectors, [N, D] -> [N, N]."""
+    """Cosine of the angle between each two vectors, [N, D] -> [N, N], from -1 to 1."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     directions = vectors / np.maximum(lengths, np.finfo(np.float32).tiny)
     cosines: Vectors = np.clip(directions @ directions.T, -1.0, 1.0).astype(np.float32)

@@ -23,7 +23,7 @@ def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
 
     Args:
         service: What answers.
-        api_keys: Clients must send one of these as a bearer token; none are asked for when empty.
+        api_keys: Clients must send one of these as a bearer token. If empty, no key is needed.
     """
 
     @asynccontextmanager
@@ -34,7 +34,7 @@ def create_app(service: Service, api_keys: Sequence[str] = ()) -> FastAPI:
         finally:
             service.stop()
 
-    # No pages of documentation: their scripts come from elsewhere, and the interface is OpenAI's own.
+    # No pages of documentation: they load scripts from other hosts, and the interface is OpenAI's own.
     app = FastAPI(title="germinal", version=__version__, lifespan=lifespan, openapi_url=None)
     install_error_handlers(app)
     app.include_router(_openai_routes(service, api_keys))

@@ -1,4 +1,4 @@
-"""A reply as OpenAI's objects: one `chat.completion`, or a stream of `chat.completion.chunk` by server-sent events."""
+"""A reply as OpenAI's objects: one `chat.completion`, or `chat.completion.chunk`s as server-sent events."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from germinal.serving.service import Delta, Reply
 
 
 class CompletionResponse(Response):
-    """Answers a request from a reply, whole or streamed, and cancels the reply when the client goes away.
+    """Sends a reply, whole or streamed, and cancels it when the client disconnects.
 
     Args:
-        reply: The answer on its way.
+        reply: The answer as it is generated.
         request: What was asked.
         model_id: The model's name.
     """
@@ -33,7 +33,7 @@ class CompletionResponse(Response):
         self._common = {"id": f"chatcmpl-{uuid.uuid4().hex}", "created": int(time.time()), "model": model_id}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the answer while watching for the client's leaving."""
+        """Send the answer, and watch for the client's disconnecting meanwhile."""
         answer = self._stream(send) if self._request.stream else self._whole(scope, receive, send)
         sending = asyncio.ensure_future(answer)
         leaving = asyncio.ensure_future(_until_disconnect(receive))
@@ -80,7 +80,7 @@ class CompletionResponse(Response):
                 await _send_event(send, json.dumps(chunk, ensure_ascii=False, separators=(",", ":")))
             await _send_event(send, "[DONE]")
         except Exception as error:
-            # The status is long sent: OpenAI's clients raise on an event that holds an error.
+            # The status has been sent already: OpenAI's clients raise on an event that holds an error.
             await _send_event(send, json.dumps(translated(error).body))
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 

@@ -1,4 +1,4 @@
-"""OpenAI's error objects: whatever goes wrong, the client gets `{"error": {message, type, param, code}}`."""
+"""OpenAI's error objects: every failure reaches the client as `{"error": {message, type, param, code}}`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class APIError(Exception):
     Args:
         message: What was wrong and what to do.
         status: HTTP status.
-        param: The request's field at fault.
-        code: A short name that programs can act on.
-        headers: Headers to send with it.
+        param: The field of the request that was wrong.
+        code: A short name for programs.
+        headers: Headers of the response.
     """
 
     def __init__(
@@ -54,15 +54,15 @@ class APIError(Exception):
 
 
 class QueueFullError(APIError):
-    """As many sequences wait and run as the server takes."""
+    """The server has no room for more answers."""
 
     def __init__(self) -> None:
-        message = "The server has as many requests as it can take. Try again in a moment."
+        message = "The server has as many open requests as it can take. Try again in a moment."
         super().__init__(message, status=503, code="overloaded", headers={"Retry-After": "1"})
 
 
 class StoppingError(APIError):
-    """The server is going away."""
+    """The server is shutting down."""
 
     def __init__(self) -> None:
         super().__init__("The server is stopping.", status=503, code="stopping", headers={"Retry-After": "5"})
@@ -72,7 +72,7 @@ _SETTING_FIELDS = {"max_new_tokens": "max_completion_tokens", "logprobs": "top_l
 
 
 def translated(error: Exception) -> APIError:
-    """Any error as an APIError; what is no user's fault is logged and says nothing of our insides."""
+    """Any error as an APIError. One that is not the client's fault is logged, and its details are not sent."""
     match error:
         case APIError():
             return error
@@ -94,7 +94,7 @@ def translated(error: Exception) -> APIError:
 
 
 def install_error_handlers(app: FastAPI) -> None:
-    """Answer every exception, ours and the framework's, with an error object."""
+    """Answer every exception, our own and the framework's, with an error object."""
 
     async def answer(request: Request, error: Exception) -> JSONResponse:
         return translated(error).response()

@@ -1,42 +1,42 @@
-"""A plain model behind the interface: messages through its chat template, tokens through the shared engine."""
+"""A plain model as a service: messages go through its chat template, all requests through one engine."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from functools import partial
 from typing import Any
 
 from germinal.errors import TemplateError
-from germinal.generation.backends.factory import make_backend
 from germinal.generation.config import GenerationConfig
-from germinal.generation.engine import Engine
-from germinal.generation.request import TextStream
 from germinal.generation.sampler import SampledToken
-from germinal.generation.sequence import Sequence
 from germinal.language_model import LanguageModel
-from germinal.serving.engine_thread import EngineThread, Job, Piece
+from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Usage
+from germinal.serving.settings import generation_config
 from germinal.text.tokenizer import Tokenizer
+from germinal.writing.pending import Pending, Piece
+from germinal.writing.request import Request
 
 NUM_SLOTS = 16
-"""Sequences that run at once; further ones wait."""
+"""Sequences that run at the same time; further ones wait."""
 
 MAX_ANSWERS = 256
-"""Answers that may wait and run at once; whoever asks for more is told to come again."""
+"""Answers that may be open, waiting or running, at the same time; a request for more gets status 503."""
 
 MAX_NEW_TOKENS = 1024
-"""Longest answer when neither client nor checkpoint says how long; OpenAI's interface has no default of its own."""
+"""Most tokens of an answer if neither client nor checkpoint sets a limit; OpenAI's interface has no default."""
 
 
 class ModelService:
     """Serves a language model's chat.
 
     Args:
-        lm: The model. From here on it belongs to the engine's thread.
-        name: Under which clients ask for it; the model's own when None.
-        num_slots: Sequences that run at once.
-        max_answers: Answers that may wait and run at once.
+        lm: The model. From now on only the engine's thread may run it.
+        name: The name by which clients ask for it; None takes the model's own.
+        num_slots: Sequences that run at the same time.
+        max_answers: Answers that may be open at the same time.
 
     Raises:
         TemplateError: the model has no chat template.
@@ -56,7 +56,7 @@ class ModelService:
         self._defaults = lm.generation_defaults
         if "max_new_tokens" not in lm.hf_generation_config:
             self._defaults = self._defaults.override(max_new_tokens=MAX_NEW_TOKENS)
-        self.engine_thread = EngineThread(engine_maker(lm, num_slots), max_answers)
+        self.engine_thread = EngineThread(partial(lm.writer.make_engine, num_slots), max_answers)
 
     def start(self) -> None:
         """See `Service.start`."""
@@ -72,34 +72,30 @@ class ModelService:
 
     async def answer(self, request: ChatRequest) -> ModelReply:
         """See `Service.answer`."""
-        lead, streams = await asyncio.to_thread(self._sequences, request)
-        job = Job(lead, streams)
+        job = Job(await asyncio.to_thread(self._pending, request))
         self.engine_thread.submit(job)
         return ModelReply(job, self.engine_thread, self._lm.tokenizer)
 
-    def _sequences(self, request: ChatRequest) -> tuple[Sequence, list[TextStream]]:
-        """One sequence for each of the n answers, the first in the lead; the prompt is computed once."""
+    def _pending(self, request: ChatRequest) -> Pending:
         prompt_ids = self._lm.encode_prompt([message.for_template() for message in request.messages])
         config = self._config(request, len(prompt_ids))
-        adapter = self._lm.adapter
-        forks = [self._lm.sequence(prompt_ids, config, adapter=adapter, index=i) for i in range(1, request.n)]
-        lead = self._lm.sequence(prompt_ids, config, adapter=adapter, forks=forks)
-        lead.check_fits(self._lm.config.max_position_embeddings)
-        return lead, [TextStream(each, self._lm.tokenizer) for each in (lead, *forks)]
+        pending = self._lm.writer.pending(Request(prompt_ids, config, adapter=self._lm.adapter, answers=request.n))
+        pending.lead.check_fits(self._lm.config.max_position_embeddings)  # while the status can still say so
+        return pending
 
     def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
         window = self._lm.config.max_position_embeddings
-        room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # an encoder has a window of its own
-        config = request.generation_config(self._defaults, room)
+        room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # the encoder has its own window
+        config = generation_config(request, self._defaults, room)
         config.check_vocabulary(self._lm.config.vocab_size)
         return config
 
 
 class ModelReply:
-    """The answers of a job, as they come."""
+    """The answers of a job as they are generated."""
 
     def __init__(self, job: Job, engine_thread: EngineThread, tokenizer: Tokenizer) -> None:
-        self.usage = Usage(prompt_tokens=job.lead.prompt_tokens)
+        self.usage = Usage(prompt_tokens=job.pending.lead.prompt_tokens)
         self._job = job
         self._engine_thread = engine_thread
         self._tokenizer = tokenizer
@@ -109,7 +105,7 @@ class ModelReply:
         async for piece in self._job.pieces():
             self.usage.completion_tokens += len(piece.tokens)
             yield Delta(piece.index, piece.text, self._logprobs(piece), piece.finish_reason)
-        self.usage.cached_tokens = self._job.lead.cached_prompt_tokens
+        self.usage.cached_tokens = self._job.pending.lead.cached_prompt_tokens
 
     def cancel(self) -> None:
         """See `Reply.cancel`."""
@@ -124,11 +120,6 @@ class ModelReply:
         return self._logprob(token.id, token.logprob) | {"top_logprobs": likeliest}
 
     def _logprob(self, token_id: int, logprob: float) -> dict[str, Any]:
-        spelt = token_id < self._tokenizer.vocab_size  # an embedding table may have rows that no token uses
+        spelt = token_id < self._tokenizer.vocab_size  # the embedding table may have more rows than there are tokens
         as_bytes = self._tokenizer.token_bytes(token_id) if spelt else b""
         return {"token": as_bytes.decode(errors="replace"), "logprob": logprob, "bytes": list(as_bytes)}
-
-
-def engine_maker(lm: LanguageModel, num_slots: int) -> Callable[[], Engine]:
-    """What makes an engine of a server's own for a model."""
-    return lambda: Engine(make_backend(lm.network, num_slots))

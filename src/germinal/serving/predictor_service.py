@@ -1,16 +1,16 @@
-"""A project's winner behind the interface: the client sends a bare input, and gets the label, or the text.
+"""A project's winner as a service: the client sends a bare input and gets the label, or the text.
 
-The input is the last message, the user's; prompt, shots, adapter and answer rule are the predictor's own, and so are
-the settings of generation: a request that asks for others is refused. The reply's content is the label, or the text,
-which is streamed as it comes and which a request may ask to be shorter. Beyond OpenAI's fields, the choice has one of
-ours (in a stream, its last chunk):
+The input is the last message, which must be the user's. Prompt, shots, adapter, answer rule and generation settings are
+the predictor's own, and a request for other settings is refused, except that a text may be shorter. The content of the
+reply is the label, or the text, which is streamed as it is generated. Beside OpenAI's fields the choice (in a stream
+its last chunk) has one of our own:
 
     "germinal": {"label": "pos", "probabilities": {"neg": 0.1, "pos": 0.9}, "error": null,
                  "unread_messages": 0, "dropped_examples": 0, "truncated_tokens": 0}
 
-`label` is null when the model's text held none (`error` says so, and the content is that text), and where answers are
-texts; `probabilities` is null under the rule "generate"; `unread_messages` counts the messages before the last, which
-no predictor looks at.
+`label` is null if the generated text begins with none of the labels (`error` says so, and the content is that text),
+and for tasks whose answers are texts. `probabilities` is null under the rule "generate". `unread_messages` counts the
+messages before the last one, which no predictor reads.
 """
 
 from __future__ import annotations
@@ -18,28 +18,30 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-from germinal.generation.request import Pending, Request
 from germinal.predictors.answers import Answer, Output
-from germinal.predictors.folder import FittedPredictor, Predictor
-from germinal.predictors.language_model_predictor import LanguageModelPredictor
+from germinal.predictors.language_model_predictor import WANTED, LanguageModelPredictor
+from germinal.predictors.predictor import FittedPredictor, Predictor
 from germinal.serving.engine_thread import EngineThread, Job
 from germinal.serving.errors import APIError, QueueFullError
-from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS, engine_maker
+from germinal.serving.model_service import MAX_ANSWERS, NUM_SLOTS
 from germinal.serving.requests import ChatRequest
 from germinal.serving.service import Delta, Reply, Usage
+from germinal.serving.settings import refuse_settings, settings_of
 from germinal.text.context_window import FittedPrompt
+from germinal.writing.request import Request
 
 
 class PredictorService:
-    """Serves a predictor: a language model with all that a project found for it, a model with a head, or a baseline.
+    """Serves a predictor: a language model with the prompt and all else of a trial, a model with a head, or a baseline.
 
     Args:
-        predictor: What answers. From here on its model belongs to the engine's thread.
-        name: Under which clients ask for it.
-        num_slots: Sequences that run at once.
-        max_answers: Answers that may wait and run at once.
+        predictor: What answers. From now on only the engine's thread may run its language model.
+        name: The name by which clients ask for it.
+        num_slots: Sequences that run at the same time.
+        max_answers: Answers that may be open, waiting or running, at the same time.
     """
 
     def __init__(
@@ -48,11 +50,11 @@ class PredictorService:
         self.model_id = name
         self._predictor = predictor
         self._max_answers = max_answers
-        self._open = 0  # of a predictor without an engine, which answers one input at a time
+        self._open = 0  # without an engine, inputs are answered one at a time
         self._turn = asyncio.Lock()
         self.engine_thread: EngineThread | None = None
         if isinstance(predictor, LanguageModelPredictor):
-            self.engine_thread = EngineThread(engine_maker(predictor.lm, num_slots), max_answers)
+            self.engine_thread = EngineThread(partial(predictor.lm.writer.make_engine, num_slots), max_answers)
 
     def start(self) -> None:
         """See `Service.start`."""
@@ -72,18 +74,18 @@ class PredictorService:
 
     async def answer(self, request: ChatRequest) -> Reply:
         """See `Service.answer`."""
-        _refuse_settings(request, self._predictor)
+        settings = settings_of(request)
+        refuse_settings(settings, sampled=_is_sampled(self._predictor))
         input, unread = _input_of(request)
         if not isinstance(self._predictor, LanguageModelPredictor):
             return await self._answer_in_turn(self._predictor, input, unread)
         assert self.engine_thread is not None
         wanted, fitted = await asyncio.to_thread(self._predictor.request, input)
         if self._predictor.labels is None:
-            wanted = _at_most(wanted, request)
-        pending = self._predictor.lm.pending(wanted)
-        job = Job(pending.lead, [pending.stream] if pending.stream is not None else [])
+            wanted = _at_most(wanted, settings.get("max_new_tokens"))
+        job = Job(self._predictor.lm.writer.pending(wanted))
         self.engine_thread.submit(job)
-        return PredictorReply(self._predictor, pending, fitted, job, self.engine_thread, unread)
+        return PredictorReply(self._predictor, fitted, job, self.engine_thread, unread)
 
     async def _answer_in_turn(self, predictor: Predictor, input: str, unread: int) -> FittedReply:
         if self._open >= self._max_answers:
@@ -97,12 +99,11 @@ class PredictorService:
 
 
 class PredictorReply:
-    """A language model's answer by the predictor's rule: a label when its sequences have ended, a text as it comes."""
+    """A language model's answer by the predictor's rule: a label comes at the end, a text as it is generated."""
 
     def __init__(
         self,
         predictor: LanguageModelPredictor,
-        pending: Pending,
         fitted: FittedPrompt,
         job: Job,
         engine_thread: EngineThread,
@@ -110,7 +111,6 @@ class PredictorReply:
     ) -> None:
         self.usage = Usage(prompt_tokens=len(fitted.ids))
         self._predictor = predictor
-        self._pending = pending
         self._fitted = fitted
         self._job = job
         self._engine_thread = engine_thread
@@ -122,10 +122,10 @@ class PredictorReply:
         async for piece in self._job.pieces():
             if self._predictor.labels is None and (shown := text.push(piece.text)):
                 yield Delta(0, shown)
-        output = self._predictor.output(self._pending.response(), self._fitted)
+        output = self._predictor.output(self._job.pending.response(), self._fitted)
         answer = self._predictor.answer(output)
         self.usage.completion_tokens = self._completion_tokens(output, answer)
-        self.usage.cached_tokens = self._job.lead.cached_prompt_tokens
+        self.usage.cached_tokens = self._job.pending.lead.cached_prompt_tokens
         last = _delta(answer, self._unread, output)
         yield (
             last
@@ -138,21 +138,21 @@ class PredictorReply:
         self._engine_thread.cancel(self._job)
 
     def _completion_tokens(self, output: Output, answer: Answer) -> int:
-        """Tokens of the generated text, or of the label's word where continuations were scored."""
+        """Tokens of the generated text, or of the label's word if continuations were scored."""
         if output.text is not None or answer.label is None:
             return len(output.token_ids)
         return len(self._predictor.continuation_ids[answer.label])
 
 
 class _Stripped:
-    """A text that comes in pieces, without the white space at its two ends."""
+    """A text that comes in pieces, without the white space at both ends."""
 
     def __init__(self) -> None:
         self._held = ""
         self._started = False
 
     def push(self, piece: str) -> str:
-        """What of the text may be shown now: white space is held back until something follows it."""
+        """The part of the text that may be shown now; white space is held back until other text follows."""
         text = self._held + piece
         if not self._started:
             text = text.lstrip()
@@ -163,7 +163,13 @@ class _Stripped:
 
 
 class FittedReply:
-    """The answer of a model with a head, or of a baseline, which reads no tokens."""
+    """The answer of a model with a head, or of a baseline.
+
+    Args:
+        answer: The whole answer.
+        read: What a network read for it; empty for a baseline.
+        unread: Messages before the last one.
+    """
 
     def __init__(self, answer: Answer, read: Sequence[FittedPrompt], unread: int) -> None:
         self.usage = Usage(prompt_tokens=sum(len(each.ids) for each in read))
@@ -176,11 +182,11 @@ class FittedReply:
         yield _delta(self._answer, self._unread, self._output)
 
     def cancel(self) -> None:
-        """See `Reply.cancel`; there is nothing to free."""
+        """See `Reply.cancel`; nothing is held."""
 
 
 def _answered(predictor: Predictor, input: str, unread: int) -> FittedReply:
-    """The reply of a predictor without an engine, with what its network read, if it has one."""
+    """The reply of a predictor that answers without an engine."""
     (answer,) = predictor.predict([input])
     return FittedReply(answer, predictor.read([input]) if isinstance(predictor, FittedPredictor) else (), unread)
 
@@ -198,16 +204,15 @@ def _delta(answer: Answer, unread: int, output: Output) -> Delta:
     return Delta(0, content, finish_reason="stop", germinal=said)
 
 
-def _at_most(wanted: Request, request: ChatRequest) -> Request:
-    """The same with the request's own bound on the answer's length, where that is the lower one."""
-    bound = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
-    if bound is None or wanted.generation is None or bound >= wanted.generation.max_new_tokens:
+def _at_most(wanted: Request, longest: int | None) -> Request:
+    """The request with at most `longest` generated tokens, if its own limit is not lower."""
+    if longest is None or wanted.generation is None or longest >= wanted.generation.max_new_tokens:
         return wanted
-    return replace(wanted, generation=wanted.generation.override(max_new_tokens=bound))
+    return replace(wanted, generation=wanted.generation.override(max_new_tokens=longest))
 
 
 def _input_of(request: ChatRequest) -> tuple[str, int]:
-    """The last message's text, and how many messages stand before it."""
+    """The text of the last message, and the number of messages before it."""
     last = request.messages[-1]
     if last.role != "user":
         message = "The last message must be the user's: it is the input to answer."
@@ -215,24 +220,10 @@ def _input_of(request: ChatRequest) -> tuple[str, int]:
     return last.content, len(request.messages) - 1
 
 
-def _refuse_settings(request: ChatRequest, predictor: Predictor) -> None:
-    """Refuse what would change the answer if it could; `seed` and `top_p` cannot unless the project samples texts."""
-    samples = False
-    if isinstance(predictor, LanguageModelPredictor) and predictor.labels is None:
-        samples = not predictor.generation.greedy
-    asked = {
-        "seed": samples and request.seed is not None,
-        "top_p": samples and request.top_p not in (None, 1),
-        "n": request.n > 1,
-        "temperature": bool(request.temperature),
-        "stop": bool(request.stop),
-        "logprobs": request.logprobs,
-        "logit_bias": bool(request.logit_bias),
-        "presence_penalty": bool(request.presence_penalty),
-        "frequency_penalty": bool(request.frequency_penalty),
-        "repetition_penalty": request.repetition_penalty not in (None, 1),
-    }
-    for param, is_asked in asked.items():
-        if is_asked:
-            message = f"'{param}' is not supported here: the served project answers by its own settings. Leave it out."
-            raise APIError(message, param=param, code="unsupported_parameter")
+def _is_sampled(predictor: Predictor) -> bool:
+    """Whether answers depend on tokens that are drawn at random."""
+    return (
+        isinstance(predictor, LanguageModelPredictor)
+        and WANTED[predictor.rule] == "generate"
+        and not predictor.generation.greedy
+    )

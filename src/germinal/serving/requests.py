@@ -1,7 +1,7 @@
-"""What a client may ask for: OpenAI's chat completion request, checked field by field, translated once into settings.
+"""What a client may ask for: OpenAI's chat completion request, checked field by field.
 
-A field that we do not support is refused by its name, unless its value asks for nothing (`tools: []`, `n: null`).
-Beside OpenAI's fields `top_k`, `min_p` and `repetition_penalty` are taken, as other servers of open models do.
+A field that is not supported is refused by name, unless its value asks for nothing (`tools: []`, `n: null`). Beside
+OpenAI's fields, `top_k`, `min_p` and `repetition_penalty` are accepted, as by other servers of open models.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from pydantic_core import PydanticCustomError
 
 from germinal.errors import nearest
-from germinal.generation.config import GenerationConfig
 from germinal.serving.errors import APIError
 
 MAX_BODY_BYTES = 4 << 20
 
 
 def _text(content: Any) -> Any:
-    """Content given as parts, joined; parts other than text are refused by name."""
+    """The text of a content that is given in parts; parts of another kind than text are refused by name."""
     if not isinstance(content, list):
         return content
     texts = []
@@ -43,28 +42,28 @@ class _Wire(BaseModel):
 
 
 class ChatMessage(_Wire):
-    """One turn."""
+    """One turn of the chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
     content: Annotated[str, BeforeValidator(_text)]
     name: str | None = None
 
     def for_template(self) -> dict[str, str]:
-        """The turn as chat templates know it."""
+        """The turn in the form that chat templates expect."""
         role = "system" if self.role == "developer" else self.role
         turn = {"role": role, "content": self.content}
         return turn if self.name is None else {**turn, "name": self.name}
 
 
 class StreamOptions(_Wire):
-    """How to stream."""
+    """What a stream holds beside the answer."""
 
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
 
 
 class ChatRequest(_Wire):
-    """A chat completion request; ranges that `GenerationConfig` knows are checked there."""
+    """A chat completion request. The ranges of generation settings are checked by `GenerationConfig`."""
 
     model: str
     messages: Annotated[list[ChatMessage], Field(min_length=1)]
@@ -88,57 +87,12 @@ class ChatRequest(_Wire):
 
     @property
     def wants_usage(self) -> bool:
-        """Whether a stream ends with the usage."""
+        """Whether the last chunk of a stream holds the usage."""
         return self.stream_options is not None and self.stream_options.include_usage
 
-    def generation_config(self, defaults: GenerationConfig, room: int) -> GenerationConfig:
-        """The settings of each answer.
 
-        Where the client names no temperature, the model's own defaults hold; if it asks for what only sampling gives
-        (several answers, a seed, `top_p`, ...), OpenAI's default of 1 does.
-
-        Args:
-            defaults: The model's own settings.
-            room: Tokens that the context window leaves for the answer.
-
-        Raises:
-            SettingError: a value is out of range.
-        """
-        settings = defaults.to_dict() | {
-            name: value for name in _SAME_NAME if (value := getattr(self, name)) is not None
-        }
-        if self.logit_bias is not None:
-            settings["logit_bias"] = _bias_by_id(self.logit_bias)
-        if self.logprobs:
-            settings["logprobs"] = self.top_logprobs or 0
-        asks_to_sample = (
-            self.n > 1
-            or self.seed is not None
-            or any(value not in (None, off) for value, off in ((self.top_p, 1), (self.top_k, 0), (self.min_p, 0)))
-        )
-        if self.temperature is None and asks_to_sample and defaults.greedy:
-            settings["temperature"] = 1.0
-        if settings["temperature"] or settings["logprobs"] is not None:
-            settings["num_beams"] = 1  # a model's own beam search yields to a client who samples or asks for more
-        wanted = self.max_completion_tokens if self.max_completion_tokens is not None else self.max_tokens
-        settings["max_new_tokens"] = min(room, defaults.max_new_tokens) if wanted is None else wanted
-        config = GenerationConfig.lenient(**{**settings, "n": 1})
-        return config if wanted is None or wanted <= room else config.override(max_new_tokens=room)
-
-
-_SAME_NAME = (
-    "temperature",
-    "top_p",
-    "top_k",
-    "min_p",
-    "stop",
-    "seed",
-    "presence_penalty",
-    "frequency_penalty",
-    "repetition_penalty",
-)
-
-# Fields that say nothing about the answer, and fields that we do not support with the values that ask for nothing.
+# Fields that do not bear on the answer; and fields that are not supported, each with a test for values that ask for
+# nothing.
 _IGNORED = ("user", "metadata", "safety_identifier", "prompt_cache_key", "parallel_tool_calls")
 _UNSUPPORTED: dict[str, Callable[[Any], bool]] = {
     "tools": lambda value: value == [],
@@ -164,10 +118,10 @@ async def read_chat_request(request: Request) -> ChatRequest:
     """Read and check a request's body.
 
     Raises:
-        APIError: it is too large, no JSON, or has a field that is unknown, unsupported or of the wrong kind.
+        APIError: it is too large or not JSON, or a field of it is unknown, not supported or of the wrong kind.
     """
     if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
-        # Also keeps web pages from posting here unasked: a browser asks first before it sends this type elsewhere.
+        # This keeps web pages from posting here: for this type a browser needs the server's consent first.
         raise APIError("The Content-Type must be application/json.", status=415, code="unsupported_media_type")
     body = bytearray()
     async for chunk in request.stream():
@@ -177,7 +131,7 @@ async def read_chat_request(request: Request) -> ChatRequest:
             raise APIError(message, status=413, code="request_too_large", headers={"Connection": "close"})
     try:
         fields = json.loads(bytes(body))
-        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is valid JSON, but not text
     except (ValueError, RecursionError) as error:
         raise APIError(f"The body is not valid JSON: {error}.", code="invalid_json") from None
     if not isinstance(fields, dict):
@@ -186,10 +140,10 @@ async def read_chat_request(request: Request) -> ChatRequest:
 
 
 def parse_chat_request(fields: Mapping[str, Any]) -> ChatRequest:
-    """A checked request; a field that is null counts as absent, as clients send them.
+    """The checked request. A field that is null counts as absent, since clients send null for what they leave out.
 
     Raises:
-        APIError: names the field at fault.
+        APIError: names the field that is wrong.
     """
     cleaned = _without_extras(fields, ChatRequest, "")
     if isinstance(options := cleaned.get("stream_options"), dict):
@@ -214,7 +168,7 @@ def parse_chat_request(fields: Mapping[str, Any]) -> ChatRequest:
 
 
 def _without_extras(fields: Mapping[str, Any], kind: type[_Wire], prefix: str) -> dict[str, Any]:
-    """The fields that the model knows; those that ask for nothing are dropped, all others refused by name."""
+    """The fields of `kind`. Others are dropped if they ask for nothing, and else refused by name."""
     kept = {}
     for name, value in fields.items():
         param = prefix + name
@@ -240,12 +194,3 @@ def _first_problem(error: ValidationError) -> APIError:
         return APIError(f"Missing required parameter: '{param}'.", param=param, code="missing_required_parameter")
     message = problem["msg"][0].lower() + problem["msg"][1:]
     return APIError(f"Invalid value for '{param}': {message}.", param=param, code="invalid_value")
-
-
-def _bias_by_id(biases: Mapping[str, float]) -> dict[int, float]:
-    try:
-        return {int(token): bias for token, bias in biases.items()}
-    except ValueError:
-        raise APIError(
-            "'logit_bias' must map token ids to numbers.", param="logit_bias", code="invalid_value"
-        ) from None

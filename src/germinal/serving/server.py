@@ -1,4 +1,4 @@
-"""Listening: address and keys are checked before anything slow, and a signal ends it in order."""
+"""Serving at an address, until a signal ends it. Address and keys are checked before a model is loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from germinal.serving.service import Service
 logger = logging.getLogger("germinal.serving")
 
 SHUTDOWN_SECONDS = 10
-"""How long answers may go on after a signal to stop."""
+"""How long open answers may continue after a signal to stop."""
 
 
 def serve(
@@ -35,14 +35,14 @@ def serve(
     """Serve until a signal (Ctrl-C, SIGTERM) ends it.
 
     Args:
-        make_service: Makes what is served. It may take minutes to load, so address and keys are checked first.
-        host: Where to listen. Other machines reach the server only if this is not the loopback.
+        make_service: Makes what is served. This may take minutes, so address and keys are checked first.
+        host: Where to listen. Other machines reach the server only if this is not the loopback interface.
         port: 0 takes any free one.
-        api_key_file: Keys, one a line; clients must send one.
-        on_ready: Called with the interface's URL as soon as it listens.
+        api_key_file: API keys, one on each line; clients must send one of them.
+        on_ready: Called with the base URL as soon as the server accepts requests.
 
     Raises:
-        AddressError: the address is in use, not ours, or not allowed.
+        AddressError: the address is in use, belongs to another machine, or is not allowed.
         SettingError: the key file is missing or empty.
     """
     api_keys = read_api_keys(api_key_file) if api_key_file is not None else ()
@@ -60,10 +60,10 @@ def serve(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A socket bound to the address.
+    """A socket that listens at the address.
 
     Raises:
-        AddressError: it cannot be had.
+        AddressError: there is no such host, or the address is not available.
     """
     where = f"{host}:{port}"
     try:
@@ -78,7 +78,7 @@ def listen(host: str, port: int) -> socket.socket:
         listener.listen()
     except OSError as error:
         listener.close()
-        hint = "Stop what listens there, or choose another with --port (0 takes any free one)."
+        hint = "Stop the program that listens there, or choose another port with --port (0 takes any free one)."
         raise AddressError(f"cannot listen there: {error.strerror}.", where=where, hint=hint) from error
     return listener
 
@@ -90,7 +90,7 @@ def url_of(listener: socket.socket) -> str:
 
 
 def read_api_keys(path: Path) -> tuple[str, ...]:
-    """The keys in a file, one a line; blank lines and lines that start with # do not count.
+    """The keys in a file, one on each line; blank lines and lines that start with # do not count.
 
     Raises:
         SettingError: the file cannot be read, or has no key.
@@ -102,7 +102,7 @@ def read_api_keys(path: Path) -> tuple[str, ...]:
         raise SettingError(f"the file of API keys cannot be read: {reason}.", where=str(path)) from error
     keys = tuple(line for line in lines if line and not line.startswith("#"))
     if not keys:
-        raise SettingError("there is no API key in this file.", where=str(path), hint="Write one a line.")
+        raise SettingError("there is no API key in this file.", where=str(path), hint="Write one on each line.")
     if os.name == "posix" and path.stat().st_mode & 0o077:
         logger.warning("%s can be read by other users of this machine; run: chmod 600 %s", path, path)
     return keys
@@ -113,7 +113,7 @@ def _is_loopback(listener: socket.socket) -> bool:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, telling when it is ready, and returning after a signal where uvicorn raises it once more."""
+    """uvicorn's server, which says when it is ready, and returns after a signal instead of raising it again."""
 
     def __init__(self, config: uvicorn.Config, on_ready: Callable[[], None]) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What can be served: one interface, behind which stands a model or a project's winner."""
+"""What can be served: the interface of a model and of a project's winner."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from germinal.serving.requests import ChatRequest
 
 @dataclass(frozen=True, slots=True)
 class Delta:
-    """What comes next of one choice.
+    """The next part of one choice.
 
     Attributes:
         index: Which choice.
-        text: More of its text.
-        logprobs: OpenAI's objects for its new tokens, where asked for.
-        finish_reason: "stop" or "length" when it ends.
-        germinal: What we say beyond OpenAI's fields, when it ends: a predictor's label and probabilities.
+        text: Its new text.
+        logprobs: OpenAI's objects for its new tokens, if the request asked for them.
+        finish_reason: "stop" or "length" at its end, else None.
+        germinal: Our own field at its end: a predictor's label and probabilities.
     """
 
     index: int
@@ -30,7 +30,7 @@ class Delta:
 
 @dataclass(slots=True)
 class Usage:
-    """Tokens of a request, complete when its reply has ended."""
+    """Token counts of a request; complete when its reply has ended."""
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
@@ -47,34 +47,38 @@ class Usage:
 
 
 class Reply(Protocol):
-    """The answer to one request, on its way."""
+    """The answer to one request as it is generated."""
 
     usage: Usage
 
     def deltas(self) -> AsyncIterator[Delta]:
-        """Everything that comes, choice by choice as it comes; raises what went wrong."""
+        """The parts of all choices, in the order in which they are ready; raises what went wrong."""
         ...
 
     def cancel(self) -> None:
-        """Nobody reads on: free what the answer holds."""
+        """Stop generating, since nobody reads on."""
         ...
 
 
 class Service(Protocol):
-    """Something that answers chat completion requests."""
+    """What answers chat completion requests.
+
+    Attributes:
+        model_id: The name by which clients ask for it.
+    """
 
     model_id: str
 
     def start(self) -> None:
-        """Begin to work; once, before the first request."""
+        """Start; called once, before the first request."""
         ...
 
     def stop(self) -> None:
-        """End, cancelling what runs."""
+        """Stop; open answers are cancelled."""
         ...
 
     async def answer(self, request: ChatRequest) -> Reply:
-        """Take a request in.
+        """Begin to answer a request.
 
         Raises:
             APIError, GerminalError: it cannot be answered.
@@ -82,5 +86,5 @@ class Service(Protocol):
         ...
 
     def health(self) -> dict[str, Any] | None:
-        """Figures that say how it is; None when it cannot answer any more."""
+        """Figures for /health; None if it can no longer answer."""
         ...

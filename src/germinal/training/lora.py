@@ -59,7 +59,7 @@ def tune_lora(
         SettingError: `lora` names layers that the model does not have, or the folder holds another run.
         TrainingError: a loss is not finite.
     """
-    answer_start = lm.answer_start
+    answer_start = lm.writer.answer_start
     check_examples(examples, lm.config.max_position_embeddings, lm.config.vocab_size, answer_start)
     seen = digest([[example.prompt_ids, example.answer_ids] for example in examples])
     recipe = tuning_recipe(lm, config, examples=seen, lora=asdict(lora), answer_start=answer_start)

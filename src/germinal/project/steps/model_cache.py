@@ -30,7 +30,7 @@ class ModelCache:
     def get(self, reference: str, precision: str) -> LanguageModel:
         """The model, loaded once for all steps in a row that work with it."""
         if self._held != (reference, precision):
-            from germinal.language_model import load
+            from germinal.loading import load
 
             self.clear()
             local = self._folder / Path(reference).expanduser()

@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 
 from germinal.data import Row
 from germinal.ledger.records import Prediction, PredictionLink
-from germinal.predictors import load_predictor
-from germinal.predictors.folder import FittedPredictor
+from germinal.predictors.loading import load_predictor
+from germinal.predictors.predictor import FittedPredictor
 from germinal.progress import Progress
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
 from germinal.project.steps.data import DataStep, rows_of

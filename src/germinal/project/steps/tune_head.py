@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, ClassVar
 
-from germinal.language_model import load
+from germinal.loading import load
 from germinal.predictors.classifier_predictor import describe
 from germinal.project.file.config import HeadSettings
 from germinal.project.steps.base import Dependency, Step, StepContext, StepResult

@@ -1,4 +1,4 @@
-"""`lm.logits` and `lm.loss` of packed rows and of prefix-LMs: what transformers gives for each document alone."""
+"""`lm.logits` and `lm.loss` are those of transformers, also of each document of a packed row and of prefix-LMs."""
 
 from __future__ import annotations
 
@@ -40,6 +40,31 @@ def packed(parts: list[torch.Tensor], padding: int, filled: int = 0) -> tuple[to
     """One row and the numbers of its documents; padding has the number -1."""
     numbers = [number for number, part in enumerate(parts) for _ in range(part.shape[1])] + [-1] * padding
     return torch.cat([*parts, torch.full((1, padding), filled)], 1), torch.tensor([numbers])
+
+
+@pytest.mark.parametrize("family", ["t5", "bart", "marian"])
+def test_logits_and_loss_are_transformers(make: Make, family: str) -> None:
+    model, lm = make(family)
+    torch.manual_seed(0)
+    ids, labels = torch.randint(3, 90, (2, 9)), torch.randint(3, 90, (2, 6))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = 0
+    labels[1, 4:] = -100
+    with torch.no_grad():
+        expected = model(input_ids=ids, attention_mask=mask, labels=labels)
+        read = labels.roll(1)
+        given = model(input_ids=ids, attention_mask=mask, labels=labels, decoder_input_ids=read.clamp(min=0))
+    assert lm.loss(ids, mask, labels).item() == pytest.approx(expected.loss.item(), rel=2e-5)
+    assert lm.loss(ids, mask, labels, read.clamp(min=0)).item() == pytest.approx(given.loss.item(), rel=2e-5)
+    found = lm.logits(ids, mask, read.clamp(min=0))
+    # Weights as large as these amplify rounding, which differs with the number of threads.
+    torch.testing.assert_close(found, given.logits, atol=5e-4 * given.logits.std().item(), rtol=1e-4)
+    with pytest.raises(SettingError, match="labels"):
+        lm.loss(ids)
+    with pytest.raises(SettingError, match="decoder_input_ids"):
+        lm.logits(ids)
+    with pytest.raises(SettingError, match="two dimensions"):
+        lm.logits(ids, mask, read[0].clamp(min=0))
 
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "bloom", "gemma3"])

@@ -14,10 +14,10 @@ from tiny_models import small_tokenizer
 from transformers import AutoModelForSeq2SeqLM
 
 import germinal
-from germinal.errors import CheckpointError, ContextWindowError, SettingError
+from germinal.errors import CheckpointError, ContextWindowError
 from germinal.generation.config import GenerationConfig
-from germinal.generation.request import Request
 from germinal.language_model import LanguageModel
+from germinal.writing.request import Request
 
 PROMPTS = ["I loved this movie!", "The plot was dull", "A film that is warm, funny and true."]
 EOS = 2
@@ -89,31 +89,6 @@ def test_scores_are_log_probabilities_after_what_every_answer_begins_with(make: 
     ((_, response),) = lm.respond([request])
     assert response.scores[0] == pytest.approx(scores[0], abs=1e-3)
     assert response.prompt_tokens == len(source)
-
-
-@pytest.mark.parametrize("family", ["t5", "bart", "marian"])
-def test_logits_and_loss_are_transformers(make: Make, family: str) -> None:
-    model, lm = make(family)
-    torch.manual_seed(0)
-    ids, labels = torch.randint(3, 90, (2, 9)), torch.randint(3, 90, (2, 6))
-    mask = torch.ones_like(ids)
-    mask[0, 5:] = 0
-    labels[1, 4:] = -100
-    with torch.no_grad():
-        expected = model(input_ids=ids, attention_mask=mask, labels=labels)
-        read = labels.roll(1)
-        given = model(input_ids=ids, attention_mask=mask, labels=labels, decoder_input_ids=read.clamp(min=0))
-    assert lm.loss(ids, mask, labels).item() == pytest.approx(expected.loss.item(), rel=2e-5)
-    assert lm.loss(ids, mask, labels, read.clamp(min=0)).item() == pytest.approx(given.loss.item(), rel=2e-5)
-    found = lm.logits(ids, mask, read.clamp(min=0))
-    # Weights as large as these amplify rounding, which differs with the number of threads.
-    torch.testing.assert_close(found, given.logits, atol=5e-4 * given.logits.std().item(), rtol=1e-4)
-    with pytest.raises(SettingError, match="labels"):
-        lm.loss(ids)
-    with pytest.raises(SettingError, match="decoder_input_ids"):
-        lm.logits(ids)
-    with pytest.raises(SettingError, match="two dimensions"):
-        lm.logits(ids, mask, read[0].clamp(min=0))
 
 
 def test_a_saved_folder_writes_the_same_beams_in_transformers(make: Make, tmp_path: Path) -> None:
