@@ -124,7 +124,7 @@ def test_the_engine_decodes_as_one_token_at_a_time(rnn: RNNLanguageModel, shared
     assert sum(sequence.cached_tokens for sequence in wanted) >= shared * 8
 
 
-def test_scores_and_followers_share_a_prompt(rnn: RNNLanguageModel) -> None:
+def test_scores_and_forks_share_a_prompt(rnn: RNNLanguageModel) -> None:
     (prompt,) = sequences(1, shared=6)
     targets = [[5, 6, 7], [8], [9, 3, 4, 5]]
     forks = [Sequence(prompt, target_ids=target) for target in targets]

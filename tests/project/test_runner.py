@@ -58,7 +58,7 @@ def edit(folder: Path, *replacements: str) -> None:
 
 
 def expect(folder: Path, steps: dict[str, int], predicted: int, **arguments: object) -> RunSummary:
-    """Run, and see that just these steps ran, that the plan foretold them, and that a second run does nothing."""
+    """Run, and see that just these steps ran, that the plan announced them, and that a second run does nothing."""
     project = Project(folder)
     before = {(step.kind, step.resolved_key) for step in project.plan(**arguments).steps if step.state == "cached"}
     summary = project.run(**arguments)  # type: ignore[arg-type]
