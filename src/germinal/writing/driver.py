@@ -53,7 +53,7 @@ class Driver:
 
     def cancel(self, pending: Pending) -> None:
         """End a request's sequences now; nothing happens if they have ended."""
-        if pending.lead in self._open:
+        if self._is_open(pending):
             self._engine.cancel(pending.lead)
             self._forget(pending)
 
@@ -75,8 +75,9 @@ class Driver:
                 self.add(pending)
             while waiting:
                 self.step()
-                finished = [pending for pending in waiting if pending.finished]
-                waiting = [pending for pending in waiting if not pending.finished]
+                finished = [pending for pending in waiting if not self._is_open(pending)]
+                if finished:
+                    waiting = [pending for pending in waiting if self._is_open(pending)]
                 yield finished
         finally:
             for pending in waiting:
@@ -85,6 +86,9 @@ class Driver:
     def weights_changed(self) -> None:
         """The network or one of its adapters was changed: what was computed with it is not used again."""
         self._engine.weights_changed()
+
+    def _is_open(self, pending: Pending) -> bool:
+        return pending.lead in self._open
 
     def _forget(self, pending: Pending) -> None:
         for sequence in pending.sequences:
