@@ -14,13 +14,11 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from germinal.checkpoints import lora_folder
+from germinal.checkpoints import formats, lora_folder
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.fingerprint import fingerprint
 from germinal.checkpoints.head_config import HeadConfig
-from germinal.checkpoints.hf_folder import write_folder
-from germinal.errors import SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution
 from germinal.layers.linear import adapter_routing, base_state_dict
@@ -262,23 +260,9 @@ class LanguageModel:
     def save(self, path: str | Path, precision: str | None = None, without_head: bool = False) -> Path:
         """Write a Hugging Face folder, which transformers and vLLM read, or a .gguf file, which llama.cpp reads.
 
-        Args:
-            path: The folder, or a file whose name ends in .gguf.
-            precision: Of the matrices in a .gguf file: "float32", "bfloat16" or "float16"; None keeps the dtype.
-            without_head: Leave out the head of an encoder, which the GGUF format seldom has a place for.
-
-        Returns:
-            The path.
-
-        Raises:
-            UnsupportedError: GGUF has no form for the model, its head or its tokenizer.
-            SettingError: the precision is unknown, or a setting of .gguf files was given for a folder.
-            StorageError: the disk is full, or the path cannot be written.
+        Returns the path; arguments and errors are those of `checkpoints.formats.write`.
         """
         path = Path(path)
-        if path.suffix != ".gguf" and (precision is not None or without_head):
-            name = "without_head" if precision is None else "precision"
-            raise SettingError("is for .gguf files only: a folder holds the weights as they were loaded.", where=name)
         checkpoint = Checkpoint(
             config=self.config,
             family=self.family,
@@ -288,12 +272,7 @@ class LanguageModel:
             generation_config=self.hf_generation_config,
             head_config=self.head_config,
         )
-        if path.suffix == ".gguf":
-            from germinal.checkpoints.gguf_writer import write_gguf
-
-            write_gguf(path, checkpoint, precision=precision, without_head=without_head)
-        else:
-            write_folder(path, checkpoint)
+        formats.write(path, checkpoint, precision=precision, without_head=without_head)
         return path
 
     def add_adapter(self, folder: str | Path, name: str = "default") -> None:

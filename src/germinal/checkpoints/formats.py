@@ -1,4 +1,4 @@
-"""The formats that checkpoints are read from: Hugging Face folders and .gguf files."""
+"""The formats that checkpoints are read from and written to: Hugging Face folders and .gguf files."""
 
 from __future__ import annotations
 
@@ -9,8 +9,15 @@ from pathlib import Path
 import torch
 
 from germinal.checkpoints.checkpoint import Checkpoint
-from germinal.checkpoints.hf_folder import read_folder
-from germinal.errors import CheckpointError, GerminalError, ModelNotFoundError, UnsafeFileError, UnsupportedError
+from germinal.checkpoints.hf_folder import read_folder, write_folder
+from germinal.errors import (
+    CheckpointError,
+    GerminalError,
+    ModelNotFoundError,
+    SettingError,
+    UnsafeFileError,
+    UnsupportedError,
+)
 
 _PICKLES = frozenset({".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt"})
 
@@ -36,15 +43,38 @@ def read(path: Path, dtype: torch.dtype | None = None, name: str | None = None) 
         if path.is_dir():
             checkpoint = read_folder(path, dtype, name)
         elif path.suffix == ".gguf":
-            from germinal.checkpoints.gguf_file import (
-                read_gguf,  # folders can be read without the gguf package
-            )
+            from germinal.checkpoints.gguf_file import read_gguf  # folders need no gguf package
 
             checkpoint = read_gguf(path, dtype, name)
         else:
             raise _unreadable(path)
         checkpoint.tokenizer.check_belongs(checkpoint.config.vocab_size, checkpoint.card.name)
     return checkpoint
+
+
+def write(path: Path, checkpoint: Checkpoint, *, precision: str | None = None, without_head: bool = False) -> None:
+    """Write a GGUF file where the path ends in .gguf, otherwise a Hugging Face folder.
+
+    Args:
+        path: The folder or file.
+        checkpoint: What to write.
+        precision: Of the matrices in a .gguf file: "float32", "bfloat16" or "float16"; None keeps the dtype.
+        without_head: Leave out the head of an encoder, which the GGUF format seldom has a place for.
+
+    Raises:
+        UnsupportedError: GGUF has no form for the model, its head or its tokenizer.
+        SettingError: the precision is unknown, or a setting of .gguf files was given for a folder.
+        StorageError: the disk is full, or the path cannot be written.
+    """
+    if path.suffix == ".gguf":
+        from germinal.checkpoints.gguf_writer import write_gguf
+
+        write_gguf(path, checkpoint, precision=precision, without_head=without_head)
+        return
+    if precision is not None or without_head:
+        name = "without_head" if precision is None else "precision"
+        raise SettingError("is for .gguf files only: a folder holds the weights as they were loaded.", where=name)
+    write_folder(path, checkpoint)
 
 
 @contextmanager
