@@ -209,7 +209,7 @@ def test_precisions(written: Written, tmp_path: Path) -> None:
     lm, _ = written("gpt2")
     with pytest.raises(SettingError, match="Did you mean 'float16'"):
         lm.save(tmp_path / "model.gguf", "floot16")
-    with pytest.raises(SettingError, match="a folder holds the model as it was loaded"):
+    with pytest.raises(SettingError, match="a folder holds the weights as they were loaded"):
         lm.save(tmp_path / "folder", "float16")
 
 

@@ -132,7 +132,7 @@ def test_pairs_are_the_two_columns_duplicates_and_all(tmp_path: Path) -> None:
     path = tmp_path / "pairs.csv"
     path.write_text("text,label,other\n a ,pos ,\nb,neg,x\na,pos,\na,neg,\n", encoding="utf-8")
     assert read_pairs(path, input="text", target="label") == [(" a ", "pos"), ("b", "neg"), ("a", "pos"), ("a", "neg")]
-    with pytest.raises(DataError, match=r"3 of 4 rows have nothing in column 'other': .*pairs.csv:2"):
+    with pytest.raises(DataError, match=r"3 of 4 rows have no value in column 'other': .*pairs.csv:2"):
         read_pairs(path, input="text", target="other")
     with pytest.raises(DataError, match="no column 'txt'"):
         read_pairs(path, input="txt", target="label")
