@@ -116,7 +116,7 @@ def test_every_candidate_figure_and_picture_is_there(html: str, page: Page) -> N
     for title in (
         "How good, and how sure",
         "Spread over the choice of shots",
-        "What it takes for what, on test",
+        "Confusion matrix, on test",
         "Can its probabilities be believed",
         "Quality against time",
         "Quality against memory",

@@ -176,7 +176,7 @@ def _winner(board: Leaderboard, results: Results, ledger: Ledger) -> list[Drawin
         pairs = [(answer.target, answer.answer if answer.answer in labels else None) for answer in answers]
         chart = figures.confusion(pairs, labels=labels, cell=max(40, min(104, 480 // len(labels))))
         caption = f"The winner's answers to the {len(answers):,} examples of {split}, with the share of each target."
-        drawn.append(_drawing(f"What it takes for what, on {split}", caption, chart))
+        drawn.append(_drawing(f"Confusion matrix, on {split}", caption, chart))
     return drawn + _reliability(answers, split)
 
 
