@@ -8,7 +8,6 @@ Shapes as in `germinal.layers`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import cast
 
@@ -156,7 +155,6 @@ class EncoderView(FlatView):
         return add_bias(visible, attention.positions.bias(places, places))
 
 
-@dataclass(frozen=True, slots=True)
 class _Group:
     """Chunks of equal length, attended in one call.
 
@@ -168,12 +166,15 @@ class _Group:
         plain: Whether every query sees every key.
     """
 
-    tokens: slice
-    slots: list[int]
-    start: int
-    query_positions: Tensor
-    key_positions: Tensor
-    plain: bool
+    def __init__(self, tokens: slice, chunks: Sequence[Chunk], position_ids: Tensor) -> None:
+        length, ends = len(chunks[0].token_ids), {chunk.end for chunk in chunks}
+        self.tokens = tokens
+        self.slots = [chunk.slot for chunk in chunks]
+        self.start = min(chunk.start for chunk in chunks)
+        self.query_positions = position_ids[tokens].view(len(chunks), length)
+        self.key_positions = torch.arange(max(ends), device=position_ids.device).expand(len(chunks), -1)
+        # A single query sees its whole past; if all have the same length, there is nothing to mask.
+        self.plain = length == 1 and len(ends) == 1
 
     def first_key(self, window: int | None) -> int:
         """The smallest position that a query sees."""
@@ -207,19 +208,7 @@ class DecoderView(FlatView):
         super().__init__(cache, batch, device)
         self._cache = cache
         self._memory = memory
-        self._groups = [self._group(tokens, chunks) for tokens, chunks in self.by_length()]
-
-    def _group(self, tokens: slice, chunks: Sequence[Chunk]) -> _Group:
-        length, ends = len(chunks[0].token_ids), {chunk.end for chunk in chunks}
-        return _Group(
-            tokens,
-            slots=[chunk.slot for chunk in chunks],
-            start=min(chunk.start for chunk in chunks),
-            query_positions=self.position_ids[tokens].view(len(chunks), length),
-            key_positions=torch.arange(max(ends), device=self._device).expand(len(chunks), -1),
-            # A single query sees its whole past; if all have the same length, there is nothing to mask.
-            plain=length == 1 and len(ends) == 1,
-        )
+        self._groups = [_Group(tokens, chunks, self.position_ids) for tokens, chunks in self.by_length()]
 
     def wanted(self, batch: StepBatch) -> Tensor:
         """Indices in the flat batch of the tokens that need logits, in the order of `batch`."""
