@@ -1,4 +1,4 @@
-"""The slots of the cache as bookkeeping over token ids: no model is needed to see who gets what."""
+"""The slots of the cache as bookkeeping over token ids: no model is needed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from germinal.generation.slots import SlotManager, shared_prefix
 
 
 def manager(num_slots: int) -> SlotManager:
-    """Slots whose copies nobody makes."""
+    """A manager whose copies do nothing."""
     return SlotManager(num_slots, lambda *copy: None)
 
 

@@ -53,7 +53,7 @@ class Engine:
             each.check_fits(window)
         if sequence.num_beams > num_slots:
             raise SettingError(
-                f"{sequence.num_beams} beams are more than the {num_slots} sequences that run at once.",
+                f"{sequence.num_beams} beams are more than the {num_slots} sequences that can run at the same time.",
                 where="num_beams",
             )
         self._backend.reserve(min(window, max(each.most_tokens for each in (sequence, *sequence.forks))))

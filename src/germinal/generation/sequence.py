@@ -82,7 +82,9 @@ class Sequence:
         if any((fork.prompt_ids, fork.encoder_input_ids, fork.adapter) != start for fork in self.forks):
             raise SettingError("a fork must have the same prompt, encoder input and adapter.", where="forks")
         if any(fork.num_beams > 1 for fork in self.forks):
-            raise SettingError("a fork cannot search with beams.", where="forks", hint="Let it lead.")
+            raise SettingError(
+                "a fork cannot search with beams.", where="forks", hint="Make it the sequence that has the forks."
+            )
 
     @property
     def num_beams(self) -> int:
