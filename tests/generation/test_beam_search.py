@@ -1,4 +1,4 @@
-"""Beam search against transformers' for every kind of generative family, alone and in company."""
+"""Beam search against transformers' for every kind of generative family, alone and in batches."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_answers_are_transformers(family: str) -> None:
     theirs = [expected(family, model, many, **search) for search in SEARCHES]
     for search, answers in zip(SEARCHES, theirs, strict=True):
         assert our_answers(family, network, many, [config(**search)] * 3) == answers, search
-    # All at once, with few slots and small steps: searches wait for room, and no neighbour changes anything.
+    # All at once, with few slots and small steps: searches wait for slots, and do not affect each other.
     mixed = [config(**search) for search in SEARCHES for _ in many]
     together = our_answers(family, network, many * len(SEARCHES), mixed, num_slots=9, max_step_tokens=7)
     assert together == [answer for answers in theirs for answer in answers]
@@ -102,7 +102,9 @@ def network() -> Transformer:
     step=st.integers(1, 40),
     seed=st.integers(0, 10**6),
 )
-def test_company_does_not_matter(network: Transformer, beams: list[int], slots: int, step: int, seed: int) -> None:
+def test_tokens_do_not_depend_on_other_sequences(
+    network: Transformer, beams: list[int], slots: int, step: int, seed: int
+) -> None:
     many = prompts(len(beams), seed)
     configs = [config(num_beams=count) for count in beams]
     alone = [our_answers("mistral", network, [prompt], [each])[0] for prompt, each in zip(many, configs, strict=True)]
@@ -121,7 +123,7 @@ def test_a_search_leads_continuations_to_score_and_counts_what_it_computed(netwo
     assert lead.computed_tokens == len(prompt) + 3 * 9
 
 
-def test_cancelling_a_search_frees_all_its_places(network: Transformer) -> None:
+def test_cancelling_a_search_frees_all_its_slots(network: Transformer) -> None:
     engine = Engine(TorchBackend(network, num_slots=4))
     search = Sequence([5, 6, 7], GenerationConfig(max_new_tokens=90, num_beams=4))
     waiting = Sequence([8, 9], config(num_beams=4))
@@ -143,7 +145,7 @@ def test_the_window_ends_a_search(network: Transformer) -> None:
 
 
 def test_impossible_searches_are_refused(network: Transformer) -> None:
-    with pytest.raises(SettingError, match="5 beams are more than the 4 sequences"):
+    with pytest.raises(SettingError, match="5 beams are more than the 4 sequences that can run"):
         Engine(TorchBackend(network, num_slots=4)).add(Sequence([5], config(num_beams=5)))
     with pytest.raises(SettingError, match="fork cannot search"):
         Sequence([5], config(), forks=[Sequence([5], config(num_beams=2))])

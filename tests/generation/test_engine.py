@@ -1,4 +1,4 @@
-"""The engine against transformers' `generate` and plain forward passes, and against itself in other company."""
+"""The engine against transformers' `generate` and plain forward passes, and against itself in other batches."""
 
 from __future__ import annotations
 
@@ -74,8 +74,10 @@ def test_greedy_tokens_are_transformers(model: Any, network: Transformer, shared
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), slots=st.integers(1, 6), step=st.integers(1, 50), shared=st.sampled_from([0, 5, 33]))
-def test_company_does_not_matter(network: Transformer, seed: int, slots: int, step: int, shared: int) -> None:
-    """Greedy and sampled sequences, alone and together, with any number of slots and any size of step."""
+def test_tokens_do_not_depend_on_other_sequences(
+    network: Transformer, seed: int, slots: int, step: int, shared: int
+) -> None:
+    """Greedy and sampled sequences, alone and together, with any number of slots and any step size."""
     sampled = GenerationConfig(max_new_tokens=8, temperature=0.9, top_p=0.9, seed=seed)
     configs = [GREEDY, sampled]
     many = prompts(6, shared, seed)
@@ -139,7 +141,7 @@ def test_each_sequence_goes_through_its_own_adapter(model: Any, network: Transfo
     assert [sequence.cached_tokens for sequence in after] == [0, 0, 0], "a prefix of another adapter is another prefix"
 
 
-def test_a_chat_goes_on_where_it_was(network: Transformer) -> None:
+def test_the_next_turn_of_a_chat_shares_the_earlier_ones(network: Transformer) -> None:
     engine = Engine(TorchBackend(network))
     first = Sequence(prompts(1, shared=30)[0], GREEDY)
     run(engine, [first])
@@ -154,8 +156,8 @@ def test_a_chat_goes_on_where_it_was(network: Transformer) -> None:
 
 
 @pytest.mark.parametrize("family", ["llama", "t5"])
-def test_what_old_weights_computed_serves_nobody_after_a_change(family: str) -> None:
-    """A policy is updated while an answer is on its way: neither that answer nor its fork hands old states on."""
+def test_no_sequence_shares_what_old_weights_computed(family: str) -> None:
+    """The weights change while an answer is generated: no later sequence shares the states of it or of its fork."""
     network = network_of(random_model(family))
     prompt = [5 + place % 20 for place in range(21)]
     long = GenerationConfig(max_new_tokens=20, temperature=1.0, seed=1)
@@ -178,10 +180,10 @@ def test_what_old_weights_computed_serves_nobody_after_a_change(family: str) -> 
     (expected,) = run(Engine(TorchBackend(network)), [our_sequence(family, prompt, GREEDY)])
     assert (beside.cached_prompt_tokens, beside.token_ids) == (0, expected)
     assert after.token_ids == expected
-    assert after.cached_prompt_tokens > 0, "what the new weights computed may be used again"
+    assert after.cached_prompt_tokens > 0, "what the new weights computed may be shared"
 
 
-def test_a_search_on_its_way_hands_no_old_states_on(network: Transformer) -> None:
+def test_no_sequence_shares_what_a_search_computed_with_old_weights(network: Transformer) -> None:
     changing = copy.deepcopy(network)
     (prompt,) = prompts(1, shared=20)
     search = GenerationConfig(max_new_tokens=12, num_beams=3)
@@ -199,7 +201,7 @@ def test_a_search_on_its_way_hands_no_old_states_on(network: Transformer) -> Non
     assert (run(engine, [after]), after.cached_tokens) == ([expected], 0)
 
 
-def test_cancelling_frees_the_place(network: Transformer) -> None:
+def test_cancelling_frees_the_slot(network: Transformer) -> None:
     engine = Engine(TorchBackend(network, num_slots=1))
     long = Sequence([5, 6, 7], GenerationConfig(max_new_tokens=200))
     waiting = Sequence([8, 9], GREEDY)

@@ -1,4 +1,4 @@
-"""Every generative family through the engine: the greedy tokens of transformers, whatever the company.
+"""Every generative family through the engine: the greedy tokens of transformers, in any batch.
 
 Prompts are longer than the sliding windows, and of different lengths, so that windows, ALiBi, learned and relative
 positions all meet a cache, chunks and neighbours.

@@ -1,4 +1,4 @@
-"""The sampler: frequencies, seeds, log-probabilities, ties and independence of company."""
+"""The sampler: frequencies, seeds, log-probabilities, ties and independence of the batch."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ CONFIGS = [
 ]
 
 
-def test_tokens_do_not_depend_on_the_company() -> None:
+def test_tokens_do_not_depend_on_the_batch() -> None:
     steps = torch.stack([random_logits(len(CONFIGS), seed) for seed in range(30)])  # [steps, B, V]
     alone = [run(Sampler(config, prompt_ids=[3, 4]), steps[:, row]) for row, config in enumerate(CONFIGS)]
     order = [5, 0, 7, 3, 1, 6, 2, 4]

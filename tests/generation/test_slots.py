@@ -1,4 +1,4 @@
-"""The slots of the cache as bookkeeping over token ids: no model is needed to see who gets what."""
+"""The slots of the cache as bookkeeping over token ids: no model is needed."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from germinal.generation.sequence import Sequence
-from germinal.generation.slots import Copy, SlotManager, shared_prefix
+from germinal.generation.slots import SlotManager, shared_prefix
+
+
+def manager(num_slots: int) -> SlotManager:
+    """A manager whose copies do nothing."""
+    return SlotManager(num_slots, lambda *copy: None)
 
 
 def compute(slots: SlotManager, sequence: Sequence) -> None:
-    """What the scheduler notes when all that a sequence has pending has run."""
+    """Record that all pending tokens of a sequence have run, as the scheduler does."""
     slots.computed(sequence, sequence.ids[sequence.num_computed :])
     sequence.num_computed = len(sequence.ids)
 
@@ -23,26 +28,26 @@ def start(slots: SlotManager, *prompt: int, adapter: str | None = None) -> Seque
 
 
 def test_a_prefix_is_copied_from_who_runs_and_taken_over_from_who_has_ended() -> None:
-    slots = SlotManager(3)
+    copies: list[tuple[int, int, int]] = []
+    slots = SlotManager(3, lambda *copy: copies.append(copy))
     first = start(slots, 1, 2, 3, 4)
     second = start(slots, 1, 2, 3, 5)
     assert second.cached_tokens == 3
-    assert slots.take_copies() == [Copy(slots.slot(first), slots.slot(second), 3)]
-    assert slots.take_copies() == [], "told once"
+    assert copies == [(slots.slot(first), slots.slot(second), 3)]
     place = slots.slot(second)
     slots.free(second)
     third = start(slots, 1, 2, 3, 5, 6)
-    assert (third.cached_tokens, slots.slot(third), slots.take_copies()) == (4, place, [])
+    assert (third.cached_tokens, slots.slot(third), len(copies)) == (4, place, 1)
 
 
 def test_the_last_token_of_a_prompt_always_runs() -> None:
-    slots = SlotManager(2)
+    slots = manager(2)
     start(slots, 1, 2, 3)
     assert start(slots, 1, 2, 3).cached_tokens == 2
 
 
 def test_a_prefix_belongs_to_its_adapter_and_its_weights() -> None:
-    slots = SlotManager(4)
+    slots = manager(4)
     running = start(slots, 1, 2, 3, 4, adapter="tuned")
     assert start(slots, 1, 2, 3, 4).cached_tokens == 0
     assert start(slots, 1, 2, 3, 4, adapter="tuned").cached_tokens == 3
@@ -56,7 +61,7 @@ def test_a_prefix_belongs_to_its_adapter_and_its_weights() -> None:
 
 
 def test_the_least_useful_slot_gives_way() -> None:
-    slots = SlotManager(3)
+    slots = manager(3)
     ended = [start(slots, number) for number in (1, 2, 3)]
     places = [slots.slot(sequence) for sequence in ended]
     slots.free(ended[1])
@@ -70,21 +75,21 @@ def test_the_least_useful_slot_gives_way() -> None:
 
 @given(parents=st.lists(st.integers(0, 4), min_size=5, max_size=5))
 def test_each_beam_goes_on_from_its_parents_past(parents: list[int]) -> None:
-    slots = SlotManager(6)
+    cache: dict[int, list[int]] = {}  # the tokens in each slot, as a backend would have them
+
+    def copy(source: int, target: int, length: int) -> None:
+        cache[target] = cache[source][:length]
+
+    slots = SlotManager(6, copy)
     beams = [Sequence([1, 2]) for _ in range(5)]
     slots.allocate(beams)
     compute(slots, beams[0])
+    cache[slots.slot(beams[0])] = [1, 2]
     slots.regroup(beams, [0] * 5)
-    # The cache as a backend would have it: what lies in each place.
-    cache = {slots.slot(beams[0]): [1, 2]}
-    for copy in slots.take_copies():
-        cache[copy.target] = cache[copy.source][: copy.length]
     for number, beam in enumerate(beams):
         slots.computed(beam, [10 + number])
         cache[slots.slot(beam)].append(10 + number)
     slots.regroup(beams, parents)
-    for copy in slots.take_copies():
-        cache[copy.target] = cache[copy.source][: copy.length]
     assert [cache[slots.slot(beam)] for beam in beams] == [[1, 2, 10 + parent] for parent in parents]
     assert len({slots.slot(beam) for beam in beams}) == 5
 

@@ -42,7 +42,7 @@ def rnn(request: pytest.FixtureRequest) -> RNNLanguageModel:
 
 
 def cells(rnn: RNNLanguageModel) -> list[nn.RNNCellBase]:
-    """torch's single cells with the network's weights, one a layer."""
+    """torch's single cells with the network's weights, one per layer."""
     made = []
     for layer in range(rnn.config.num_layers):
         cell = {"gru": nn.GRUCell, "lstm": nn.LSTMCell}[rnn.config.cell](rnn.config.hidden_size, rnn.config.hidden_size)
@@ -139,7 +139,7 @@ def test_scores_and_forks_share_a_prompt(rnn: RNNLanguageModel) -> None:
 
 
 def test_forks_and_cuts_at_any_length(rnn: RNNLanguageModel) -> None:
-    """What a search does: a slot is copied in the middle, and goes on with other tokens before its end."""
+    """As in a beam search: a slot is copied up to the middle, and another continues before its end."""
     backend: Backend = RNNBackend(rnn, num_slots=3)
     (ids,) = sequences(1, shared=12)
     backend.forward([Chunk(0, 0, ids, 1)])

@@ -1,14 +1,15 @@
-"""Beam search: the likeliest answer is looked for along several beams at once (Sutskever et al. 2014, arXiv 1409.3215).
+"""Beam search for the likeliest answer (Sutskever et al. 2014, arXiv 1409.3215).
 
-The rules are those of transformers: every step takes the best continuations of all beams together; those that end are
-kept as hypotheses if they are among the best `num_beams`, the others go on. A hypothesis counts
+The rules are those of transformers. Every step takes the best continuations of all beams together. Those that end are
+kept as hypotheses if they are among the best `num_beams`; the best of the others become the new beams. The score of a
+hypothesis is
 
-    sum of log p(token) / (number of tokens, the end included) ** length_penalty
+    sum of log p(token) / (number of tokens, including the end-of-sequence token) ** length_penalty
 
-Log-probabilities are those after bias, penalties and forced tokens, which `renormalize_logits` makes add up to 1 again.
+with log-probabilities after bias, penalties and forced tokens, renormalized if `renormalize_logits` is set.
 
-A search is a group of sequences that run side by side, one a beam, each with what it has computed. The first of them
-computes the prompt; all go on from there, and after every step each from the beam that its new tokens follow.
+The beams of a search are sequences that run at the same time. The first one computes the prompt, and all start from
+there. After every step, each beam continues from the keys and values of the beam that its tokens extend.
 
 Shapes: B beams, V vocabulary, C candidates.
 """
@@ -26,12 +27,12 @@ from germinal.generation.sampler import SampledToken, check_finite, processed
 from germinal.generation.sequence import Sequence
 
 IMPOSSIBLE = -1.0e9
-"""The score of a beam that must not go on: all but one before the first token, since all are the same."""
+"""The score of a beam that must not continue. Before the first token, all beams are equal and all but one have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hypothesis:
-    """A finished answer: its score and its tokens, the end-of-sequence token included."""
+    """A finished answer: its score and its tokens, including the end-of-sequence token."""
 
     score: float
     token_ids: tuple[int, ...]
@@ -41,11 +42,11 @@ class BeamSearch:
     """One search, from its prompt to the best answer.
 
     Args:
-        lead: The sequence whose answer is looked for. It does not run itself: it is given the answer when there is one.
+        lead: The sequence to answer. It does not run itself; it receives the best answer at the end.
         window: The context window.
 
     Attributes:
-        beams: The sequences that run for it, all at the same time. The forks of the lead are forks of the first.
+        beams: The sequences that run for it. The first has the lead's forks.
         hypotheses: Finished answers, best first, at most `num_beams`.
     """
 
@@ -63,15 +64,16 @@ class BeamSearch:
         self._rows: dict[Sequence, Tensor] = {}
 
     def take(self, beam: Sequence, logits: Tensor) -> bool:
-        """Take a beam's logits [V]; those of the prompt stand for all beams. True: all are there."""
+        """Add a beam's logits [V]; those of the prompt are for all beams. Returns whether all beams have theirs."""
         self._rows |= dict.fromkeys(self.beams if not self._answers[0] else (beam,), logits)
         return len(self._rows) == len(self.beams)
 
     def advance(self) -> list[int] | None:
-        """Bring all beams one token further.
+        """Extend all beams by one token.
 
         Returns:
-            The number of the beam whose past each goes on from; None when the lead has been given the answer.
+            For each beam, the number of the beam that it continues; None if the search has ended and the lead has its
+            answer.
         """
         first = not self._answers[0]
         logprobs = self._logprobs(torch.stack([self._rows[beam] for beam in self.beams]))  # [B, V]
@@ -94,7 +96,7 @@ class BeamSearch:
         return [0 if first else parents[number] for number in chosen]
 
     def _conclude(self) -> None:
-        """Give the lead the best answer, and what it took."""
+        """Give the lead the best answer and the token counts of the search."""
         for token in self.hypotheses[0].token_ids:
             self.lead.append(SampledToken(token), self.window)
         assert self.lead.finished
@@ -103,7 +105,7 @@ class BeamSearch:
         self.lead.computed_tokens = sum(beam.computed_tokens for beam in self.beams)
 
     def _logprobs(self, logits: Tensor) -> Tensor:
-        """What the processors leave of the beams' logits [B, V], as log-probabilities."""
+        """Log-probabilities of the beams' logits [B, V] after the processors."""
         check_finite(logits.amax(-1))
         logprobs = logits.log_softmax(-1)
         if not self.lead.sampler.processors:
@@ -113,8 +115,10 @@ class BeamSearch:
         return left.log_softmax(-1) if self.config.renormalize_logits else left
 
     def _candidates(self, logprobs: Tensor) -> tuple[Tensor, list[int], list[int]]:
-        """The best continuations, best first: score [C], beam and token of each. So many that, were each beam ended by
-        every end-of-sequence token, as many as there are beams would still go on.
+        """The best continuations, best first: score [C], beam and token of each.
+
+        C is large enough for `num_beams` of them to continue even if every end-of-sequence token of every beam is among
+        the best.
         """
         count = max(2, 1 + len(self.config.eos_ids or ())) * len(self.beams)
         totals = logprobs + self._scores.to(logprobs.device)[:, None]
@@ -124,7 +128,7 @@ class BeamSearch:
         return scores.cpu(), [place // vocab_size for place in found], [place % vocab_size for place in found]
 
     def _keep(self, scores: Tensor, answers: list[list[int]], ends: list[bool]) -> None:
-        """Keep the candidates that end, if they are among the first and better than what is kept."""
+        """Keep candidates that end as hypotheses, if they are among the first and better than those kept so far."""
         number = len(self.beams)
         if self.config.early_stopping is True and len(self.hypotheses) == number:
             return
@@ -136,10 +140,10 @@ class BeamSearch:
         self.hypotheses = sorted([*self.hypotheses, *found], key=lambda each: -each.score)[:number]
 
     def _may_improve(self) -> bool:
-        """Whether a beam could still become better than the worst hypothesis.
+        """Whether a beam might still become better than the worst hypothesis.
 
-        How long it could become is not known: "never" takes the longest that helps it, the others its present length,
-        which is no bound where the length penalty is above 0 but stops far earlier.
+        The score depends on the final length, which is unknown. "never" assumes the best possible length. The other
+        settings assume the current one; for a length penalty above 0 that is no upper bound, but stops much earlier.
         """
         if len(self.hypotheses) < len(self.beams):
             return True
@@ -151,7 +155,7 @@ class BeamSearch:
 
 
 def _beam(lead: Sequence, *, first: bool) -> Sequence:
-    """A sequence that runs for a lead. All but the first wait until the prompt has been computed."""
+    """One beam of a lead's search. All but the first have nothing pending until the prompt has been computed."""
     config = GenerationConfig(max_new_tokens=lead.config.max_new_tokens)
     forks = lead.forks if first else ()
     beam = Sequence(

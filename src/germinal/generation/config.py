@@ -1,9 +1,9 @@
-"""Generation settings: one frozen, validated dataclass for Python, command line, germinal.toml and HTTP alike.
+"""Generation settings: one frozen, validated dataclass for Python, the command line, germinal.toml and HTTP.
 
-Temperature 0 is greedy, above 0 samples. A setting that could have no effect (`top_p` at temperature 0) is an error,
-never ignored; `GenerationConfig.lenient` accepts such pairs, for HTTP clients that send them by habit. Values that
-switch a setting off (`top_p=1.0`, `top_k=0`, `repetition_penalty=1.0`, ...) are stored as None, so that equal behaviour
-gives equal configs and equal keys.
+Temperature 0 is greedy; above 0 samples. A setting without effect (`top_p` at temperature 0) is an error. Only
+`GenerationConfig.lenient` drops such settings, for HTTP clients that always send them. Values that switch a setting off
+(`top_p=1.0`, `top_k=0`, `repetition_penalty=1.0`, ...) are stored as None, so that configs with equal behaviour are
+equal.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from germinal.generation.settings import (
 )
 
 MIN_TEMPERATURE = 1e-3
-"""The lowest temperature that samples: 0 says greedy, and float32 logits divided by less lose their meaning."""
+"""The lowest temperature that samples. Dividing float32 logits by less loses precision; 0 means greedy."""
 
 _TOKEN_ID = Values(int, "a token id", integer, lambda v: v >= 0)
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """What an option parser needs to know of one field of `GenerationConfig`.
+    """What an option parser needs to know about one field of `GenerationConfig`.
 
     Attributes:
         name: The field's name.
-        type: int, float or str; of one item when `many`.
-        many: The option may be repeated. `logit_bias` is then given as "ID=BIAS" texts, see `parse_logit_bias`.
+        type: int, float or str; if `many`, the type of one item.
+        many: Whether the option may be repeated. `logit_bias` is given as "ID=BIAS" texts, see `parse_logit_bias`.
         default: The field's default.
         help: One line for a user.
         allowed: The values it takes, in words.
@@ -63,7 +63,7 @@ class GenerationConfig:
 
     Raises:
         SettingError: a value is out of range, contradicts another, or could have no effect.
-        UnsupportedError: beam search that samples, or reports log-probabilities.
+        UnsupportedError: beam search combined with sampling or log-probabilities.
     """
 
     max_new_tokens: int = setting(256, integers(1), "always", "Most tokens to generate.")
@@ -90,28 +90,26 @@ class GenerationConfig:
         None,
         numbers("a number above 0 (1 is off)", lambda v: v > 0, off=1.0),
         "always",
-        "Make tokens of the prompt and of the answer so far less likely (below 1: likelier).",
+        "Make tokens that occur in the prompt or in the answer so far less likely (below 1: likelier).",
     )
     presence_penalty: float | None = setting(
         None,
         numbers("a number from -2 to 2 (0 is off)", lambda v: -2 <= v <= 2, off=0.0),
         "always",
-        "Subtract this from the logits of tokens that stand in the answer so far.",
+        "Subtract this from the logits of tokens that occur in the answer so far.",
     )
     frequency_penalty: float | None = setting(
         None,
         numbers("a number from -2 to 2 (0 is off)", lambda v: -2 <= v <= 2, off=0.0),
         "always",
-        "Subtract this from a token's logit once for each time it stands in the answer so far.",
+        "Subtract this from a token's logit for each of its occurrences in the answer so far.",
     )
     no_repeat_ngram_size: int | None = setting(
-        None, integers(1, off=0), "always", "Never write so many tokens in a row a second time."
+        None, integers(1, off=0), "always", "Never repeat a run of this many tokens."
     )
     min_new_tokens: int | None = setting(None, integers(1, off=0), "always", "Fewest tokens to generate.")
-    forced_bos_id: int | None = setting(None, _TOKEN_ID, "always", "Token id that the answer begins with.")
-    forced_eos_id: int | None = setting(
-        None, _TOKEN_ID, "always", "Token id that an answer of max_new_tokens ends with."
-    )
+    forced_bos_id: int | None = setting(None, _TOKEN_ID, "always", "Token id that the answer starts with.")
+    forced_eos_id: int | None = setting(None, _TOKEN_ID, "always", "Token id that ends an answer of max_new_tokens.")
     logit_bias: tuple[tuple[int, float], ...] | None = setting(
         None,
         Values(
@@ -141,7 +139,7 @@ class GenerationConfig:
         "The same seed gives the same tokens.",
     )
     n: int = setting(1, integers(1), "sampling", "How many answers to sample.")
-    num_beams: int = setting(1, integers(1), "always", "Beams to search the likeliest answer with; 1 is no search.")
+    num_beams: int = setting(1, integers(1), "always", "Number of beams in beam search; 1 does not search.")
     length_penalty: float = setting(
         1.0,
         Values(float, "a number", number),
@@ -153,20 +151,20 @@ class GenerationConfig:
         False,
         Values(str, "true, false or never", true_false_or_never),
         "beam search",
-        "When beam search ends: true, with num_beams answers; false, when longer ones seem no better; never, when "
-        "none can be better.",
+        "When beam search ends: true, once it has num_beams answers; false, once a better one is unlikely; never, once "
+        "a better one is impossible.",
     )
     renormalize_logits: bool = setting(
         False,
         Values(str, "true or false", true_or_false),
         "beam search",
-        "Beam search makes probabilities again of what bias, penalties and forced tokens have left: true or false.",
+        "Whether beam search renormalizes probabilities after bias, penalties and forced tokens: true or false.",
     )
     logprobs: int | None = setting(
         None,
         integers(0),
         "always",
-        "Report each token's log-probability and those of this many likeliest tokens.",
+        "Report the log-probability of each token and of this many likeliest tokens in its place.",
     )
 
     def __post_init__(self) -> None:
@@ -178,10 +176,10 @@ class GenerationConfig:
 
     @classmethod
     def lenient(cls, **settings: Any) -> Self:
-        """The same names and ranges, but settings that could have no effect are dropped instead of refused.
+        """A config from settings of which those without effect are dropped; names and ranges are still checked.
 
-        For HTTP, where clients send `top_p` or `seed` with temperature 0, or a stop string twice, by habit. At
-        temperature 0, `n` becomes 1: the caller gives the one answer n times. A temperature below 0.001 becomes 0.
+        For HTTP clients, which often send `top_p` or `seed` with temperature 0, or a stop string twice. At temperature
+        0, `n` becomes 1 and the caller returns the answer n times. A temperature below 0.001 becomes 0.
         """
         temperature = settings.get("temperature", 0.0)
         if is_number(temperature) and 0 <= temperature < MIN_TEMPERATURE:
@@ -195,25 +193,29 @@ class GenerationConfig:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Self:
-        """A config from names and values; an unknown name is a `SettingError` with the nearest known one."""
+        """A config from names and values.
+
+        Raises:
+            SettingError: a name is unknown (the error suggests the nearest known one) or a value is invalid.
+        """
         for name in settings:
             _rule(name)
         return cls(**settings)
 
     @classmethod
     def from_hf(cls, generation_config: Mapping[str, Any], *, encoder_decoder: bool = False) -> Self:
-        """Translate a checkpoint's generation_config.json into what `transformers` would do with it.
+        """Translate a checkpoint's generation_config.json, as `transformers` interprets it.
 
-        `do_sample` false or absent is temperature 0, whatever sampling settings stand beside it; true without `top_k`
-        means transformers' own default of 50. `max_length` counts the prompt too and is left to the context window; of
-        an encoder-decoder it counts the answer and the token that the decoder starts with, and is kept.
+        `do_sample` false or absent is temperature 0, whatever sampling settings accompany it; true without `top_k`
+        means transformers' default of 50. `max_length` counts the prompt too and is replaced by the context window; for
+        an encoder-decoder it counts the answer and the decoder's start token, and is kept.
 
         Args:
             generation_config: The file's content.
-            encoder_decoder: Whether the model has two stacks; forced tokens are for these only.
+            encoder_decoder: Whether the model is an encoder-decoder; only then are forced tokens used.
 
         Raises:
-            UnsupportedError: the file asks for something that germinal does not do; it is named, never ignored.
+            UnsupportedError: the file has a setting that germinal does not support.
         """
         given = {name: value for name, value in generation_config.items() if value is not None}
         names = {
@@ -236,10 +238,10 @@ class GenerationConfig:
         return cls.lenient(**{ours: given[theirs] for theirs, ours in names.items() if theirs in given})
 
     def override(self, **settings: Any) -> Self:
-        """A user's own settings, checked strictly, with this config as the defaults under them.
+        """A config from a user's settings, checked strictly, with this config's values as defaults.
 
-        Defaults that these leave without effect (a checkpoint's `top_p` under the user's `temperature=0`) are dropped,
-        and so is a checkpoint's beam search where the user samples or asks for log-probabilities.
+        Defaults that have no effect with the user's settings (a checkpoint's `top_p` with `temperature=0`) are dropped,
+        and so is a checkpoint's beam search if the user samples or asks for log-probabilities.
         """
         for name in settings:
             _rule(name)
@@ -259,10 +261,10 @@ class GenerationConfig:
         return {spec.name: getattr(self, spec.name) for spec in fields(self)}
 
     def check_vocabulary(self, vocab_size: int) -> None:
-        """Refuse token ids that the model does not have, and more tokens than it has.
+        """Check token ids and numbers of tokens against the model's vocabulary.
 
         Raises:
-            SettingError: names the setting and the vocabulary's size.
+            SettingError: a setting exceeds the vocabulary.
         """
         for name, ids in (
             ("logit_bias", [token for token, _ in self.logit_bias or ()]),
@@ -279,7 +281,7 @@ class GenerationConfig:
 
     @classmethod
     def settings(cls) -> tuple[Setting, ...]:
-        """Every setting with type, default and help, in order: what the command line makes its options from."""
+        """Every setting with its type, default and help, in order, for the options of the command line."""
         return tuple(
             Setting(name, rule.values.type, rule.values.many, rule.default, rule.help, rule.values.allowed)
             for name, rule in generation_rules().items()
@@ -287,7 +289,7 @@ class GenerationConfig:
 
 
 def parse_logit_bias(items: Iterable[str]) -> dict[int, float]:
-    """`["15=-100", "3=2.5"]` as `{15: -100.0, 3: 2.5}`, for command lines.
+    """Parse the command line's `["15=-100", "3=2.5"]` into `{15: -100.0, 3: 2.5}`.
 
     Raises:
         SettingError: an item is not ID=BIAS.
@@ -303,7 +305,7 @@ def parse_logit_bias(items: Iterable[str]) -> dict[int, float]:
 
 
 def generation_rules() -> dict[str, Rule]:
-    """The rule of each setting, by name and in order."""
+    """The rule of each setting by name, in order."""
     return {spec.name: spec.metadata["rule"] for spec in fields(GenerationConfig)}
 
 
@@ -319,7 +321,7 @@ def _names_that_apply(when: When) -> tuple[str, ...]:
 
 
 def _without_effect(settings: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of the settings that have no effect beside the others."""
+    """Names of the settings that have no effect in combination with the others."""
     greedy, searches = settings.get("temperature", 0) == 0, settings.get("num_beams", 1) != 1
     sampling = _names_that_apply("sampling") if greedy else ()
     return (*sampling, *(() if searches else _names_that_apply("beam search")))
@@ -372,7 +374,7 @@ def _useful_stops(stop: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(text for text in unique if not any(other != text and other in text for other in unique))
 
 
-# What transformers acts on and germinal does not do, with the values that switch it off (None always does).
+# Settings of transformers that germinal does not support, with the values that switch them off (None always does).
 _HF_UNSUPPORTED: dict[str, Any] = {
     "min_length": 0,
     "max_time": None,
@@ -400,14 +402,14 @@ _HF_UNSUPPORTED: dict[str, Any] = {
 
 
 def _translated(given: Mapping[str, Any], encoder_decoder: bool) -> dict[str, Any]:
-    """The settings of a file, where one that has a counterpart of another kind here is replaced by it.
+    """The settings of a file, with some replaced by their counterparts of other names here.
 
     Raises:
-        UnsupportedError: one of them has no counterpart.
+        UnsupportedError: a setting has no counterpart.
     """
     settings = dict(given)
     if encoder_decoder:
-        # Both lengths count the token that the decoder starts with.
+        # Both lengths count the decoder's start token.
         for length, tokens in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
             if length in settings:
                 settings.setdefault(tokens, max(settings.pop(length) - 1, 0))

@@ -1,6 +1,6 @@
-"""The next-token distribution, step by step: from the model's logits through each processor to what is drawn from.
+"""The next-token distribution, step by step: from the model's logits through each processor to the final one.
 
-The steps are the processors that generation itself uses, in their order. V vocabulary.
+The steps are the processors of generation, in the same order. V vocabulary.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Stage:
 
     Attributes:
         name: "model", or the processor's name.
-        text: What the step is, with its settings.
-        logits: float32 [V]; -inf where a token was cut.
-        probabilities: float32 [V]; exactly 0 where a token was cut.
-        cut: Token ids that this step cut away, likeliest first.
-        cut_mass: The probability that they held before it, from 0 to 1.
+        text: The step and its settings, in words.
+        logits: float32 [V]; -inf for removed tokens.
+        probabilities: float32 [V]; exactly 0 for removed tokens.
+        cut: Ids of the tokens that this step removed, likeliest first.
+        cut_mass: Their total probability before this step, from 0 to 1.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Stage:
 
     @property
     def left(self) -> int:
-        """How many tokens can still be drawn."""
+        """Number of tokens that can still be drawn."""
         return int(torch.isfinite(self.logits).sum())
 
     @property
     def entropy(self) -> float:
-        """How undecided the distribution is, in bits: 0 is sure, n is like a choice among 2^n equals."""
+        """Entropy of the distribution in bits: 0 is certain, n is like a uniform choice among 2^n tokens."""
         return float(torch.special.entr(self.probabilities.double()).sum()) / math.log(2)
 
 
@@ -52,7 +52,7 @@ class NextTokenDistribution:
     """How the next token is chosen.
 
     Attributes:
-        stages: The model's own distribution, then what each processor in use made of it.
+        stages: The model's own distribution, then the one after each processor in use.
         config: The settings.
         steps: The processors and the final choice in words, in order.
     """
@@ -68,11 +68,11 @@ class NextTokenDistribution:
 
     @property
     def probabilities(self) -> Tensor:
-        """What a token is drawn from, [V]; greedy decoding takes the largest."""
+        """The probabilities that a token is drawn by, [V]; greedy decoding takes the largest."""
         return self.stages[-1].probabilities
 
     def top(self, count: int) -> list[tuple[int, float]]:
-        """(id, probability) of the likeliest tokens after all steps; those that were cut are left out."""
+        """(id, probability) of the likeliest tokens after all steps, without removed ones."""
         values, ids = self.probabilities.topk(min(count, self.stages[-1].left))
         return list(zip(ids.tolist(), values.tolist(), strict=True))
 
@@ -80,13 +80,13 @@ class NextTokenDistribution:
 def next_token_distribution(
     logits: Tensor, config: GenerationConfig, prompt_ids: Sequence[int] = (), answer_ids: Sequence[int] = ()
 ) -> NextTokenDistribution:
-    """What becomes of a model's logits on their way to the next token of an answer.
+    """Apply a config's processors to a model's logits, and keep the distribution after each.
 
     Args:
         logits: [V].
         config: The settings.
-        prompt_ids: The prompt, which some processors count.
-        answer_ids: The answer so far, which others count.
+        prompt_ids: The prompt, which some processors use.
+        answer_ids: The answer so far, which some processors use.
     """
     current = logits.float().unsqueeze(0)  # [1, V]
     history = History([prompt_ids], [answer_ids])

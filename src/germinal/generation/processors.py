@@ -1,13 +1,13 @@
-"""Logits processors: what bends the model's next-token distribution before a token is chosen, in one fixed order.
+"""Logits processors: they change the next-token distribution before a token is chosen, in one fixed order.
 
     logit bias > repetition penalty > presence and frequency penalty > no repeated n-gram > fewest new tokens
     > forced tokens > temperature > top-k > top-p > min-p
 
 This is the order of transformers (which has no presence and frequency penalties; these act on logits before the
-temperature, as OpenAI and vLLM define them). Each processor equals transformers' of the same name on the same logits;
-each cut works on the distribution that the one before it left.
+temperature, as OpenAI and vLLM define them). Each processor equals transformers' of the same name on the same logits.
+Top-k, top-p and min-p each work on the distribution left by the one before.
 
-Shapes: B sequences, V vocabulary. All work in float32 and return a new tensor; a row never depends on another row.
+Shapes: B sequences, V vocabulary. All work in float32 and return a new tensor; rows are independent.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from torch import Tensor
 from germinal.generation.config import GenerationConfig
 
 _NUCLEUS = 512
-"""How many of the likeliest tokens top-p looks at before it sorts them all."""
+"""How many of the likeliest tokens top-p sorts before it sorts the whole vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """The tokens before those to choose, row by row.
+    """The tokens so far.
 
     Attributes:
-        prompts: Those of the prompts.
-        answers: Those of the answers so far.
+        prompts: The prompt of each row.
+        answers: The tokens generated so far, of each row.
     """
 
     prompts: Sequence[Sequence[int]] = ()
     answers: Sequence[Sequence[int]] = ()
 
     def counts(self, logits: Tensor) -> Tensor:
-        """How often each token stands in the answers, as numbers like logits [B, V]."""
+        """How often each token occurs in the answer, [B, V] in the type and on the device of `logits`."""
         return _counts(self.answers, logits)
 
     def seen(self, logits: Tensor) -> Tensor:
-        """Which tokens of logits [B, V] stand in prompt or answer."""
+        """Which tokens occur in the prompt or the answer, bool [B, V]."""
         return (_counts(self.prompts, logits) + _counts(self.answers, logits)) > 0
 
 
@@ -63,12 +63,12 @@ class Processor(Protocol):
 
     @classmethod
     def from_config(cls, config: GenerationConfig) -> Self | None:
-        """The processor that the config asks for, or None."""
+        """The processor with the settings of the config, or None if the config does not use it."""
 
 
 @dataclass(frozen=True, slots=True)
 class LogitBias:
-    """Add a number to the logits of chosen tokens."""
+    """Add a number to the logits of given tokens."""
 
     name: ClassVar[str] = "logit_bias"
     bias: tuple[tuple[int, float], ...]
@@ -110,7 +110,7 @@ class RepetitionPenalty:
 
 @dataclass(frozen=True, slots=True)
 class PresenceFrequencyPenalty:
-    """OpenAI's penalties: logit - count x frequency - (count > 0) x presence, where only the answer is counted."""
+    """OpenAI's penalties: logit - count x frequency - (count > 0) x presence, with counts in the answer only."""
 
     name: ClassVar[str] = "presence_frequency_penalty"
     presence: float
@@ -132,7 +132,7 @@ class PresenceFrequencyPenalty:
 
 @dataclass(frozen=True, slots=True)
 class NoRepeatNGram:
-    """Ban the tokens that would complete an n-gram that stands in prompt or answer already (arXiv 1705.04304, 2.5)."""
+    """Ban tokens that would repeat an n-gram of prompt or answer (Paulus et al. 2017, arXiv 1705.04304, 2.5)."""
 
     name: ClassVar[str] = "no_repeat_ngram_size"
     size: int
@@ -141,7 +141,7 @@ class NoRepeatNGram:
         logits = logits.clone()
         for row, (prompt, answer) in enumerate(zip(history.prompts, history.answers, strict=True)):
             ids = (*prompt, *answer)
-            last = ids[len(ids) - self.size + 1 :]  # the n - 1 tokens that the next one follows
+            last = ids[len(ids) - self.size + 1 :]  # the n - 1 tokens before the next one
             starts = range(len(ids) - self.size + 1)
             banned = [ids[start + self.size - 1] for start in starts if ids[start : start + self.size - 1] == last]
             logits[row, banned] = -torch.inf
@@ -157,7 +157,7 @@ class NoRepeatNGram:
 
 @dataclass(frozen=True, slots=True)
 class MinNewTokens:
-    """Ban the end of the answer before it has so many tokens."""
+    """Ban end-of-sequence tokens until the answer has `count` tokens."""
 
     name: ClassVar[str] = "min_new_tokens"
     count: int
@@ -182,7 +182,7 @@ class MinNewTokens:
 
 @dataclass(frozen=True, slots=True)
 class ForcedTokens:
-    """Leave one token alone as the first of the answer, and one as the last that `max_new_tokens` allows."""
+    """Force the first token of the answer, and the last one that `max_new_tokens` allows."""
 
     name: ClassVar[str] = "forced_tokens"
     first: int | None
@@ -247,10 +247,10 @@ class TopK:
 
 @dataclass(frozen=True, slots=True)
 class TopP:
-    """Keep the fewest likeliest tokens whose probabilities reach p (nucleus sampling, arXiv 1904.09751).
+    """Keep the smallest set of likeliest tokens whose probabilities reach p (nucleus sampling, arXiv 1904.09751).
 
-    Among equal logits at the border the lower ids stay (transformers leaves that to an unstable sort). Where it sorts
-    the whole vocabulary, we look at the likeliest few hundred first, which mostly reach p and are quicker to find.
+    Among equal logits at the border, lower ids are kept (in transformers, an unstable sort decides). transformers sorts
+    the whole vocabulary; we first try the likeliest few hundred tokens, which usually reach p and are found faster.
     """
 
     name: ClassVar[str] = "top_p"
@@ -267,7 +267,7 @@ class TopP:
                 break
         border = likeliest.gather(-1, kept - 1)  # [B, 1]
         cut = logits < border
-        surplus = vocab_size - cut.sum(dim=-1, keepdim=True) - kept  # equal to the border, but one too many
+        surplus = vocab_size - cut.sum(dim=-1, keepdim=True) - kept  # tokens equal to the border that must go
         if bool((surplus > 0).any()):
             equal = logits == border
             cut |= equal & (equal.cumsum(dim=-1) > equal.sum(dim=-1, keepdim=True) - surplus)
@@ -313,17 +313,17 @@ PROCESSORS: tuple[type[Processor], ...] = (
     TopP,
     MinP,
 )
-"""All processors, in the order in which they act."""
+"""All processors, in the order in which they are applied."""
 
 
 def processors_for(config: GenerationConfig) -> tuple[Processor, ...]:
-    """The processors that a config asks for, in the order in which they act."""
+    """The processors that a config uses, in the order in which they are applied."""
     made = (kind.from_config(config) for kind in PROCESSORS)
     return tuple(processor for processor in made if processor is not None)
 
 
 def describe(config: GenerationConfig) -> list[str]:
-    """One line for each processor in use, in order, and one that says how the token is then chosen."""
+    """One line for each processor that a config uses, in order, and one for how the token is chosen."""
     chosen = "greedy: the likeliest token" if config.greedy else "sample: one token by its probability"
     if config.num_beams > 1:
         chosen = f"beam search: the likeliest answer along {config.num_beams} beams"

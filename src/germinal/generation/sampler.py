@@ -1,9 +1,8 @@
-"""Choosing the next token: one `Sampler` a sequence, `choose_batch` for a whole step.
+"""Choosing the next token: one `Sampler` per sequence, and `choose_batch` for all sequences of a step.
 
-A sampled token is found by inverting the cumulative distribution at one uniform number, drawn from a generator that
-belongs to the sequence and is seeded by (seed, index of the answer). So a sequence draws the same numbers whatever its
-company, on any device. Log-probabilities that are reported are those of the model itself, before bias, penalties,
-temperature and cuts.
+A token is sampled by inverting the cumulative distribution at a uniform random number. Each sequence draws these from a
+generator of its own, seeded by (seed, index of the answer), so they are the same in any batch and on any device.
+Reported log-probabilities are those of the model itself, before bias, penalties, temperature and cuts.
 
 Shapes: B sequences, V vocabulary.
 """
@@ -25,7 +24,7 @@ from germinal.generation.config import GenerationConfig
 from germinal.generation.processors import History, Processor, processors_for
 
 _BLOCK = 256
-"""Tokens of the vocabulary that are summed together before one is looked for."""
+"""Size of the vocabulary blocks whose probabilities are summed first when a token is sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +33,8 @@ class SampledToken:
 
     Attributes:
         id: The token's id.
-        logprob: Its log-probability under the model itself; None unless the config asks for log-probabilities.
-        top_logprobs: (id, log-probability) of the likeliest tokens, likeliest first; as many as the config asks for.
+        logprob: Its log-probability under the model itself, in nats; None unless the config asks for it.
+        top_logprobs: (id, log-probability) of as many of the likeliest tokens as the config asks for, likeliest first.
     """
 
     id: int
@@ -47,14 +46,13 @@ class Sampler:
     """How one sequence chooses its tokens.
 
     Args:
-        config: The settings; `n` is not looked at, each of n answers has a sampler of its own.
-        prompt_ids: The prompt, which the repetition penalty counts too.
-        index: Which of n answers this is: each draws from a stream of its own.
+        config: The settings; `n` is not used, as each answer has its own sampler.
+        prompt_ids: The prompt, which some processors read.
+        index: Number of this answer among several to one prompt; each has its own random numbers.
 
     Attributes:
-        prompt_ids: The prompt.
-        seed: The config's seed, or the random one drawn in its place, so that it can be recorded.
-        processors: What is done to the logits, in order.
+        seed: The config's seed, or else a random one.
+        processors: The processors of the logits, in order.
     """
 
     def __init__(self, config: GenerationConfig, prompt_ids: Sequence[int] = (), index: int = 0) -> None:
@@ -67,7 +65,7 @@ class Sampler:
             self._generator = torch.Generator().manual_seed(_stream_seed(self.seed, index))
 
     def uniform(self) -> float:
-        """The sequence's next number in [0, 1)."""
+        """The next random number of the sequence, in [0, 1)."""
         assert self._generator is not None, "a greedy sampler draws nothing"
         return torch.rand((), generator=self._generator, dtype=torch.float64).item()
 
@@ -75,23 +73,24 @@ class Sampler:
 def choose_batch(logits: Tensor, samplers: Sequence[Sampler], answers: Sequence[Sequence[int]]) -> list[SampledToken]:
     """Choose one token for each row.
 
-    When all are plain greedy this is one argmax; log-probabilities are worked out only for the rows that ask for them.
-    Rows with the same processors are processed together.
+    Rows with the same processors are processed together; greedy rows without processors need a single argmax.
 
     Args:
         logits: [B, V], any float type.
-        samplers: One a row.
-        answers: Each row's generated tokens so far.
+        samplers: One per row.
+        answers: The tokens generated so far, per row.
 
     Raises:
-        CheckpointError: the model's logits are not numbers.
+        CheckpointError: the logits are not finite.
     """
     logits = logits.float()
     largest, ids = logits.max(dim=-1)  # [B] each; the first of equal ones
     check_finite(largest)
-    for (processors, greedy), rows in _groups(samplers).items():
-        if greedy and not processors:
-            continue
+    groups: dict[tuple[tuple[Processor, ...], bool], list[int]] = defaultdict(list)
+    for row, sampler in enumerate(samplers):
+        if sampler.processors or not sampler.config.greedy:
+            groups[sampler.processors, sampler.config.greedy].append(row)
+    for (processors, greedy), rows in groups.items():
         chosen = [samplers[row] for row in rows]
         wanted = logits if len(rows) == len(logits) else logits[rows]
         history = History([sampler.prompt_ids for sampler in chosen], [answers[row] for row in rows])
@@ -101,10 +100,10 @@ def choose_batch(logits: Tensor, samplers: Sequence[Sampler], answers: Sequence[
 
 
 def check_finite(logits: Tensor) -> None:
-    """Refuse a model whose largest logits are no numbers.
+    """Check that each row's largest logit is finite.
 
     Raises:
-        CheckpointError: they are not finite.
+        CheckpointError: one is not.
     """
     if not bool(torch.isfinite(logits).all()):
         raise CheckpointError(
@@ -114,27 +113,19 @@ def check_finite(logits: Tensor) -> None:
 
 
 def processed(logits: Tensor, processors: Sequence[Processor], history: History) -> Tensor:
-    """What processors leave of logits [B, V]."""
+    """Apply processors to logits [B, V], in order."""
     for processor in processors:
         logits = processor(logits, history)
     return logits
 
 
-def _groups(samplers: Sequence[Sampler]) -> dict[tuple[tuple[Processor, ...], bool], list[int]]:
-    """Row numbers by what is done to the rows' logits and whether the largest is then taken."""
-    groups: dict[tuple[tuple[Processor, ...], bool], list[int]] = defaultdict(list)
-    for row, sampler in enumerate(samplers):
-        groups[sampler.processors, sampler.config.greedy].append(row)
-    return groups
-
-
 def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
-    """One token id a row [B], by the probabilities of the logits [B, V].
+    """Sample one token id per row [B] from logits [B, V].
 
-    First the block of the vocabulary is found, then the token in it: one cumulative sum over the whole vocabulary would
-    take longer than all else here.
+    The block of the vocabulary is found first, then the token in it, because a cumulative sum over the whole vocabulary
+    would dominate the time of this function.
     """
-    if logits.device.type == "cpu" and len(logits) > 1:  # a row's temporaries are small enough to be used again
+    if logits.device.type == "cpu" and len(logits) > 1:  # row by row, so that temporaries stay small and are reused
         return torch.cat([_draw(logits[row : row + 1], [sampler]) for row, sampler in enumerate(samplers)])
     probabilities = logits.softmax(dim=-1)
     padding = -probabilities.shape[-1] % _BLOCK
@@ -148,10 +139,10 @@ def _draw(logits: Tensor, samplers: Sequence[Sampler]) -> Tensor:
 
 
 def _invert(cumulative: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """For each row the place at which a cumulative sum [B, N] first exceeds the target [B, 1], and the target's rest
-    beyond the sum before that place.
+    """Where each row of a cumulative sum [B, N] first exceeds its target [B, 1], and the target minus the sum up to
+    there, [B, 1] each.
 
-    The target is kept below the whole sum, as rounding may bring it there: so what is found has a part in the sum.
+    The target is kept below the total, which rounding might make it reach, so that an entry above 0 is found.
     """
     total = cumulative[:, -1:]
     target = torch.minimum(target, torch.nextafter(total, torch.zeros_like(total)))
@@ -177,5 +168,5 @@ def _with_logprobs(logits: Tensor, ids: Tensor, samplers: Sequence[Sampler]) -> 
 
 
 def _stream_seed(seed: int, index: int) -> int:
-    """63 bits that no other pair of seed and index shares, so that answer 1 of seed 0 is not answer 0 of seed 1."""
+    """A hash of seed and index, 63 bits. Their sum would give answer 1 of seed 0 the numbers of answer 0 of seed 1."""
     return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "big") >> 1

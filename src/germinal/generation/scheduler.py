@@ -1,4 +1,6 @@
-"""Who runs in the next step. Sequences come and go every step (continuous batching: Yu et al. 2022, "Orca", OSDI)."""
+"""Decides what runs in the next step. Sequences join and leave at every step (continuous batching: Yu et al. 2022,
+"Orca", OSDI).
+"""
 
 from __future__ import annotations
 
@@ -11,13 +13,13 @@ from germinal.generation.sequence import Sequence
 from germinal.generation.slots import SlotManager, shared_prefix
 
 MAX_STEP_TOKENS = 256
-"""Tokens that a step computes at most, unless the engine is told otherwise."""
+"""Default limit of the tokens computed in one step."""
 
 WORTH_WAITING_FOR = 16
-"""A sequence waits a step when another, running now, computes so many more tokens of its prompt than the cache has."""
+"""A sequence waits if this step adds at least so many tokens to the prefix that it can share."""
 
 LOOK_AHEAD = 64
-"""How far down the queue the scheduler looks for a sequence that need not wait."""
+"""Number of waiting sequences to pass over in search of one that need not wait."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +27,9 @@ class Scheduled:
     """A sequence's part in a step.
 
     Attributes:
-        sequence: Who runs.
+        sequence: The sequence.
         chunk: Its tokens.
-        encoder_input: What has to be encoded for it first.
+        encoder_input: The encoder input to encode first, if any.
     """
 
     sequence: Sequence
@@ -36,91 +38,90 @@ class Scheduled:
 
     @property
     def num_encoded(self) -> int:
-        """Tokens of the encoder input to encode."""
+        """Number of encoder tokens to compute."""
         return 0 if self.encoder_input is None else len(self.encoder_input.token_ids)
 
     @property
     def starting_forks(self) -> list[Sequence]:
-        """The forks of a sequence whose prompt is complete with this step."""
+        """The forks that can start after this step, because it completes the prompt."""
         if not self.chunk.start < len(self.sequence.prompt_ids) <= self.chunk.end:
             return []
         return [fork for fork in self.sequence.forks if not fork.finished]
 
 
 class Scheduler:
-    """Keeps the queue and the running sequences, and fills each step up to a number of tokens.
+    """Holds the queue, and fills each step with tokens of running and waiting sequences. A sequence runs while it holds
+    a slot.
 
     Args:
-        slots: Where sequences run.
-        max_step_tokens: Tokens a step at most, so that a long prompt does not stall the answers that are streaming:
-            it is computed in chunks between their tokens.
+        slots: The slots of the backend.
+        max_step_tokens: Limit of the tokens computed in one step. Longer prompts are computed in chunks, so that they
+            do not stall the answers that are streaming.
     """
 
     def __init__(self, slots: SlotManager, max_step_tokens: int) -> None:
         self._slots = slots
         self._max_step_tokens = max_step_tokens
-        self._waiting: OrderedDict[Sequence, SequenceOf[Sequence]] = OrderedDict()  # groups by their first
-        self._running: dict[Sequence, None] = {}
+        self._waiting: OrderedDict[Sequence, SequenceOf[Sequence]] = OrderedDict()  # groups, by first sequence
 
     @property
     def has_work(self) -> bool:
-        return bool(self._waiting or self._running)
+        return bool(self._waiting or self._slots.holders)
 
     def add(self, sequences: SequenceOf[Sequence]) -> None:
-        """Put sequences that have to run at the same time at the end of the queue."""
+        """Queue a group of sequences that must run at the same time."""
         self._waiting[sequences[0]] = sequences
 
     def fork(self, parent: Sequence, child: Sequence) -> None:
-        """Let a sequence go on from its parent's prompt; without a free slot it queues instead."""
+        """Start a sequence from its parent's computed prompt; if no slot is free, put it at the head of the queue."""
         if self._slots.can_allocate(1):
             self._slots.fork(parent, child)
-            self._running[child] = None
         else:
-            self._queue_first((child,))
+            self._waiting[child] = (child,)
+            self._waiting.move_to_end(child, last=False)
 
     def remove(self, sequence: Sequence) -> None:
-        """Take a sequence out, wherever it is, and free its slot."""
-        if sequence in self._running:
-            del self._running[sequence]
-            self._slots.free(sequence)
+        """Remove a sequence, whether it runs or waits."""
+        self._slots.free(sequence)
         self._waiting.pop(sequence, None)
 
     def schedule(self) -> list[Scheduled]:
-        """The next step: first those that need one token each, then prompts under way, then new ones."""
+        """Compose the next step: first the sequences that need one token, then unfinished prompts, then new ones."""
         scheduled: list[Scheduled] = []
         budget = self._max_step_tokens
-        for sequence in sorted(self._running, key=lambda each: each.pending > 1):
+        for sequence in sorted(self._slots.holders, key=lambda each: each.pending > 1):
             budget -= self._take(sequence, budget, scheduled)
-        passed_over: list[SequenceOf[Sequence]] = []
-        while self._waiting and budget > 0 and len(passed_over) < LOOK_AHEAD and self._slots.can_allocate(1):
-            _, group = self._waiting.popitem(last=False)
-            if self._should_wait(group[0], scheduled):
-                passed_over.append(group)
+        started: list[Sequence] = []
+        passed_over = 0
+        for first, group in self._waiting.items():
+            if budget <= 0 or passed_over == LOOK_AHEAD or not self._slots.can_allocate(1):
+                break
+            if self._should_wait(first, scheduled):
+                passed_over += 1
                 continue
             if not self._slots.can_allocate(len(group)):
-                passed_over.append(group)  # and nobody overtakes it, or a wide search would never find room
-                break
+                break  # overtaking it is not allowed, or a wide beam search might wait forever
             self._slots.allocate(group)
-            self._running |= dict.fromkeys(group)
-            budget -= self._take(group[0], budget, scheduled)
-        for group in reversed(passed_over):
-            self._queue_first(group)
+            budget -= self._take(first, budget, scheduled)
+            started.append(first)
+        for first in started:
+            del self._waiting[first]
         return scheduled
 
     def computed(self, part: Scheduled) -> None:
-        """Note that a part of a step has run."""
+        """Record that a part of a step has run."""
         sequence = part.sequence
         sequence.num_computed = part.chunk.end
         sequence.computed_tokens += len(part.chunk.token_ids) + part.num_encoded
         sequence.encoded_tokens += part.num_encoded
         self._slots.computed(sequence, part.chunk.token_ids)
 
-    def _queue_first(self, group: SequenceOf[Sequence]) -> None:
-        self._waiting[group[0]] = group
-        self._waiting.move_to_end(group[0], last=False)
-
     def _take(self, sequence: Sequence, budget: int, scheduled: list[Scheduled]) -> int:
-        """Schedule what a sequence has pending, within the budget; how many tokens that is, encoder input included."""
+        """Schedule up to `budget` of the pending tokens of a sequence.
+
+        Returns:
+            Number of tokens scheduled. It may exceed the budget, as an encoder input is never split into chunks.
+        """
         count = min(sequence.pending, budget)
         if count <= 0:
             return 0
@@ -131,10 +132,10 @@ class Scheduler:
             encoder_input = Chunk(slot, 0, sequence.encoder_input_ids, 0, adapter)
         part = Scheduled(sequence, chunk, encoder_input)
         scheduled.append(part)
-        return count + part.num_encoded  # an encoder sees its input whole: it is never cut into chunks
+        return count + part.num_encoded
 
     def _should_wait(self, sequence: Sequence, scheduled: list[Scheduled]) -> bool:
-        """Whether this very step computes much of the sequence's prompt for another one, or its encoder input."""
+        """Whether this step computes a large part of the sequence's prompt or encoder input for another sequence."""
         coming = max(
             (
                 shared_prefix(part.sequence.ids, sequence.ids) + part.num_encoded
@@ -143,6 +144,4 @@ class Scheduler:
             ),
             default=0,
         )
-        if coming < WORTH_WAITING_FOR:
-            return False
-        return coming - self._slots.prefix_length(sequence) >= WORTH_WAITING_FOR
+        return coming >= WORTH_WAITING_FOR and coming - self._slots.prefix_length(sequence) >= WORTH_WAITING_FOR

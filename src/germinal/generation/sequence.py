@@ -1,4 +1,4 @@
-"""A sequence: one prompt, what is wanted after it, and how far it has come."""
+"""A sequence: one prompt, what to generate or score after it, and the progress so far."""
 
 from __future__ import annotations
 
@@ -19,31 +19,30 @@ _NO_TOKENS = {
 
 
 class Sequence:
-    """One stream of tokens through the engine. It either generates, or scores given tokens.
+    """One sequence of tokens in the engine. It either generates tokens or scores given ones.
 
     Args:
-        prompt_ids: The prompt, at least one token; of an encoder-decoder what its decoder starts with.
-        config: How to generate. Its `n` and `stop` strings are not looked at: several answers are several sequences,
-            and text is not the engine's business.
-        target_ids: Tokens to score after the prompt in place of generating.
-        adapter: Name of the adapter that the tokens go through.
-        index: Which of several answers to one prompt this is; each draws its own random numbers.
-        forks: Sequences with the same prompt, encoder input and adapter. They start when this one's prompt has been
-            computed and share it, so that several answers to a prompt, or several scored continuations, cost it once.
-            None of them searches with beams.
-        encoder_input_ids: What an encoder-decoder's encoder reads, at least one token.
+        prompt_ids: The prompt, at least one token; for an encoder-decoder, the tokens that its decoder starts with.
+        config: How to generate. `n` and `stop` are not used: each answer is a sequence of its own, and the engine does
+            not see text.
+        target_ids: Tokens to score after the prompt, instead of generating.
+        adapter: Name of the adapter to use.
+        index: Number of this answer among several to one prompt; each has its own random numbers.
+        forks: Sequences with the same prompt, encoder input and adapter, none of them a beam search. They start once
+            this sequence has computed the prompt, and share it.
+        encoder_input_ids: Input of an encoder-decoder's encoder, at least one token.
 
     Attributes:
-        ids: The prompt and what follows it, as far as known.
+        ids: The prompt and all known tokens after it.
         token_ids: The tokens generated so far, without the end-of-sequence token.
-        tokens: The same with log-probabilities, where asked for.
-        target_logprobs: Log-probability of each target token in nats, as far as known.
+        tokens: The same tokens with log-probabilities, if the config asks for them.
+        target_logprobs: Log-probabilities of the targets scored so far, in nats.
         finish_reason: None while running; "stop" (an end-of-sequence token, or all targets scored), "length" or
             "cancelled".
-        cached_tokens: Prompt tokens that were not computed again, because another sequence had them.
-        num_computed: Tokens whose keys and values lie in the cache.
-        computed_tokens: Tokens that have gone through the network for it, those of its encoder input included.
-        encoded_tokens: Those of its encoder input alone; 0 when another sequence had it encoded.
+        cached_tokens: Prompt tokens taken from the cache instead of being computed.
+        num_computed: Tokens whose keys and values are in the cache.
+        computed_tokens: Tokens run through the network for this sequence, including its encoder input.
+        encoded_tokens: Tokens of the encoder input among these; 0 if the encoded input came from the cache.
 
     Raises:
         SettingError: the prompt, the encoder input or the target is empty, or a fork has another prompt.
@@ -83,11 +82,13 @@ class Sequence:
         if any((fork.prompt_ids, fork.encoder_input_ids, fork.adapter) != start for fork in self.forks):
             raise SettingError("a fork must have the same prompt, encoder input and adapter.", where="forks")
         if any(fork.num_beams > 1 for fork in self.forks):
-            raise SettingError("a fork cannot search with beams.", where="forks", hint="Let it lead.")
+            raise SettingError(
+                "a fork cannot search with beams.", where="forks", hint="Make it the sequence that has the forks."
+            )
 
     @property
     def num_beams(self) -> int:
-        """How many beams its answer is searched with; 1 when it scores."""
+        """Number of beams; 1 if the sequence scores."""
         return self.config.num_beams if self.target_ids is None else 1
 
     @property
@@ -96,41 +97,40 @@ class Sequence:
 
     @property
     def prompt_tokens(self) -> int:
-        """Length of the prompt; of an encoder-decoder that of its encoder input."""
+        """Length of the prompt; for an encoder-decoder, of the encoder input."""
         return len(self.prompt_ids if self.encoder_input_ids is None else self.encoder_input_ids)
 
     @property
     def cached_prompt_tokens(self) -> int:
-        """How many of `prompt_tokens` were not computed again."""
+        """How many of the `prompt_tokens` came from the cache."""
         return self.cached_tokens if self.encoder_input_ids is None else self.prompt_tokens - self.encoded_tokens
 
     @property
     def num_known(self) -> int:
-        """Tokens to run before the engine has to choose another: nothing is asked after the last target."""
+        """Known tokens that must be computed. The last target is not one: nothing is predicted from it."""
         return len(self.ids) - (self.target_ids is not None)
 
     @property
     def pending(self) -> int:
-        """Tokens known but not yet computed."""
+        """Tokens that must still be computed before the next one can be chosen."""
         return self.num_known - self.num_computed
 
     @property
     def most_tokens(self) -> int:
-        """Places that the sequence may come to need in the cache."""
+        """The largest number of cache positions that the sequence can need."""
         return self.num_known if self.target_ids is not None else len(self.prompt_ids) + self.config.max_new_tokens
 
     def wanted_logits(self, count: int) -> int:
-        """Of the next `count` tokens, how many, counted from the last, predict something that is not yet known."""
-        end = self.num_computed + count
-        if self.target_ids is None:
-            return int(end == self.num_known)
-        first = len(self.prompt_ids) - 1 + len(self.target_logprobs)
-        return max(0, end - max(self.num_computed, first))
+        """How many of the next `count` tokens need logits. These are always the last ones."""
+        first = self.num_known - 1  # position of the first token that needs them
+        if self.target_ids is not None:
+            first = len(self.prompt_ids) - 1 + len(self.target_logprobs)
+        return max(0, self.num_computed + count - first)
 
     def append(self, token: SampledToken, window: int) -> None:
-        """Take the next token of the answer; end at an end-of-sequence token, `max_new_tokens` or the window.
+        """Append a generated token. End at an end-of-sequence token, at `max_new_tokens` or at the context window.
 
-        Where the last token is forced to be one that ends the answer, its length ended it.
+        If the end-of-sequence token was forced by `forced_eos_id`, the finish reason is "length".
         """
         if token.id in (self.config.eos_ids or ()):
             forced = self.config.forced_eos_id is not None and len(self.token_ids) == self.config.max_new_tokens - 1
@@ -143,28 +143,27 @@ class Sequence:
             self.finish_reason = "length"
 
     def append_scores(self, logprobs: list[float]) -> None:
-        """Take the log-probabilities of the next targets; end after the last."""
+        """Append the log-probabilities of the next targets, in nats. End after the last target."""
         assert self.target_ids is not None
         self.target_logprobs.extend(logprobs)
         if len(self.target_logprobs) == len(self.target_ids):
             self.finish_reason = "stop"
 
     def check_fits(self, window: int) -> None:
-        """Refuse what a context window of so many tokens cannot hold. An encoder has a window of its own, as wide.
+        """Check that the sequence fits a context window of `window` tokens. The encoder has one of the same size.
 
         Raises:
-            ContextWindowError: says how long the prompt (and target) is.
+            ContextWindowError: it does not fit.
         """
-        hint = "Shorten the prompt, or choose a policy that drops examples or cuts the input."
         if self.encoder_input_ids is not None and len(self.encoder_input_ids) > window:
             length = len(self.encoder_input_ids)
-            raise ContextWindowError(
-                f"the prompt of {length} tokens does not fit the encoder's window of {window}.", hint=hint
+            message = f"the prompt of {length} tokens does not fit the encoder's window of {window}."
+        elif self.num_known + 1 > window:
+            what = "one more token" if self.target_ids is None else "the continuation to score"
+            message = (
+                f"the prompt of {len(self.prompt_ids)} tokens with {what} does not fit the context window of {window}."
             )
-        scores = self.target_ids is not None
-        if len(self.ids) + (not scores) > window:
-            what = "with the continuation to score" if scores else "with one more token"
-            raise ContextWindowError(
-                f"the prompt of {len(self.prompt_ids)} tokens {what} does not fit the context window of {window}.",
-                hint=hint,
-            )
+        else:
+            return
+        hint = "Shorten the prompt, or choose a policy that drops examples or cuts the input."
+        raise ContextWindowError(message, hint=hint)

@@ -1,7 +1,7 @@
-"""What one setting accepts: how a value is read, which values are in range, and what a user is told of it.
+"""The rule of a generation setting: how a value is converted, which values are valid, and its help text.
 
-`GenerationConfig` declares its fields with these rules, and everything that takes settings (Python, command line,
-germinal.toml, HTTP) reads them from there.
+`GenerationConfig` declares its fields with these rules. Everything that accepts settings (Python, the command line,
+germinal.toml, HTTP) uses them.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from typing import Any, Literal
 from germinal.errors import SettingError
 
 When = Literal["always", "sampling", "beam search"]
-"""When a setting has an effect: under every setting of the others, at a temperature above 0, with two beams or more."""
+"""When a setting has an effect: always, at a temperature above 0, or with two or more beams."""
 
 
 @dataclass(frozen=True, slots=True)
 class Values:
-    """The values that a setting takes.
+    """The values that a setting accepts.
 
     Attributes:
-        type: int, float or str, of one item when `many`.
+        type: int, float or str; if `many`, the type of one item.
         allowed: The values in words.
-        convert: Brings a value into its stored form, or raises a TypeError, ValueError, KeyError or OverflowError.
+        convert: Converts a value to its stored form, or raises TypeError, ValueError, KeyError or OverflowError.
         holds: Whether a converted value is in range.
-        off: A value that switches the setting off; it is stored as None.
-        many: A command line may repeat the option.
+        off: The value that switches the setting off; it is stored as None.
+        many: Whether the option may be repeated on the command line.
     """
 
     type: type
@@ -43,9 +43,9 @@ class Rule:
     """The rule of one setting.
 
     Attributes:
-        default: What it is when nobody sets it; where that is None, None switches it off.
-        values: What it takes.
-        applies: When it has an effect; set at any other time it is refused.
+        default: The default; if this is None, None switches the setting off.
+        values: The values that it accepts.
+        applies: When it has an effect; setting it otherwise is an error.
         help: One line for a user.
     """
 
@@ -55,10 +55,10 @@ class Rule:
     help: str
 
     def apply(self, name: str, value: Any) -> Any:
-        """The value in its stored form.
+        """Convert a value to its stored form.
 
         Raises:
-            SettingError: names the setting, the value and what it takes.
+            SettingError: the value is not valid.
         """
         if value is None and self.default is None:
             return None
@@ -72,28 +72,28 @@ class Rule:
 
 
 def setting(default: Any, values: Values, applies: When, help: str) -> Any:
-    """A dataclass field that carries its rule."""
+    """A dataclass field with its rule in the metadata."""
     return field(default=default, metadata={"rule": Rule(default, values, applies, help)})
 
 
 def integers(low: int, *, off: int | None = None) -> Values:
-    """The integers from `low` up, and one that switches the setting off."""
+    """The integers from `low` up, and `off`, which switches the setting off."""
     allowed = f"an integer from {low} up" + ("" if off is None else f" ({off} is off)")
     return Values(int, allowed, integer, lambda value: value >= low or value == off, off=off)
 
 
 def numbers(allowed: str, holds: Callable[[Any], bool], *, off: float | None = None) -> Values:
-    """The finite numbers in a range, which is given in words and as a test."""
+    """The finite numbers in a range, given in words and as a predicate."""
     return Values(float, allowed, number, holds, off=off)
 
 
 def is_number(value: Any) -> bool:
-    """Whether the value is an int or a float (a bool is neither)."""
+    """Whether the value is an int or a float, but not a bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def integer(value: Any) -> int:
-    """The value, if it is an int and no bool."""
+    """The value, if it is an int but not a bool."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError
     return value
@@ -107,7 +107,7 @@ def number(value: Any) -> float:
 
 
 def token_ids(value: Any) -> tuple[int, ...]:
-    """One id or several, sorted, each once."""
+    """One id or several, sorted and without duplicates."""
     ids = [value] if isinstance(value, int) else list(value)
     return tuple(sorted({integer(token) for token in ids}))
 
@@ -121,13 +121,13 @@ def texts(value: Any) -> tuple[str, ...]:
 
 
 def biases(value: Any) -> tuple[tuple[int, float], ...]:
-    """A mapping of token id to bias, or pairs of them, sorted by id."""
+    """A mapping from token ids to biases, or such pairs, sorted by id."""
     pairs = value.items() if isinstance(value, Mapping) else value
     return tuple(sorted({integer(token): number(bias) for token, bias in pairs}.items()))
 
 
 def true_or_false(value: Any) -> bool:
-    """True or False; a command line gives them as text."""
+    """True or False, also as text, as from a command line."""
     return {"true": True, "false": False}[str(value).lower()]
 
 

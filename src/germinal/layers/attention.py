@@ -1,9 +1,9 @@
 """Attention (Vaswani et al. 2017, arXiv 1706.03762, section 3.2), with grouped key-value heads (Ainslie et al. 2023,
 arXiv 2305.13245).
 
-The module projects, rotates and attends. Which tokens see which, and where keys and values are stored, is up to the
-`AttentionView` that it is given, which lays a batch out as spans: there is a view of a padded batch here, and one of a
-cache in the generation backend.
+The modules project, rotate and attend. Which tokens see which, and where keys and values are kept, is decided by an
+`AttentionView`, which divides a batch into spans. The view of a padded batch is here; the views of the key-value cache
+are in the generation backend.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ def attend(
     causal: bool = False,
     capture: list[Tensor] | None = None,
 ) -> Tensor:
-    """softmax(Q K^T scale) V, the one place where attention is computed.
+    """softmax(Q K^T scale) V. All attention is computed here.
 
     Args:
         query: [B, H, T, E].
         key, value: [B, K, S, E]; each serves H / K query heads.
         scale: Factor of the scores.
-        mask: bool, True where a query may look, or a float bias to add; broadcastable to [B, H, T, S].
-        causal: Without a mask and with T = S: each token sees itself and what came before.
-        capture: Where to append the attention weights, float32 [B, H, T, S]. They are then computed explicitly, since
-            the fused kernel never holds them all.
+        mask: bool, True where a query sees a key, or a float bias to add; broadcastable to [B, H, T, S].
+        causal: Each token sees itself and earlier ones. Requires T = S and no mask.
+        capture: List to append the attention weights to, float32 [B, H, T, S]. This excludes the fused kernel, which
+            does not return them.
 
     Returns:
         [B, H, T, E].
@@ -70,7 +70,7 @@ def _written_out(
     causal: bool,
     capture: list[Tensor] | None,
 ) -> Tensor:
-    """`attend` step by step, in float32. Query heads that share a key head are multiplied with it in one product."""
+    """`attend` step by step, in float32. Query heads that share a key head are multiplied by it in one product."""
     shape = query.shape  # [B, H, T, E]
     sharing = (key.shape[0] * key.shape[1], -1, shape[-1])
     queries = (query.float() * scale).reshape(sharing)  # [B K, H / K T, E]
@@ -82,13 +82,13 @@ def _written_out(
     blind = None
     if mask is not None and mask.dtype == torch.bool:
         blind = ~mask.any(-1, keepdim=True)
-        # Added to the scores, not filled into them: a mask has no heads dimension, so that it is smaller.
+        # Filled before it is added to the scores, because it has no heads dimension and is smaller.
         mask = torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, -torch.inf)
     if mask is not None:
         scores = scores + mask
     weights = scores.softmax(-1)
     if blind is not None and bool(blind.any()):
-        weights = weights.masked_fill(blind, 0)  # a query that sees no key gets zeros, as from the fused kernel
+        weights = weights.masked_fill(blind, 0)  # zeros for a query that sees no key, as in the fused kernel
     if capture is not None:
         capture.append(weights)
     return torch.bmm(weights.view(*queries.shape[:2], -1), value).view(shape).to(query.dtype)
@@ -96,7 +96,7 @@ def _written_out(
 
 @dataclass(frozen=True, slots=True)
 class CapturedAttention:
-    """The attention weights of one pass through a stack: for each kind of attention [B, H, T, S] of every layer."""
+    """The attention weights of one pass through a stack: for each kind of attention, [B, H, T, S] per layer."""
 
     self_attention: list[Tensor] = field(default_factory=list)
     cross_attention: list[Tensor] = field(default_factory=list)
@@ -120,9 +120,8 @@ class Span:
 
     Attributes:
         key, value: [B, K, S, E].
-        mask: As of `attend`.
-        tokens: Where the B T queries stand among the batch's tokens, row after row; None: they are all of them.
-        causal, capture: As of `attend`.
+        tokens: Slice of the batch's tokens that the B T queries are, row by row; None for all tokens.
+        mask, causal, capture: As in `attend`.
     """
 
     key: Tensor
@@ -134,9 +133,9 @@ class Span:
 
 
 class AttentionView(ABC):
-    """What one forward pass knows about its tokens: their positions, who sees whom, and where keys and values are.
+    """The tokens of one forward pass: their positions, which of them see which, and where keys and values are kept.
 
-    What is the same in all layers (a rotation, a bias, a mask) is computed once and kept here.
+    A rotation, bias or mask that several layers share is computed once and cached here.
 
     Attributes:
         position_ids: [...].
@@ -148,22 +147,22 @@ class AttentionView(ABC):
         self._kept: dict[Any, Any] = {}
 
     def cached(self, key: Any, make: Callable[[], Value]) -> Value:
-        """The result of `make`, called the first time that this pass asks for `key`."""
+        """The result of `make`, which is called only once per `key`."""
         if key not in self._kept:
             self._kept[key] = make()
         return cast("Value", self._kept[key])
 
     def rotation(self, positions: Positions, dtype: torch.dtype) -> Rotation | None:
-        """The rotation of this pass's tokens by a position strategy."""
+        """A position strategy's rotation of the tokens."""
         return self.cached(("rotation", positions, dtype), lambda: positions.rotation(self.position_ids, dtype))
 
     @abstractmethod
     def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
-        """Self-attention over the new keys and values [..., K, E], and those that are kept of earlier passes."""
+        """The spans of self-attention over new keys and values [..., K, E] and those kept from earlier passes."""
 
     @abstractmethod
     def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
-        """Cross-attention over what an encoder has read."""
+        """The spans of cross-attention over an encoder's output."""
 
 
 class PaddedView(AttentionView):
@@ -173,13 +172,13 @@ class PaddedView(AttentionView):
         input_ids: [B, T], for its shape and device.
         attention_mask: [B, T], nonzero where a token is real; padding on either side and holes are fine.
         causal: A token sees only itself and earlier ones.
-        position_ids: [B, T]; 0, 1, 2, ... in each document when not given.
-        prefix_mask: [B, T], nonzero in the prefix of each row or document: its tokens see each other, causal or not.
-        document_ids: [B, T], equal for tokens of one document; tokens do not see those of other documents.
+        position_ids: [B, T]; by default 0, 1, 2, ... in each document.
+        prefix_mask: [B, T], nonzero in the prefix of each row or document, whose tokens see each other even if causal.
+        document_ids: [B, T], equal for tokens of one document; tokens do not see other documents.
         memory: An encoder's output [B, S, D], for cross-attention.
         memory_mask: [B, S], nonzero where the encoder's token is real.
-        memory_document_ids: [B, S], the same numbers for the sources of the documents.
-        capture: Where to keep the attention weights; None keeps none, and uses the fused kernel.
+        memory_document_ids: [B, S], the document of each of the encoder's tokens, numbered as in `document_ids`.
+        capture: Collects the attention weights if given, without the fused kernel.
     """
 
     def __init__(
@@ -224,7 +223,7 @@ class PaddedView(AttentionView):
         return [Span(key.transpose(1, 2), value.transpose(1, 2), self._memory_mask, capture=capture)]
 
     def _mask(self, window: int | None, positions: Positions) -> Tensor | None:
-        """Mask and position bias in one tensor, [B or 1, 1 or H, T, S]; None where neither is needed."""
+        """Mask and position bias in one tensor, [B or 1, 1 or H, T, S]; None if neither is needed."""
         length, device = self.position_ids.shape[1], self.position_ids.device
         visible = self.cached(("visible", window), lambda: self._masking.visible(length, window, device))
         bias = positions.bias(self.position_ids, self.position_ids)
@@ -240,8 +239,8 @@ class Projections(nn.Module):
         hidden_size: D.
         num_heads, num_kv_heads, head_dim: H, K, E.
         scale: Factor of the scores, E^-0.5 in most families.
-        bias: Whether the query, key and value projections have one.
-        output_bias: Whether the output projection has one.
+        bias: Whether the query, key and value projections have a bias.
+        output_bias: Whether the output projection has a bias.
     """
 
     def __init__(
@@ -265,7 +264,7 @@ class Projections(nn.Module):
         self.o_proj = Linear(num_heads * head_dim, hidden_size, bias=output_bias, device=device)
 
     def attend(self, query: Tensor, spans: Sequence[Span]) -> Tensor:
-        """Queries [..., H, E] over the keys and values of their spans -> [..., D]."""
+        """Attention of queries [..., H, E] over the keys and values of their spans -> [..., D]."""
         tokens = query.flatten(0, -3)  # [N, H, E]
         attended = []
         for span in spans:
@@ -286,13 +285,12 @@ class Projections(nn.Module):
 
 
 class Attention(Projections):
-    """Multi-head self-attention.
+    """Multi-head self-attention. Further arguments are those of `Projections`.
 
     Args:
         positions: The position strategy of this layer, owned by the stack.
-        head_norm: Makes the norms of query and key heads, in families that have them.
-        window: How many tokens a token sees, back from and including itself; None is no limit. The other arguments are
-            those of `Projections`.
+        head_norm: Creates the norms of query and key heads, in families that have them.
+        window: Number of tokens that a token sees, including itself; None is unlimited.
     """
 
     def __init__(

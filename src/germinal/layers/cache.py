@@ -1,8 +1,8 @@
-"""The key-value cache: the keys and values of each sequence's tokens, kept so that they are computed once.
+"""The key-value cache: keeps the keys and values of past tokens, so that each is computed once.
 
-A cache is divided into slots, one a sequence. The positions of one head are contiguous, because attention reads them in
-that order: with the heads of one position contiguous, a step over a long past takes twice as long. On the CPU, memory
-is allocated when a position is first written, not when it is reserved.
+The cache is divided into slots, one per sequence. The positions of a head are contiguous, because attention reads them
+in that order; if the heads of a position were contiguous instead, a step over a long past would take twice as long. On
+the CPU, memory is allocated when a position is first written, not when it is reserved.
 """
 
 from __future__ import annotations
@@ -15,15 +15,16 @@ from torch import Tensor
 
 
 class KVCache:
-    """Keys and values of all layers, [L, slots, K, capacity, E] each; `reserve` enlarges them.
+    """Keys and values of all layers. It starts without room for any position; `reserve` enlarges it.
 
     Args:
         num_layers, num_kv_heads, head_dim: L, K, E of the network.
-        num_slots: The largest number of sequences at once.
+        num_slots: The largest number of sequences at the same time.
         dtype, device: Of the keys and values.
 
     Attributes:
-        lengths: By slot, how many positions are kept when the cache grows; whoever writes into a slot says so.
+        keys, values: [L, num_slots, K, capacity, E].
+        lengths: Number of positions in use per slot, which are kept when the cache grows. The writer maintains it.
     """
 
     def __init__(
@@ -35,48 +36,38 @@ class KVCache:
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        self.num_slots = num_slots
-        self.capacity = 0
         self.lengths = [0] * num_slots
-        self._heads = (num_kv_heads, head_dim)
-        self._dtype = dtype
-        self._device = device
-        self.keys = self._empty(num_layers, 0)
-        self.values = self._empty(num_layers, 0)
+        self.keys = torch.zeros(num_layers, num_slots, num_kv_heads, 0, head_dim, dtype=dtype, device=device)
+        self.values = torch.zeros_like(self.keys)
 
-    def _empty(self, num_layers: int, capacity: int) -> Tensor:
-        """Zeros, not uninitialised memory: a masked score times a stray NaN would still be NaN."""
-        num_heads, head_dim = self._heads
-        shape = (num_layers, self.num_slots, num_heads, capacity, head_dim)
-        if self._device.type != "cpu" or capacity == 0:
-            return torch.zeros(shape, dtype=self._dtype, device=self._device)
-        # The system allocates the pages of numpy's zeros on first use; torch writes its zeros at once.
-        return (
-            torch.from_numpy(np.zeros(math.prod(shape) * self._dtype.itemsize, np.uint8)).view(self._dtype).view(shape)
-        )
+    @property
+    def capacity(self) -> int:
+        """Number of positions per slot."""
+        return self.keys.shape[3]
 
     def reserve(self, capacity: int) -> None:
-        """Make room for `capacity` positions a slot."""
-        if capacity <= self.capacity:
-            return
-        capacity = max(capacity, 2 * self.capacity)
-        for name in ("keys", "values"):
-            old: Tensor = getattr(self, name)
-            new = self._empty(old.shape[0], capacity)
-            for slot, length in enumerate(self.lengths):
-                new[:, slot, :, :length] = old[:, slot, :, :length]
-            setattr(self, name, new)
-        self.capacity = capacity
+        """Make room for `capacity` positions per slot."""
+        if capacity > self.capacity:
+            capacity = max(capacity, 2 * self.capacity)
+            self.keys = self._grown(self.keys, capacity)  # one after the other: the old keys are freed first
+            self.values = self._grown(self.values, capacity)
+
+    def _grown(self, old: Tensor, capacity: int) -> Tensor:
+        """The keys or values in a larger tensor."""
+        new = _zeros((*old.shape[:3], capacity, old.shape[4]), old.dtype, old.device)
+        for slot, length in enumerate(self.lengths):
+            new[:, slot, :, :length] = old[:, slot, :, :length]
+        return new
 
     def copy(self, source: int, target: int, length: int) -> None:
-        """Give slot `target` the first `length` positions of slot `source`."""
+        """Copy the first `length` positions of slot `source` to slot `target`."""
         for tensor in (self.keys, self.values):
             tensor[:, target, :, :length] = tensor[:, source, :, :length]
         self.lengths[target] = length
 
     def places(self, slots: Tensor, positions: Tensor) -> Tensor:
-        """Where the heads of tokens [N] are in every layer, [N K], for `write`; valid until the cache grows."""
-        num_heads, _ = self._heads
+        """Indices of the heads of tokens [N] within a layer, [N K], for `write`; valid until the cache grows."""
+        num_heads = self.keys.shape[2]
         heads = torch.arange(num_heads, device=slots.device)
         return ((slots[:, None] * num_heads + heads) * self.capacity + positions[:, None]).flatten()
 
@@ -93,3 +84,11 @@ class KVCache:
         consecutive = slots[-1] - slots[0] == len(slots) - 1 and slots == sorted(slots)
         rows = slice(slots[0], slots[-1] + 1) if consecutive else slots
         return self.keys[layer, :, :, first:length][rows], self.values[layer, :, :, first:length][rows]
+
+
+def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Zeros, not uninitialised memory: a masked score times a stray NaN would still be NaN."""
+    if device.type != "cpu":
+        return torch.zeros(shape, dtype=dtype, device=device)
+    # numpy's zeros take memory when they are first written; torch's are written at once.
+    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, np.uint8)).view(dtype).view(shape)

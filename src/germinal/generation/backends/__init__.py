@@ -1,1 +1,1 @@
-"""The backends: what runs the network for the engine, one file each."""
+"""The backends, which run the network for the engine."""

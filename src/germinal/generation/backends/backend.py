@@ -1,4 +1,4 @@
-"""What the engine asks of whatever runs the network. A backend sees token ids, positions and slots, never text."""
+"""The interface between the engine and what runs the network. It consists of token ids, positions and slots."""
 
 from __future__ import annotations
 
@@ -9,20 +9,19 @@ from typing import Protocol
 from torch import Tensor
 
 NUM_SLOTS = 32
-"""Sequences that a backend holds at once, unless it is told otherwise."""
+"""Default number of sequences that a backend holds at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Consecutive tokens of one sequence that run in this step: a part of a prompt, the last generated token, or all
-    that an encoder reads.
+    """Consecutive tokens of one sequence: part of a prompt, the last generated token, or a whole encoder input.
 
     Attributes:
-        slot: Where the sequence's keys and values lie.
-        start: Position of the first token; the positions before it have been computed.
+        slot: Where the keys and values of the sequence are kept.
+        start: Position of the first token; all positions before it have been computed.
         token_ids: The tokens.
-        num_logits: Logits are wanted after so many of the last tokens; of an encoder after none.
-        adapter: Name of the adapter that they go through.
+        num_logits: How many of them, counted from the end, need logits; 0 in an encoder.
+        adapter: Name of the adapter to use.
     """
 
     slot: int
@@ -37,35 +36,35 @@ class Chunk:
 
 
 StepBatch = Sequence[Chunk]
-"""All that runs in one step; no two chunks share a slot."""
+"""The chunks of one step, each in a slot of its own."""
 
 
 class Backend(Protocol):
-    """One way to run a network with a decoder."""
+    """Runs a network that has a decoder."""
 
     num_slots: int
     context_window: int
 
     def encode(self, batch: StepBatch) -> None:
-        """Run the encoder over what some sequences give it, and keep the keys and values that cross-attention reads."""
+        """Run the encoder, and keep the keys and values for cross-attention."""
         ...
 
     def forward(self, batch: StepBatch) -> Tensor:
-        """Run the tokens of a step, and keep their keys and values in the place of those that a slot had there.
+        """Run the tokens of a step, and keep their keys and values, overwriting what the slots had from `start` on.
 
         Returns:
-            The wanted logits, float32 [sum of num_logits, V], chunk after chunk.
+            float32 [sum of num_logits, V], in the order of the chunks.
         """
         ...
 
     def reserve(self, capacity: int) -> None:
-        """Be ready for `capacity` positions in every slot."""
+        """Make room for `capacity` positions in every slot."""
         ...
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """Let slot `target` begin with the first `length` positions of slot `source`, and have its encoded input."""
+        """Copy the first `length` positions of slot `source`, and its encoded input, to slot `target`."""
         ...
 
     def weights_changed(self) -> None:
-        """Read the weights anew, where the backend holds any in a form of its own."""
+        """Update everything that the backend has derived from the weights."""
         ...

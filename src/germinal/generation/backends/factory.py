@@ -1,4 +1,4 @@
-"""The one place where a network gets the backend that runs it."""
+"""The choice of a network's backend."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from germinal.models.transformer import Transformer
 
 
 def make_backend(network: Transformer | RNNLanguageModel, num_slots: int = NUM_SLOTS) -> Backend:
-    """The backend of a network, which holds `num_slots` sequences at once."""
+    """A backend for a network, which holds `num_slots` sequences at the same time."""
     if isinstance(network, RNNLanguageModel):
         return RNNBackend(network, num_slots)
     return TorchBackend(network, num_slots)

@@ -1,9 +1,9 @@
-"""The backend of recurrent models: a slot holds states where a Transformer's holds keys and values.
+"""The backend of recurrent models: a slot keeps states instead of keys and values.
 
-A state stands for all tokens before it and cannot be cut shorter, so that a slot keeps those after every chunk, and its
-token ids. A sequence that begins in the middle of what a slot has computed starts from the last state before that, and
-runs the few tokens between again. A prompt is run in two parts, up to where logits are wanted and from there on: that
-is where the other answers to the same prompt begin.
+A state summarizes all tokens before it and cannot be truncated, so a slot keeps its token ids and the state after every
+chunk. A sequence that shares a shorter prefix starts from the last state within it, and runs the remaining tokens of
+the prefix again. A chunk is run in two parts, split where logits are first needed, because further answers to the same
+prompt start near there.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ from germinal.models.rnn import RNNLanguageModel, State
 
 @dataclass(slots=True)
 class _Slot:
-    """One sequence's past.
+    """The past of one sequence.
 
     Attributes:
         ids: Its tokens.
-        states: The state after so many of them, [L, D] each.
+        states: By number of tokens, the state after them, of tensors [L, D].
     """
 
     ids: list[int] = field(default_factory=list)
     states: dict[int, State] = field(default_factory=dict)
 
     def cut(self, length: int) -> _Slot:
-        """The same, of the first `length` tokens."""
+        """The past up to `length` tokens."""
         return _Slot(self.ids[:length], {end: state for end, state in self.states.items() if end <= length})
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """Tokens of a slot to run: those from `start`, after which it has a state or which is 0, to `end`."""
+    """The tokens from `start` to `end` of a slot, to be run. The slot has a state at `start`, unless that is 0."""
 
     slot: _Slot
     start: int
@@ -54,8 +54,8 @@ class RNNBackend:
     """Runs an `RNNLanguageModel` for the engine.
 
     Args:
-        network: The network, on its device and in its precision.
-        num_slots: Sequences held at once.
+        network: The network; its device and precision are used.
+        num_slots: Number of sequences held at the same time.
     """
 
     def __init__(self, network: RNNLanguageModel, num_slots: int = NUM_SLOTS) -> None:
@@ -77,7 +77,7 @@ class RNNBackend:
         """See `Backend.forward`.
 
         Raises:
-            UnsupportedError: a chunk is to go through an adapter.
+            UnsupportedError: a chunk uses an adapter.
         """
         before = [self._before(chunk) for chunk in batch]
         self._run([part for part in before if part.start < part.end])
@@ -90,9 +90,9 @@ class RNNBackend:
         return self.network.logits(torch.cat(hidden_states)).float()
 
     def _before(self, chunk: Chunk) -> _Part:
-        """Take a chunk's tokens into its slot, and say which have to run before the first wanted logits."""
+        """Append a chunk's tokens to its slot. Returns those that must run before the first one that needs logits."""
         if chunk.adapter is not None:
-            raise UnsupportedError("a recurrent model takes no adapters.", where=f"adapter '{chunk.adapter}'")
+            raise UnsupportedError("a recurrent model has no adapters.", where=f"adapter '{chunk.adapter}'")
         slot = self._slots[chunk.slot].cut(chunk.start)
         assert len(slot.ids) == chunk.start, "the tokens before a chunk have not been computed"
         slot.ids.extend(chunk.token_ids)
@@ -100,14 +100,14 @@ class RNNBackend:
         return _Part(slot, max(slot.states, default=0), chunk.end - chunk.num_logits)
 
     def _run(self, parts: Sequence[_Part]) -> list[Tensor]:
-        """Run parts side by side, keep the state after each, and return their hidden states, [T, D] each."""
+        """Run parts as one batch, keep the state after each, and return their hidden states, [T, D] each."""
         if not parts:
             return []
         ids = pad_sequence([part.ids for part in parts], batch_first=True).to(self.network.device)  # [B, T]
         lengths = torch.tensor([part.end - part.start for part in parts])
         hidden_states, after = self.network.advance(ids, self._stacked(parts), lengths)
         for row, part in enumerate(parts):
-            # A copy: a view would keep the whole batch alive.
+            # A view would keep the whole batch alive.
             part.slot.states[part.end] = tuple(tensor[:, row].clone() for tensor in after)
         return [states[:length] for states, length in zip(hidden_states, lengths.tolist(), strict=True)]
 
@@ -118,13 +118,13 @@ class RNNBackend:
         return tuple(torch.stack(tensors, 1) for tensors in zip(*states, strict=True))
 
     def reserve(self, capacity: int) -> None:
-        """See `Backend.reserve`. A state takes the same room however many tokens it stands for."""
+        """See `Backend.reserve`. The size of a state does not depend on the number of tokens."""
 
     def fork(self, source: int, target: int, length: int) -> None:
-        """See `Backend.fork`. States are never written over, so that both slots may hold the same."""
+        """See `Backend.fork`. Both slots share the states, which are never overwritten."""
         self._slots[target] = self._slots[source].cut(length)
 
     def weights_changed(self) -> None:
-        """See `Backend.weights_changed`. A sequence that is running has its tokens run anew."""
+        """See `Backend.weights_changed`. The tokens of running sequences are run again."""
         for slot in self._slots:
             slot.states.clear()

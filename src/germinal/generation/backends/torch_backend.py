@@ -1,15 +1,13 @@
-"""The backend that runs anywhere: the network's own modules, eagerly, on a flat batch of tokens.
+"""The backend for any device: runs the network's own modules, eagerly, on a flat batch of tokens.
 
-All chunks of a step stand one after the other in one batch [N], so that no padding is computed; only attention, which
-needs the tokens of a sequence together, runs span by span of chunks of equal length. The inputs of an encoder-decoder's
-encoder run in the same way. Shapes as in `germinal.layers`.
+The chunks of a step, or the inputs of an encoder, are concatenated to one batch [N], so that no padding is computed.
+Only attention needs the tokens of each sequence apart: it runs over one span per group of chunks of equal length.
+Shapes as in `germinal.layers`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 from typing import cast
 
@@ -26,11 +24,11 @@ from germinal.models.transformer import Transformer
 
 
 class TorchBackend:
-    """Runs a `Transformer` with a key-value cache, and a second one for what its encoder has read.
+    """Runs a `Transformer`, with one key-value cache for self-attention and one for cross-attention.
 
     Args:
-        network: The network, on its device and in its precision.
-        num_slots: Sequences held at once.
+        network: The network; its device and precision are used.
+        num_slots: Number of sequences held at the same time.
     """
 
     def __init__(self, network: Transformer, num_slots: int = NUM_SLOTS) -> None:
@@ -76,30 +74,31 @@ class TorchBackend:
         """See `Backend.fork`."""
         self._cache.copy(source, target, length)
         encoded = self._encoded.get(source)
-        if encoded is not None and self._encoded.get(target) is not encoded:  # beams of one search have it already
+        if encoded is not None and self._encoded.get(target) is not encoded:  # beams of a search share it already
             self._memory.copy(source, target, encoded.end)
             self._encoded[target] = encoded
 
     def weights_changed(self) -> None:
-        """See `Backend.weights_changed`. The weights are the network's own: there is nothing to read anew."""
+        """See `Backend.weights_changed`. Nothing is derived from the weights."""
 
 
 class FlatView(AttentionView):
-    """The attention of chunks that stand one after the other in a flat batch.
+    """The attention of chunks that are concatenated to a flat batch.
 
     Args:
         cache: Where their keys and values are kept.
         batch: The chunks.
-        device: Of the network.
+        device: The network's.
 
     Attributes:
-        chunks: In the order of the flat batch: by length, then slot.
+        chunks: The chunks in the order of the flat batch: by length, then slot.
         input_ids, position_ids: [N].
-        places: Those of the tokens in the cache, [N K].
+        places: Where the tokens' heads are in the cache, [N K].
     """
 
     def __init__(self, cache: KVCache, batch: StepBatch, device: torch.device) -> None:
         super().__init__()
+        self._device = device
         self.chunks = sorted(batch, key=lambda chunk: (len(chunk.token_ids), chunk.slot))
         ids = [token for chunk in self.chunks for token in chunk.token_ids]
         positions = [position for chunk in self.chunks for position in range(chunk.start, chunk.end)]
@@ -108,7 +107,7 @@ class FlatView(AttentionView):
         self.places = cache.places(slot_ids, self.position_ids)
 
     def by_length(self) -> Iterator[tuple[slice, list[Chunk]]]:
-        """Chunks of equal length, and where their tokens stand in the flat batch."""
+        """Each group of chunks of equal length, with its slice of the flat batch."""
         start = 0
         for length, alike in groupby(self.chunks, key=lambda chunk: len(chunk.token_ids)):
             chunks = list(alike)
@@ -116,73 +115,75 @@ class FlatView(AttentionView):
 
     @property
     def route(self) -> Route:
-        """The adapters of the batch: None, one name for all tokens, or the token indices of each name."""
+        """The adapters of the batch: None, one name for all tokens, or (name, token indices) pairs."""
         names = {chunk.adapter for chunk in self.chunks}
         if len(names) == 1:
             return names.pop()
         tokens: dict[str, list[int]] = {}
-        start = 0
-        for chunk in self.chunks:
-            end = start + len(chunk.token_ids)
-            if chunk.adapter is not None:
-                tokens.setdefault(chunk.adapter, []).extend(range(start, end))
-            start = end
-        return [(name, torch.tensor(indices, device=self.input_ids.device)) for name, indices in tokens.items()]
+        for token, name in enumerate(chunk.adapter for chunk in self.chunks for _ in chunk.token_ids):
+            if name is not None:
+                tokens.setdefault(name, []).append(token)
+        return [(name, torch.tensor(indices, device=self._device)) for name, indices in tokens.items()]
 
 
 class EncoderView(FlatView):
-    """The attention of an encoder that reads the inputs of several sequences, each token all of its own input."""
+    """The bidirectional attention of an encoder over the inputs of several sequences."""
 
     def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
-        """Each input over itself."""
+        """Each input attends to itself."""
+        masks = self.cached(
+            ("masks", attention.window, attention.positions),
+            lambda: [self._mask(chunks[0].end, attention) for _, chunks in self.by_length()],
+        )
         spans = []
-        for tokens, chunks in self.by_length():
-            length = chunks[0].end
-            keys, values = (each[tokens].view(len(chunks), length, *each.shape[1:]) for each in (key, value))
-            mask = self.cached(
-                ("mask", length, attention.window, attention.positions), partial(self._mask, length, attention)
-            )
+        for (tokens, chunks), mask in zip(self.by_length(), masks, strict=True):
+            keys, values = (each[tokens].view(len(chunks), -1, *each.shape[1:]) for each in (key, value))
             spans.append(Span(keys.transpose(1, 2), values.transpose(1, 2), mask, tokens))
         return spans
 
     def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
-        """An encoder has no cross-attention."""
         raise AssertionError("an encoder has no cross-attention")
 
     def _mask(self, length: int, attention: Attention) -> Tensor | None:
-        """Who sees whom in an input of `length` tokens, [1, 1 or H, S, S], with the positions' bias; None when all."""
-        places = torch.arange(length, device=self.position_ids.device)[None]
+        """Mask of an input of `length` tokens, including the bias of the positions: [1, 1 or H, S, S], None if not
+        needed.
+        """
+        places = torch.arange(length, device=self._device)[None]
         visible = None
         if attention.window is not None and length > attention.window:
             visible = ((places[:, :, None] - places[:, None]).abs() < attention.window)[:, None]
         return add_bias(visible, attention.positions.bias(places, places))
 
 
-@dataclass(frozen=True, slots=True)
 class _Group:
     """Chunks of equal length, attended in one call.
 
     Attributes:
-        tokens: Where they stand in the flat batch.
+        tokens: Their slice of the flat batch.
         slots: Their slots.
-        start: The first position of any query.
-        query_positions, key_positions: [B, T], and [B, S] up to the last query's.
-        plain: Every query sees every key.
+        start: The smallest position of a query.
+        query_positions, key_positions: [B, T] and [B, S].
+        plain: Whether every query sees every key.
     """
 
-    tokens: slice
-    slots: list[int]
-    start: int
-    query_positions: Tensor
-    key_positions: Tensor
-    plain: bool
+    def __init__(self, tokens: slice, chunks: Sequence[Chunk], position_ids: Tensor) -> None:
+        length, ends = len(chunks[0].token_ids), {chunk.end for chunk in chunks}
+        self.tokens = tokens
+        self.slots = [chunk.slot for chunk in chunks]
+        self.start = min(chunk.start for chunk in chunks)
+        self.query_positions = position_ids[tokens].view(len(chunks), length)
+        self.key_positions = torch.arange(max(ends), device=position_ids.device).expand(len(chunks), -1)
+        # A single query sees its whole past; if all have the same length, there is nothing to mask.
+        self.plain = length == 1 and len(ends) == 1
 
     def first_key(self, window: int | None) -> int:
-        """The first position that any query sees."""
+        """The smallest position that a query sees."""
         return 0 if window is None else max(0, self.start - window + 1)
 
     def mask(self, window: int | None, positions: Positions) -> Tensor | None:
-        """Which of the keys from the first on a query sees, [B, 1, T, S], with the positions' bias; None when all."""
+        """Mask over the keys from `first_key` on, including the bias of the positions: [B, 1 or H, T, S], None if not
+        needed.
+        """
         visible = None
         keys = self.key_positions[:, self.first_key(window) :]  # [B, S]
         distances = self.query_positions[..., None] - keys[:, None]  # [B, T, S]
@@ -194,36 +195,23 @@ class _Group:
 
 
 class DecoderView(FlatView):
-    """The attention of one step: which tokens of the flat batch belong together, and where their past lies.
+    """The causal attention of a step's chunks over their cached past, and their cross-attention.
 
     Args:
-        cache: Keys and values of self-attention, by slot.
-        memory: Keys and values of cross-attention, by slot; empty where there is no encoder.
-        batch: The step's chunks.
-        device: Of the network.
+        cache: Keys and values of self-attention.
+        memory: Keys and values of cross-attention; unused without an encoder.
+        batch: The chunks.
+        device: The network's.
     """
 
     def __init__(self, cache: KVCache, memory: KVCache, batch: StepBatch, device: torch.device) -> None:
         super().__init__(cache, batch, device)
         self._cache = cache
         self._memory = memory
-        self._device = device
-        self._groups = [self._group(tokens, chunks) for tokens, chunks in self.by_length()]
-
-    def _group(self, tokens: slice, chunks: Sequence[Chunk]) -> _Group:
-        length, ends = len(chunks[0].token_ids), {chunk.end for chunk in chunks}
-        return _Group(
-            tokens,
-            slots=[chunk.slot for chunk in chunks],
-            start=min(chunk.start for chunk in chunks),
-            query_positions=self.position_ids[tokens].view(len(chunks), length),
-            key_positions=torch.arange(max(ends), device=self._device).expand(len(chunks), -1),
-            # A single token sees all of its past: with one past length for all, there is nothing to mask.
-            plain=length == 1 and len(ends) == 1,
-        )
+        self._groups = [_Group(tokens, chunks, self.position_ids) for tokens, chunks in self.by_length()]
 
     def wanted(self, batch: StepBatch) -> Tensor:
-        """Indices in the flat batch of the tokens whose logits are wanted, in the order of `batch`."""
+        """Indices in the flat batch of the tokens that need logits, in the order of `batch`."""
         ends, end = {}, 0
         for chunk in self.chunks:
             end += len(chunk.token_ids)
@@ -232,7 +220,7 @@ class DecoderView(FlatView):
         return torch.tensor(rows, dtype=torch.long, device=self._device)
 
     def spans(self, layer: int, key: Tensor, value: Tensor, attention: Attention) -> Sequence[Span]:
-        """Each chunk over its past and itself, after its keys and values have been kept."""
+        """Store the new keys and values; each chunk attends to its past and itself."""
         self._cache.write(layer, self.places, key, value)
         window, positions = attention.window, attention.positions
         masks = self.cached(
@@ -246,7 +234,7 @@ class DecoderView(FlatView):
         return spans
 
     def memory_spans(self, layer: int, attention: CrossAttention) -> Sequence[Span]:
-        """Each chunk over the encoder input of its own sequence."""
+        """Each chunk attends to its own encoder input."""
         parts = self.cached("memory", lambda: [self._memory_part(group) for group in self._groups])
         return [
             Span(*self._memory.read(layer, group.slots, longest), mask, group.tokens)
@@ -254,7 +242,7 @@ class DecoderView(FlatView):
         ]
 
     def _memory_part(self, group: _Group) -> tuple[int, Tensor | None]:
-        """Length S of a group's longest encoder input, and which of its tokens are real, [B, 1, 1, S]; None: all."""
+        """Length S of a group's longest encoder input, and the mask [B, 1, 1, S], None if all have this length."""
         lengths = [self._memory.lengths[slot] for slot in group.slots]
         longest = max(lengths)
         if min(lengths) == longest:
