@@ -25,6 +25,7 @@ from germinal.generation.config import GenerationConfig
 from germinal.generation.processors import History
 from germinal.generation.sampler import SampledToken, check_finite, processed
 from germinal.generation.sequence import Sequence
+from germinal.generation.slots import SlotManager
 
 IMPOSSIBLE = -1.0e9
 """The score of a beam that must not continue. Before the first token, all beams are equal and all but one have it."""
@@ -152,6 +153,61 @@ class BeamSearch:
         longest = self.config.early_stopping == "never" and self.config.length_penalty > 0
         length = self.most_tokens if longest else len(self._answers[0])
         return bool(self._scores[0].item() / length**self.config.length_penalty > self.hypotheses[-1].score)
+
+
+class BeamSearches:
+    """The searches of an engine.
+
+    Args:
+        slots: Where the beams run.
+        window: The context window.
+    """
+
+    def __init__(self, slots: SlotManager, window: int) -> None:
+        self._slots = slots
+        self._window = window
+        self._searches: dict[Sequence, BeamSearch] = {}  # by lead and by beam
+
+    def __contains__(self, sequence: Sequence) -> bool:
+        return sequence in self._searches
+
+    def begin(self, lead: Sequence) -> tuple[Sequence, ...]:
+        """Start a search.
+
+        Returns:
+            Its beams, which must run at the same time.
+        """
+        search = BeamSearch(lead, self._window)
+        self._searches |= dict.fromkeys((lead, *search.beams), search)
+        return search.beams
+
+    def advance(self, beam: Sequence, logits: Tensor) -> list[Sequence]:
+        """Give a beam its logits [V]; the last beam of a search to get them advances all of them.
+
+        Returns:
+            The lead of the search, if that ends it.
+        """
+        search = self._searches[beam]
+        if not search.take(beam, logits):
+            return []
+        parents = search.advance()
+        if parents is None:
+            return [search.lead]
+        self._slots.regroup(search.beams, parents)
+        return []
+
+    def end(self, lead: Sequence) -> tuple[Sequence, ...]:
+        """Forget a search, if the sequence leads one.
+
+        Returns:
+            Its beams.
+        """
+        if lead not in self._searches:
+            return ()
+        search = self._searches.pop(lead)
+        for beam in search.beams:
+            del self._searches[beam]
+        return search.beams
 
 
 def _beam(lead: Sequence, *, first: bool) -> Sequence:

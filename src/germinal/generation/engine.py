@@ -15,7 +15,7 @@ from torch import Tensor
 
 from germinal.errors import SettingError
 from germinal.generation.backends.backend import Backend
-from germinal.generation.beam_search import BeamSearch
+from germinal.generation.beam_search import BeamSearches
 from germinal.generation.sampler import choose_batch
 from germinal.generation.scheduler import MAX_STEP_TOKENS, Scheduled, Scheduler
 from germinal.generation.sequence import FinishReason, Sequence
@@ -34,7 +34,7 @@ class Engine:
         self._backend = backend
         self._slots = SlotManager(backend.num_slots, backend.fork)
         self._scheduler = Scheduler(self._slots, max_step_tokens)
-        self._searches: dict[Sequence, BeamSearch] = {}  # by lead and by beam
+        self._searches = BeamSearches(self._slots, backend.context_window)
 
     @property
     def has_work(self) -> bool:
@@ -57,12 +57,7 @@ class Engine:
                 where="num_beams",
             )
         self._backend.reserve(min(window, max(each.most_tokens for each in (sequence, *sequence.forks))))
-        if sequence.num_beams == 1:
-            self._scheduler.add((sequence,))
-            return
-        search = BeamSearch(sequence, window)
-        self._searches |= dict.fromkeys((sequence, *search.beams), search)
-        self._scheduler.add(search.beams)
+        self._scheduler.add((sequence,) if sequence.num_beams == 1 else self._searches.begin(sequence))
 
     def cancel(self, sequence: Sequence) -> None:
         """End a sequence and its forks. Their slots are free in the next step."""
@@ -116,10 +111,10 @@ class Engine:
             if sequence.target_ids is not None:
                 _score(sequence, logits[rows])
                 scored.append(sequence)
-            elif sequence not in self._searches:
+            elif sequence in self._searches:
+                found += self._searches.advance(sequence, logits[rows.start])
+            else:
                 drawing[sequence] = rows.start
-            elif lead := self._advance_search(sequence, logits[rows.start]):
-                found.append(lead)
         if drawing:
             self._draw(drawing, logits)
         return [*scored, *drawing, *found]
@@ -132,25 +127,10 @@ class Engine:
         for sequence, token in zip(rows, tokens, strict=True):
             sequence.append(token, self._backend.context_window)
 
-    def _advance_search(self, beam: Sequence, logits: Tensor) -> Sequence | None:
-        """Give a beam its logits [V]; the last of its search advances all of them. Returns the lead if that ends it."""
-        search = self._searches[beam]
-        if not search.take(beam, logits):
-            return None
-        parents = search.advance()
-        if parents is None:
-            return search.lead
-        self._slots.regroup(search.beams, parents)
-        return None
-
     def _remove(self, sequence: Sequence) -> None:
         """Free the slot of a sequence, or those of all beams of its search."""
-        search = self._searches.get(sequence)
-        running = (sequence,) if search is None else search.beams
-        for each in running:
+        for each in (sequence, *self._searches.end(sequence)):
             self._scheduler.remove(each)
-        for each in (sequence, *running):
-            self._searches.pop(each, None)
 
 
 def _readers(scheduled: list[Scheduled]) -> Iterator[tuple[Sequence, slice]]:
