@@ -164,7 +164,7 @@ class GenerationConfig:
         None,
         integers(0),
         "always",
-        "Report the log-probability of each token and of this many likeliest tokens in its place.",
+        "Report the log-probability of each token, and those of this many likeliest tokens at its position.",
     )
 
     def __post_init__(self) -> None:
@@ -402,7 +402,7 @@ _HF_UNSUPPORTED: dict[str, Any] = {
 
 
 def _translated(given: Mapping[str, Any], encoder_decoder: bool) -> dict[str, Any]:
-    """The settings of a file, with some replaced by their counterparts of other names here.
+    """A file's settings, with those that germinal names or represents differently converted.
 
     Raises:
         UnsupportedError: a setting has no counterpart.
