@@ -50,7 +50,8 @@ def choice(board: Leaderboard) -> str | None:
         return None
     names = [row.label for row in board.rows if row.tied]
     if len(names) < 2:
-        return f"{board.winner.label} is alone at the top: every other candidate can be told apart from it."
+        # Said of these comparisons alone: others, among all that the plan declares, may not show a difference.
+        return f"{board.winner.label} is alone at the top: in paired tests of all others against it, each differs."
     return (
         f"{len(names)} candidates cannot be told apart from the best; of these, {board.winner.label} takes the least "
         "work."
