@@ -1,0 +1,121 @@
+"""Reads files that somebody else wrote: regular files only, of bounded size, and JSON of bounded depth.
+
+A named pipe never ends, a device has no size, and a value nested ten thousand deep exhausts the stack of whatever walks
+it later. Such files are refused here, so that readers need not think of them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+from germinal.errors import CheckpointError, GerminalError
+
+MAX_BYTES = 1 << 28
+"""The largest file that is read as a whole; the longest published tokenizer.json takes an eighth of it."""
+
+MAX_DEPTH = 64
+"""Published configs are nested six deep at most."""
+
+
+def read_bytes(path: Path, *, error: type[GerminalError] = CheckpointError, most: int = MAX_BYTES) -> bytes:
+    """The bytes of a regular file.
+
+    Args:
+        path: The file.
+        error: The class of the error that is raised.
+        most: The largest size that is read.
+
+    Raises:
+        GerminalError: as `error`; the file is missing, cannot be read, is a pipe or a device, or is too large.
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+        with os.fdopen(handle, "rb") as file:
+            found = os.fstat(handle)
+            if not stat.S_ISREG(found.st_mode):
+                raise error("is not a regular file.", where=str(path))
+            if found.st_size > most:
+                raise error(f"has {found.st_size:,} bytes; at most {most:,} are read.", where=str(path))
+            content = file.read(most + 1)
+    except (OSError, ValueError) as problem:  # ValueError: a path with a null byte
+        reason = getattr(problem, "strerror", None) or problem
+        raise error(f"cannot be read: {reason}.", where=str(path)) from problem
+    if len(content) > most:
+        raise error(f"has more than {most:,} bytes, which are not read.", where=str(path))
+    return content
+
+
+def read_text(path: Path, *, error: type[GerminalError] = CheckpointError, most: int = MAX_BYTES) -> str:
+    """The text of a regular file in UTF-8; errors are those of `read_bytes`, and that of bytes that are not UTF-8."""
+    return decode(read_bytes(path, error=error, most=most), where=str(path), error=error)
+
+
+def decode(content: bytes, *, where: str, error: type[GerminalError] = CheckpointError) -> str:
+    """Bytes as text.
+
+    Raises:
+        GerminalError: as `error`; they are not UTF-8.
+    """
+    try:
+        return content.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise error(f"is not UTF-8: byte {problem.start:,} is 0x{content[problem.start]:02x}.", where=where) from None
+
+
+def read_json(path: Path, *, error: type[GerminalError] = CheckpointError) -> Any:
+    """The JSON value in a file; errors are those of `read_text` and `parse_json`."""
+    return parse_json(read_text(path, error=error), where=str(path), error=error)
+
+
+def read_json_object(path: Path, *, error: type[GerminalError] = CheckpointError) -> dict[str, Any]:
+    """The JSON object in a file; errors are those of `read_json`, and that of another kind of value."""
+    value = read_json(path, error=error)
+    if not isinstance(value, dict):
+        raise error("must hold a JSON object.", where=str(path))
+    return value
+
+
+def parse_json(text: str, *, where: str, error: type[GerminalError] = CheckpointError) -> Any:
+    """The value of a JSON text.
+
+    Raises:
+        GerminalError: as `error`; it is not JSON, is nested too deep, or holds half of a character.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise error(f"is nested more than {MAX_DEPTH} deep.", where=where) from None
+    except ValueError as problem:  # of the syntax, or of a number with thousands of digits
+        raise error(f"is not valid JSON: {problem}.", where=where) from problem
+    _check(value, where, error)
+    return value
+
+
+def _check(value: Any, where: str, error: type[GerminalError]) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH + 1):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner += [*item, *item.values()]
+            elif isinstance(item, list):
+                inner += item
+            elif isinstance(item, str) and not item.isascii():
+                _check_characters(item, where, error)
+        if not inner:
+            return
+        level = inner
+    raise error(f"is nested more than {MAX_DEPTH} deep.", where=where)
+
+
+def _check_characters(text: str, where: str, error: type[GerminalError]) -> None:
+    """Refuse a lone surrogate, which JSON can spell and UTF-8 cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        half = f"\\u{ord(text[problem.start]):04x}"
+        raise error(f"holds {half}, which is half of a character.", where=where) from None
