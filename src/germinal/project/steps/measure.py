@@ -7,12 +7,13 @@ metrics affect the result, and are a part of its key.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from germinal.data import Row
+from germinal.evaluation.answer_counts import AnswerCounts, answer_counts
 from germinal.evaluation.evaluator import Estimate, estimate
 from germinal.evaluation.metrics import METRICS, libraries_of
 from germinal.evaluation.sample import Sample
@@ -40,10 +41,13 @@ class Replicate:
 
 @dataclass(frozen=True)
 class MeasureStep(Step):
-    """Measure a candidate on one split. Output: `figures`."""
+    """Measure a candidate on one split. Output: `figures`.
+
+    Values: `counts`, of each replicate the fields of `AnswerCounts`, beside tokens, work and spread.
+    """
 
     kind: ClassVar[str] = "measure"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     title: str
     data: DataStep
@@ -83,19 +87,23 @@ class MeasureStep(Step):
         labels = Labels.of(names, self.words) if names else None
         samples: list[Sample] = []
         tokens: list[dict[str, int]] = []
+        counts: list[AnswerCounts] = []
         cut = 0
         for number in range(len(self.replicates)):
             predict = context.inputs[f"outputs {number}"]
-            answers = self._answers(context, number, predict, labels)
+            outputs = outputs_of(context.ledger, predict)
+            answers, counted = self._answers(context, number, outputs, labels)
             context.ledger.store_answers(context.key, number, _plain(rows, answers))
             samples.append(sample_of(rows, answers, names))
             tokens.append(_tokens(predict, self.rule))
+            counts.append(counted)
             cut += predict.values.get("cut", 0)
         estimates = self._store_figures(context, samples)
         parameters = context.inputs["outputs 0"].values.get("parameters")
         per_example = sum(sum(used.values()) for used in tokens) / (len(tokens) * len(rows))
         values = {
             "replicates": tokens,
+            "counts": [asdict(each) for each in counts],
             "parameters": parameters,
             "tokens_per_example": per_example,
             "work": per_example * (parameters or 0),
@@ -105,14 +113,18 @@ class MeasureStep(Step):
         said = [[sample.predictions, sample.probabilities, sample.targets, sample.clusters] for sample in samples]
         return StepResult({"figures": digest([said, values["work"]])}, values)
 
-    def _answers(self, context: StepContext, number: int, predict: StepRecord, labels: Labels | None) -> list[Answer]:
-        outputs = outputs_of(context.ledger, predict)
+    def _answers(
+        self, context: StepContext, number: int, outputs: Sequence[Mapping[str, Any]], labels: Labels | None
+    ) -> tuple[list[Answer], AnswerCounts]:
+        """What the rule makes of the outputs of a replicate, and how many of these answers cannot count."""
         if self.rule is None:  # outputs are answers
-            return [Answer(**output) for output in outputs]
+            answers = [Answer(**output) for output in outputs]
+            return answers, answer_counts(answers)
         calibrated = context.inputs.get(f"priors {number}")
         priors = calibrated.values["priors"] if calibrated else None
         whole = [Output.from_json({"token_ids": (), **output}) for output in outputs]  # scores come without tokens
-        return [decide(self.rule, output, labels, priors) for output in whole]
+        answers = [decide(self.rule, output, labels, priors) for output in whole]
+        return answers, answer_counts(answers, whole)
 
     def _store_figures(self, context: StepContext, samples: Sequence[Sample]) -> list[Estimate]:
         whole: list[Estimate] = []
