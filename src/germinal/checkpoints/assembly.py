@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from germinal.checkpoints.stored import Stored
-from germinal.errors import CheckpointError, SettingError, UnsupportedError, listed
+from germinal.errors import CheckpointError, SettingError, listed
 from germinal.models.config import TransformerConfig
 from germinal.models.transformer import Transformer
 from germinal.models.weight_rules import Transform, WeightRules
 
 _SAME_MODEL = "Config and weights must come from the same model."
-_WHOLE_NUMBERS = frozenset({"bool", "i8", "i16", "i32", "i64", "int8", "int16", "int32", "int64"})
 _TIED_HEAD = "lm_head.weight"
 
 
@@ -46,7 +45,7 @@ def assemble(
 
     Raises:
         CheckpointError: tensors are missing, extra or of another shape; the message lists them.
-        UnsupportedError: tensors hold integers.
+        UnsupportedError: a tensor's stored dtype is not read.
     """
     expected = _expected_shapes(config, len(stored), where)
     planned: set[str] = set()
@@ -63,7 +62,6 @@ def assemble(
         if planned.isdisjoint(names) and expected.keys() >= set(names):
             planned.update(names)
             loading.append((theirs, names, transform))
-            _refuse_whole_numbers(theirs, tensor, where)
             if _shapes_after(transform, tensor.shape) != [expected[name] for name in names]:
                 wanted = " + ".join(str(list(expected[name])) for name in names)
                 misshapen.append(f"{theirs} {list(tensor.shape)} where {wanted} is expected")
@@ -92,16 +90,6 @@ def _expected_shapes(config: TransformerConfig, stored: int, where: str) -> dict
         return {name: tuple(t.shape) for name, t in Transformer(config, device="meta").state_dict().items()}
     except RuntimeError as error:  # torch counts bytes in 64 bits
         raise CheckpointError("the config has a tensor larger than any memory.", where=where) from error
-
-
-def _refuse_whole_numbers(name: str, tensor: Stored, where: str) -> None:
-    """Refuse integers: they are quantised weights, which mean nothing without their scales."""
-    if tensor.precision.lower().lstrip("u") in _WHOLE_NUMBERS:
-        raise UnsupportedError(
-            f"tensor '{name}' holds integers ({tensor.precision}).",
-            where=where,
-            hint="Quantised checkpoints are read from .gguf files only.",
-        )
 
 
 def has_own_head(stored: Mapping[str, Stored], rules: WeightRules) -> bool:

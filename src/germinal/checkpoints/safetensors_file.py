@@ -22,17 +22,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from germinal import storage
-from germinal.checkpoints.stored import Stored
+from germinal.checkpoints.stored import Stored, check_dtype
 from germinal.errors import CheckpointError, UnsafeFileError, UnsupportedError, listed
 
 MAX_SHARD_BYTES = 5_000_000_000
 
-_PRECISIONS = {
-    "F64": "float64",
-    "F32": "float32",
-    "F16": "float16",
-    "BF16": "bfloat16",
+_DTYPES = {
+    **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
+    **{f"{kind}{bits}": f"{name}{bits}" for kind, name in (("I", "int"), ("U", "uint")) for bits in (8, 16, 32, 64)},
+    "C64": "complex64",
 }
+"""torch's names of the format's dtypes; those of smaller floats stay as in the format."""
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 _LAYOUTS = ((_SINGLE, _INDEX), (_PICKLE, _PICKLE_INDEX))
@@ -113,10 +113,11 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
         return {
             name: Stored(
                 tuple(each.get_shape()),
-                _PRECISIONS.get(each.get_dtype(), each.get_dtype()),
-                partial(_load, file, name),
+                dtype,
+                partial(_load, file, name, dtype, path),
             )
             for name, each in slices.items()
+            for dtype in (_DTYPES.get(each.get_dtype(), each.get_dtype()),)
         }
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
@@ -124,7 +125,8 @@ def _read_safetensors(path: Path) -> dict[str, Stored]:
         ) from error
 
 
-def _load(file: Any, name: str, dtype: torch.dtype) -> Tensor:
+def _load(file: Any, name: str, stored: str, path: Path, dtype: torch.dtype) -> Tensor:
+    check_dtype(name, stored, str(path))
     tensor: Tensor = file.get_tensor(name)
     return tensor.to(dtype)  # the mapped tensor itself if it has this dtype
 
@@ -154,9 +156,19 @@ def _read_pickle(path: Path) -> dict[str, Stored]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UnsupportedError("is not a mapping of names to tensors.", where=str(path))
     return {
-        name: Stored(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.to)
+        name: Stored(tuple(tensor.shape), dtype_name(tensor), partial(_load_unpickled, name, tensor, path))
         for name, tensor in state.items()
     }
+
+
+def dtype_name(tensor: Tensor) -> str:
+    """torch's name of its dtype, as `stored.check_dtype` takes it."""
+    return str(tensor.dtype).removeprefix("torch.")
+
+
+def _load_unpickled(name: str, tensor: Tensor, path: Path, dtype: torch.dtype) -> Tensor:
+    check_dtype(name, dtype_name(tensor), str(path))
+    return tensor.to(dtype)
 
 
 def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
