@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from tiny_project import TOML, review, write_rows
 
+from germinal.cli.main import main
 from germinal.data import read_dataset, split
 from germinal.errors import (
     ContextWindowError,
@@ -22,11 +24,18 @@ from germinal.errors import (
     UnsupportedError,
 )
 from germinal.project import Project
+from germinal.project.board.comparison import compare
 from germinal.project.run.lock import project_lock
 from germinal.project.run.runner import RunSummary
 
 ROWS = 140  # 24 dev, 16 test, 100 train, of which 64 calibrate
 DEV, TEST, CALIBRATE = 24, 16, 64
+BASELINES_ALONE = (  # a project that runs in no time
+    'models = ["',
+    'models = [] # ["',
+    "[adapt.lora]\nrank = 2\nmicro_batch_size = 4\nlearning_rate = 0.01\n",
+    "",
+)
 EVERY_STEP = Counter(data=1, fit=2, model=1, examples=2, tune=1, calibrate=4, predict=8, measure=13, choose=1)
 
 
@@ -55,6 +64,13 @@ def edit(folder: Path, *replacements: str) -> None:
         assert old in text, old
         text = text.replace(old, new)
     (folder / "germinal.toml").write_text(text, encoding="utf-8")
+
+
+def main_exits(arguments: list[str]) -> None:
+    """Run a command, which ends well."""
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert not ended.value.code
 
 
 def expect(folder: Path, steps: dict[str, int], predicted: int, **arguments: object) -> RunSummary:
@@ -200,9 +216,53 @@ def test_a_limit_takes_the_first_rows_and_predicts_none_again(copy: Path) -> Non
     edit(copy, "seed = 0", "seed = 0 ")
     summary = expect(copy, {"data": 1, "predict": 8, "measure": 13, "choose": 1}, 0, limit=6)
     assert summary.rows_reused == 4 * 6 + 2 * 12
-    results = Project(copy).ledger.results()
+    results = Project(copy).ledger.results(summary.run_id)
     assert (results.splits["dev"].rows, results.splits["test"].rows, results.splits["train"].rows) == (6, 6, 100)
     assert results.run.limit == 6
+
+
+def test_a_limited_run_never_takes_the_place_of_a_whole_one(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = Project(copy)
+    whole, limited = project.leaderboard(), project.run(limit=4)
+    (copy / "new.csv").write_text("text\ngood film\n", encoding="utf-8")
+    board = project.leaderboard()
+    assert (board.run.id, board.run.limit, board.splits["dev"].rows) == (whole.run.id, None, DEV)
+    assert f"Later: {limited.run_id} (--limit 4)." in board.run.warnings[-1]
+    assert project.leaderboard(limited.run_id).splits["dev"].rows == 4  # it is shown to who asks for it
+    assert compare(project.ledger, "majority", "tfidf").n == DEV
+    assert {step.state for step in project.plan().steps} == {"cached"}
+    assert (project.why("tfidf").since, project.why("tfidf").limit) == (whole.run.id, None)
+    main_exits(["predict", str(copy), str(copy / "new.csv")])
+    assert re.search(rf"the winner of run {whole.run.id}, answers", capsys.readouterr().err)
+
+
+def test_what_only_a_limited_run_found_is_called_a_trial_run(
+    make_project: Callable[..., Project], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make_project("success = { accuracy = 0.5 }", "success = { accuracy = 0.0 }", *BASELINES_ALONE)
+    project.run(limit=4)
+    (project.folder / "new.csv").write_text("text\ngood film\n", encoding="utf-8")
+    assert project.leaderboard().run.limit == 4
+    for command, said in (
+        (["leaderboard"], "Reached in a trial run"),
+        (["leaderboard"], "Only the first 4 rows of dev and of test were answered"),
+        (["compare", "majority", "tfidf", "-p"], "in run 1, a trial run (--limit 4)"),
+        (["why", "tfidf", "-p"], "since run 1, a trial run (--limit 4)"),
+        (["predict"], "of run 1, a trial run on the first 4 rows"),
+    ):
+        inputs = [str(project.folder / "new.csv")] if command == ["predict"] else []
+        main_exits([*command, str(project.folder), *inputs])
+        written = capsys.readouterr()
+        assert said in " ".join((written.out + written.err).split()), command
+
+
+def test_a_limited_run_leaves_the_report_of_a_whole_one(make_project: Callable[..., Project]) -> None:
+    folder = make_project(*BASELINES_ALONE).folder
+    main_exits(["run", str(folder), "--quiet"])
+    whole = (folder / "report.html").read_bytes()
+    main_exits(["run", str(folder), "--quiet", "--limit", "4"])
+    assert (folder / "report.html").read_bytes() == whole
+    assert (folder / "trial-run.html").is_file()
 
 
 def test_an_override_is_as_good_as_an_edit(copy: Path) -> None:
@@ -261,6 +321,33 @@ def test_why_names_the_part_that_changed(copy: Path) -> None:
     assert steps["measure/dev"].state == "depends"
     with pytest.raises(LedgerError, match="Did you mean 'majority'"):
         Project(copy).why("majorty")
+
+
+def test_why_says_what_runs_though_nothing_changed(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tuned,) = (copy / ".germinal" / "artifacts").glob("tune-*")
+    shutil.rmtree(tuned)
+    trial = next(trial.id for trial in Project(copy).plan().trials if "lora" in trial.id)
+    lacking = {step.role: step.lacking for step in Project(copy).why(trial).steps if step.lacking}
+    assert lacking == {"tune": "its files are gone"}
+    main_exits(["why", trial, "-p", str(copy), "--no-parts"])
+    assert "Nothing changed since run 1. All the same, 1 step will run." in capsys.readouterr().out
+
+
+def test_why_tells_what_differs_from_the_last_run_though_an_earlier_one_had_it(copy: Path) -> None:
+    edit(copy, '"f1_macro"]', '"f1_macro", "balanced_accuracy"]')
+    Project(copy).run()
+    edit(copy, '"f1_macro", "balanced_accuracy"]', '"f1_macro"]')
+    measured = next(step for step in Project(copy).why("tfidf").steps if step.role == "measure/dev")
+    assert (measured.state, [part.part for part in measured.changed]) == ("cached", ["settings.metrics"])
+
+
+def test_why_of_a_trial_that_never_ran_says_so(
+    make_project: Callable[..., Project], capsys: pytest.CaptureFixture[str]
+) -> None:
+    project = make_project()
+    assert project.why("tfidf").since is None
+    main_exits(["why", "tfidf", "-p", str(project.folder)])
+    assert "No run has had this trial yet." in capsys.readouterr().out
 
 
 def test_the_plan_says_what_is_cached_to_run_and_depends(copy: Path, make_project: Callable[..., Project]) -> None:

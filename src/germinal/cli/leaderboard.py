@@ -11,7 +11,7 @@ import typer
 from germinal.cli.options import JsonOption, ProjectArgument
 
 RunOption = Annotated[
-    int | None, typer.Option("--run", metavar="ID", help="An earlier run.", show_default="the last one")
+    int | None, typer.Option("--run", metavar="ID", help="Another run.", show_default="the last one without --limit")
 ]
 
 

@@ -42,6 +42,8 @@ def plan(
         stdout.print()
     stdout.print(_trial_table(made))
     stdout.print()
+    if limit is not None:
+        stdout.print(f"A trial run, on at most {limit} rows of dev and of test (--limit).")
     states = Counter(_STATES[step.state] for step in made.steps)
     counted = ", ".join(f"{states[words]} {words}" for words in _STATES.values() if states[words])
     stdout.print(f"{len(made.trials)} trials of {len(made.candidates)} candidates; {len(made.steps)} steps: {counted}.")

@@ -34,9 +34,11 @@ def predict(
 ) -> None:
     """Answer new inputs with the winner, and say how sure it is."""
     from germinal.cli.paths import refuse_existing
+    from germinal.cli.views.console import stderr
     from germinal.cli.views.reporter import reporter
     from germinal.predictors.answer_file import check_output, read_inputs, render_answers, write_answers
     from germinal.project import Project
+    from germinal.project.board.sentences import answering
 
     if len(arguments) > 2:
         raise typer.BadParameter("one project and one file are expected.", param_hint="[PROJECT] FILE")
@@ -47,6 +49,7 @@ def predict(
     opened = Project(project)
     table, texts = read_inputs(Path(file), column or opened.config.scope.input)
     predictor = opened.winner() if trial is None else opened.predictor(trial)
+    stderr.print(answering(opened.ledger.results(), trial), soft_wrap=True)
     with reporter(quiet=quiet) as report:
         answers = predictor.predict(texts, report)
     if output is None:

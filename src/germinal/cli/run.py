@@ -38,5 +38,7 @@ def run(
     if report:
         from germinal.project.board.report import write_report
 
-        written = write_report(opened.ledger, opened.folder / "report.html", run_id=summary.run_id)
+        # A trial run must not take the place of the report of a whole one.
+        name = "report.html" if limit is None else "trial-run.html"
+        written = write_report(opened.ledger, opened.folder / name, run_id=summary.run_id)
         stdout.print(f"Report: {written}", soft_wrap=True)

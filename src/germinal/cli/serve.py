@@ -55,11 +55,15 @@ def _service(target: str, *, precision: str | None, adapter: Path | None, quiet:
     for name, value in (("--precision", precision), ("--adapter", adapter)):
         if value is not None:
             raise SettingError("has no effect on a project, whose winner has its own.", where=name)
+    from germinal.cli.views.console import stderr
     from germinal.project import Project
+    from germinal.project.board.sentences import answering
     from germinal.serving import PredictorService
 
     project = Project(target)
-    return PredictorService(project.winner(), name=project.folder.name)
+    service = PredictorService(project.winner(), name=project.folder.name)
+    stderr.print(answering(project.ledger.results()), soft_wrap=True)
+    return service
 
 
 def _is_project(target: str) -> bool:

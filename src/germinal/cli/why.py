@@ -11,7 +11,7 @@ import typer
 from germinal.cli.options import JsonOption, ProjectOption, SetOption
 
 if TYPE_CHECKING:
-    from germinal.project.plan.why import WhyStep
+    from germinal.project.plan.why import Why, WhyStep
 
 _STATES = {"cached": "cached", "run": "to run", "depends": "depends on what comes before it"}
 _LONG = 60
@@ -35,14 +35,26 @@ def why(
         return
     for step in found.steps:
         _show(step, parts=parts)
+    typer.echo(_conclusion(found))
+
+
+def _conclusion(found: Why) -> str:
+    """How many parts changed since when, and what runs all the same."""
+    if found.since is None:
+        return "No run has had this trial yet."
+    limited = "" if found.limit is None else f", a trial run (--limit {found.limit})"
     changed = sum(len(step.changed) for step in found.steps)
-    typer.echo(f"{changed} parts changed since the last run." if changed else "Nothing changed since the last run.")
+    parts = "Nothing" if not changed else "1 part" if changed == 1 else f"{changed} parts"
+    lacking = sum(step.lacking is not None for step in found.steps)
+    again = f" All the same, {lacking} step{'s' if lacking > 1 else ''} will run." if lacking else ""
+    return f"{parts} changed since run {found.since}{limited}.{again}"
 
 
 def _show(step: WhyStep, *, parts: bool) -> None:
     from germinal.cli.views.console import stdout
 
-    stdout.print(f"{step.role}: {_STATES[step.state]}  ({step.name})", style="bold", soft_wrap=True)
+    why = f", as {step.lacking}" if step.lacking else ""
+    stdout.print(f"{step.role}: {_STATES[step.state]}{why}  ({step.name})", style="bold", soft_wrap=True)
     changed = {part.part: part for part in step.changed}
     for path, value in _flat(step.parts):
         if path in changed:

@@ -5,7 +5,7 @@ and server only read it, through methods such as `Ledger.results()`, which retur
 `germinal.ledger.records`:
 
     ledger = Ledger.open(folder / "ledger.sqlite")
-    results = ledger.results()                   # the latest finished run: candidates, figures, comparisons, the choice
+    results = ledger.results()                   # the latest run over all rows: candidates, figures, the choice
     ledger.answers("majority", split="dev")      # the answers of one trial, example by example
     ledger.prompts(trial_id), ledger.history(trial_id), ledger.step(key), ledger.test_looks()
 

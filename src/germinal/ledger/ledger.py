@@ -74,7 +74,9 @@ class Ledger:
     # ---- reading -------------------------------------------------------------------------------------------------
 
     def results(self, run_id: int | None = None) -> Results:
-        """Everything that a run found; without `run_id`, that the latest finished run found.
+        """Everything that a run found; without `run_id`, the latest finished run over all rows.
+
+        A trial run (--limit) is taken only if no other has finished: `Results.run.limit` tells.
 
         Raises:
             LedgerError: there is no such run.
@@ -132,15 +134,20 @@ class Ledger:
         with self._read() as session:
             return results.test_looks(session)
 
-    def last_steps(self, trial_id: str) -> dict[str, StepRecord]:
-        """The steps of a trial, by role, in the latest run that started any of them; empty if no run did."""
+    def last_steps(self, trial_id: str) -> tuple[RunRecord, dict[str, StepRecord]] | None:
+        """The latest run that started any step of a trial, and these steps by role; None if no run did.
+
+        A trial run (--limit) counts only if no other started any.
+        """
         with self._read() as session:
-            query = select(RunTrial).where(RunTrial.trial_id == trial_id).order_by(RunTrial.run_id.desc())
-            for trial in session.scalars(query):
+            query = select(RunTrial, Run).join(Run, Run.id == RunTrial.run_id).where(RunTrial.trial_id == trial_id)
+            for trial, run in session.execute(query.order_by(Run.limit.is_not(None), Run.id.desc())):
                 if trial.steps:
                     rows = {role: session.get(Step, key) for role, key in trial.steps.items()}
-                    return {role: results.step_record(row) for role, row in rows.items() if row}
-            return {}
+                    return results.run_record(run), {
+                        role: results.step_record(row) for role, row in rows.items() if row
+                    }
+            return None
 
     def measured(self, kind: str) -> list[StepRecord]:
         """The latest finished steps of a kind, newest first: the basis of estimates."""

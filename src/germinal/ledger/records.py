@@ -28,7 +28,11 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One `germinal run`, finished or not."""
+    """One `germinal run`, finished or not.
+
+    Attributes:
+        limit: At most so many rows of dev and of test were answered (--limit): a trial run. None is all rows.
+    """
 
     id: int
     started_at: datetime

@@ -53,7 +53,7 @@ _SPEC = ("kind", "model", "baseline", "shots", "rule", "adapter", "precision")
 
 
 def find_run(session: Session, run_id: int | None, location: str) -> Run:
-    """The run with that id, or the latest finished run.
+    """The run with that id, or the latest finished run over all rows; a trial run (--limit) only if there is no other.
 
     Raises:
         LedgerError: there is no such run.
@@ -61,7 +61,8 @@ def find_run(session: Session, run_id: int | None, location: str) -> Run:
     if run_id is not None:
         run = session.get(Run, run_id)
     else:
-        run = session.scalar(select(Run).where(Run.status == "finished").order_by(Run.id.desc()).limit(1))
+        finished = select(Run).where(Run.status == "finished")
+        run = session.scalar(finished.order_by(Run.limit.is_not(None), Run.id.desc()).limit(1))
     if run is None:
         what = "no run is finished yet." if run_id is None else f"there is no run {run_id}."
         raise LedgerError(what, where=location, hint="Start one with `germinal run`.")

@@ -16,7 +16,7 @@ from germinal.project.steps.prompted import PromptSpec, adapter_folder, make_pre
 
 
 def load_winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporter = silent) -> Predictor:
-    """Load what the latest finished run chose.
+    """Load what the latest finished run over all rows chose; a trial run (--limit) counts if there is no other.
 
     Raises:
         LedgerError: no run is finished, or the files that the trial left are gone.
@@ -28,7 +28,7 @@ def load_winner(ledger: Ledger, folder: Path, artifacts: Path, reporter: Reporte
 
 
 def load_trial(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, reporter: Reporter = silent) -> Predictor:
-    """Load any trial of the latest finished run.
+    """Load any trial of the run that `load_winner` takes.
 
     Raises:
         LedgerError: no run is finished, it had no such trial, or the files that the trial left are gone.

@@ -83,7 +83,7 @@ class Project:
         """Do what the plan says and is not done yet.
 
         Args:
-            limit: As in `plan`.
+            limit: As in `plan`. It makes a trial run, which what comes after takes only if there is no other.
             overrides: As in `plan`.
             reporter: Receives the progress of the run and of its steps.
 
@@ -98,7 +98,9 @@ class Project:
         return Runner(graph, self.ledger, self.folder, self.state, limit, tuple(overrides), reporter).run()
 
     def leaderboard(self, run_id: int | None = None) -> Leaderboard:
-        """What the latest finished run found, or another one.
+        """What the latest finished run over all rows found, or another one.
+
+        A trial run (`run(limit=...)`) is taken only if no other has finished; `Leaderboard.run.limit` tells.
 
         Raises:
             LedgerError: no run is finished.
@@ -108,7 +110,7 @@ class Project:
         return leaderboard(self.ledger, run_id)
 
     def winner(self) -> Predictor:
-        """What the latest finished run chose, ready to answer.
+        """What the run of `leaderboard()` chose, ready to answer.
 
         Raises:
             LedgerError: no run is finished.
@@ -118,7 +120,7 @@ class Project:
         return load_winner(self.ledger, self.folder, self.artifacts)
 
     def predictor(self, trial_id: str) -> Predictor:
-        """Any trial of the latest finished run, ready to answer.
+        """Any trial of the run of `leaderboard()`, ready to answer.
 
         Raises:
             LedgerError: no run is finished, or it had no such trial.

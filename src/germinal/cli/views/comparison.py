@@ -48,6 +48,8 @@ def _head(comparison: TrialComparison) -> RenderableType:
     text.append(f"{comparison.first}\n", style="none")
     text.append("B  ")
     text.append(comparison.second, style="none")
+    limited = "" if comparison.limit is None else f", a trial run (--limit {comparison.limit})"
+    text.append(f"\nin run {comparison.run}{limited}", style="yellow" if limited else "dim")
     return text
 
 

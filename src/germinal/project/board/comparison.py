@@ -65,6 +65,7 @@ class TrialComparison:
     """Two trials on the same examples of one split.
 
     Attributes:
+        run: Of which run, and `limit` the rows of dev and of test that it was limited to, a trial run; None for all.
         n: Examples that both answered.
         both_right: Examples that both got right; `only_first`, `only_second` and `neither` are the other three cells.
         metric: What they are compared by: accuracy for labels, for texts the deciding metric.
@@ -81,6 +82,8 @@ class TrialComparison:
     first: str
     second: str
     split: str
+    run: int
+    limit: int | None
     n: int
     both_right: int
     only_first: int
@@ -109,7 +112,7 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
         first: The id of a trial, or of a candidate with a single replicate.
         second: Likewise.
         split: "dev" or "test".
-        run_id: Of the run; the latest finished one by default.
+        run_id: Of the run; by default the latest finished one over all rows, see `Ledger.results`.
 
     Raises:
         LedgerError: no such trial, or it was not measured on that split.
@@ -141,6 +144,8 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
         first=first,
         second=second,
         split=split,
+        run=results.run.id,
+        limit=results.run.limit,
         n=len(pairs),
         both_right=cells.count((True, True)),
         only_first=cells.count((True, False)),

@@ -26,6 +26,7 @@ from germinal.ledger import (
     LimitRecord,
     MetricRecord,
     Results,
+    RunRecord,
     SplitRecord,
     Spread,
     SuccessRecord,
@@ -148,6 +149,11 @@ class Leaderboard:
     timings: dict[str, Timing]
 
     @property
+    def is_trial_run(self) -> bool:
+        """Whether only the first rows of dev and of test were answered (--limit)."""
+        return self.run.limit is not None
+
+    @property
     def primary(self) -> str:
         """The metric by which the winner is chosen."""
         return self.metrics[0].name
@@ -196,7 +202,7 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
 
     Args:
         ledger: The project's.
-        run_id: Of the run; the latest finished one by default.
+        run_id: Of the run; by default the latest finished one over all rows, see `Ledger.results`.
 
     Raises:
         LedgerError: there is no such run, or none has finished.
@@ -215,7 +221,7 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
         choice=results.choice,
         success=list(results.success),
         detectable_difference=results.detectable_difference,
-        run=_run_info(results, ledger),
+        run=_run_info(results, ledger, None if run_id is not None else _later(results.run, ledger)),
         timings={candidate.id: _timing(candidate) for candidate in ordered},
     )
 
@@ -317,7 +323,22 @@ def _cost_estimate(candidate: CandidateRecord) -> CostEstimate | None:
     )
 
 
-def _run_info(results: Results, ledger: Ledger) -> RunInfo:
+def _later(run: RunRecord, ledger: Ledger) -> str | None:
+    """A sentence on the runs after this one, which are not shown."""
+    later = [each for each in ledger.runs() if each.id > run.id]
+    if not later:
+        return None
+    named = ", ".join(f"{each.id} ({_status(each)})" for each in later[:4])
+    over = "" if run.limit is not None else " over all rows"
+    return f"Shown is run {run.id}, the last one that finished{over}. Later: {named}."
+
+
+def _status(run: RunRecord) -> str:
+    limited = "" if run.limit is None else f"--limit {run.limit}"
+    return ", ".join(part for part in (limited, "" if limited and run.status == "finished" else run.status) if part)
+
+
+def _run_info(results: Results, ledger: Ledger, later: str | None) -> RunInfo:
     run = results.run
     return RunInfo(
         id=run.id,
@@ -329,7 +350,7 @@ def _run_info(results: Results, ledger: Ledger) -> RunInfo:
         limit=run.limit,
         limits=list(results.limits),
         test_looks=results.test_looks,
-        warnings=_warnings(results, ledger),
+        warnings=[*_warnings(results, ledger), *([later] if later else [])],
     )
 
 
@@ -337,7 +358,8 @@ def _warnings(results: Results, ledger: Ledger) -> list[str]:
     warnings = []
     if results.run.limit is not None:
         warnings.append(
-            f"Only the first {results.run.limit} rows of dev and test were answered (--limit): a trial run."
+            f"Only the first {results.run.limit} rows of dev and of test were answered (--limit): a trial run, whose "
+            "verdicts are not those of the project."
         )
     keys = {trial.id: set(trial.steps.values()) for trial in results.trials}
     environments = {key: ledger.step(key).environment for key in sorted(set().union(*keys.values()))}

@@ -3,22 +3,37 @@
 from __future__ import annotations
 
 from germinal.evaluation.metrics import METRICS
-from germinal.ledger import LimitRecord, SuccessRecord
+from germinal.ledger import LimitRecord, Results, SuccessRecord
 from germinal.project.board.formats import difference, digits, interval, p_stated, value
 from germinal.project.board.leaderboard import Leaderboard
 
 _LIMITS = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("the time of one answer", "ms")}
 
 
+def answering(results: Results, trial: str | None = None) -> str:
+    """Which run and trial new inputs are answered by, the winner unless `trial` is another.
+
+    Raises:
+        LedgerError: the run has no such trial.
+    """
+    run, chosen = results.run, results.choice.winner_trial if results.choice else None
+    who = chosen if trial is None else results.trial(trial).id
+    role = "the winner" if who == chosen else f"not the winner, which is {chosen}"
+    limited = "" if run.limit is None else f", a trial run on the first {run.limit} rows of dev and of test (--limit)"
+    changed = f", with {', '.join(run.overrides)}" if run.overrides else ""
+    return f"{who}, {role} of run {run.id}{limited}{changed}, answers."
+
+
 def success(record: SuccessRecord, board: Leaderboard) -> str:
     """A sentence on a success criterion."""
     metric = next((metric for metric in board.metrics if metric.name == record.metric), board.metrics[0])
     wanted = f"{record.metric} of at {'least' if metric.higher_is_better else 'most'} {record.threshold:g} on test"
+    verdict = record.verdict.capitalize() + (" in a trial run" if board.is_trial_run else "")
     if record.figure is None:
-        return f"{record.verdict.capitalize()}: {wanted}."
+        return f"{verdict}: {wanted}."
     figure, shown = record.figure, digits(record.metric)
     measured = f"measured {value(figure.value, shown)}, 95% interval {interval(figure, shown)}"
-    return f"{record.verdict.capitalize()}: {wanted}; {measured}."
+    return f"{verdict}: {wanted}; {measured}."
 
 
 def against_baseline(board: Leaderboard) -> str | None:

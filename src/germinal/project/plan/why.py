@@ -1,4 +1,7 @@
-"""Why a trial's steps run again: the parts of their keys that changed since the last run that had the trial."""
+"""Why a trial's steps run again: the parts of their keys that changed since the last run that had the trial.
+
+The last run is the last one over all rows; a trial run (--limit) only if there is no other.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +33,9 @@ class WhyStep:
 
     Attributes:
         parts: The parts of its key: of the resolved key where it is known, else of the recipe key.
-        changed: What differs from the last run; empty for a step that is cached or never ran.
+        changed: What differs from the last run. A step that differs may be cached, from a run before that.
+        lacking: Why it runs although nothing differs: it never ran, it failed, or its files are gone. None if it does
+            not run, or something differs.
     """
 
     role: str
@@ -39,14 +44,22 @@ class WhyStep:
     state: State
     parts: dict[str, Any]
     changed: list[ChangedPart]
+    lacking: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Why:
-    """A trial and its steps, each after those that it depends on."""
+    """A trial and its steps, each after those that it depends on.
+
+    Attributes:
+        since: The run that the steps are compared with; None if no run started the trial.
+        limit: The rows of dev and of test that this run was limited to, a trial run; None for all.
+    """
 
     trial: str
     steps: list[WhyStep]
+    since: int | None = None
+    limit: int | None = None
 
 
 def why(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Path, trial_id: str) -> Why:
@@ -60,9 +73,15 @@ def why(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Path, tr
     if trial_id not in by_id:
         raise LedgerError(f"the project has no trial '{trial_id}'.", hint=nearest(trial_id, list(by_id)))
     resolver = Resolver(ledger, folder, artifacts)
-    before = ledger.last_steps(trial_id)
+    last = ledger.last_steps(trial_id)
+    run, before = last or (None, {})
     steps = graph.steps(by_id[trial_id], "dev")
-    return Why(trial_id, [_why(role, step, resolver, before.get(role)) for role, step in steps.items()])
+    return Why(
+        trial_id,
+        [_why(role, step, resolver, before.get(role)) for role, step in steps.items()],
+        since=run.id if run else None,
+        limit=run.limit if run else None,
+    )
 
 
 def _why(role: str, step: Step, resolver: Resolver, before: StepRecord | None) -> WhyStep:
@@ -72,5 +91,20 @@ def _why(role: str, step: Step, resolver: Resolver, before: StepRecord | None) -
         now, was = resolver.recipes.parts(step), before.recipe_parts if before else None
     else:
         now, was = resolved.key.parts, before.parts if before else None
-    changed = [] if state == "cached" or was is None else [ChangedPart(*part) for part in changed_parts(was, now)]
-    return WhyStep(role, step.kind, step.name, state, now, changed)
+    changed = [] if was is None else [ChangedPart(*part) for part in changed_parts(was, now)]
+    lacking = _lacking(before) if state == "run" and not changed else None
+    return WhyStep(role, step.kind, step.name, state, now, changed, lacking)
+
+
+def _lacking(before: StepRecord | None) -> str:
+    """Why a step with the key of the last run runs again."""
+    match before:
+        case None:
+            return "it has not run yet"
+        case StepRecord(status="done"):
+            return "its files are gone"
+        case StepRecord(status="incomplete"):
+            return "some rows failed"
+        case StepRecord(status="running"):
+            return "it was interrupted"
+    return f"it failed: {before.error}"
