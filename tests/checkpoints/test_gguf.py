@@ -61,7 +61,7 @@ def test_logits_are_those_of_the_model_that_was_packed(peer: Any, plain: Path) -
     with torch.no_grad():
         torch.testing.assert_close(network.logits(network(ids)), model(ids).logits, atol=1e-4, rtol=1e-4)
     assert checkpoint.tokenizer.chat_template == tokenizer.chat_template
-    assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 0}
+    assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": [2, 0], "pad_token_id": 0}
     assert (checkpoint.card.name, checkpoint.card.licence) == ("tiny", "mit")
     assert checkpoint.card.stored_precision == "float32"
 

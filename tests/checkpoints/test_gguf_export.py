@@ -90,9 +90,11 @@ def test_read_again_it_is_the_same_model(written: Written, name: str) -> None:
         np.testing.assert_allclose(again.encode(TEXTS, pooling="mean"), lm.encode(TEXTS, pooling="mean"), atol=1e-6)
         assert again.head_config == lm.head_config
         return
-    known = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-    for key in known:
+    for key in ("bos_token_id", "pad_token_id", "decoder_start_token_id"):
         assert again.hf_generation_config.get(key) == lm.hf_generation_config.get(key)
+    ended = {id for id in (0, 2) if lm.tokenizer.pieces([id])[0] in ("<|endoftext|>", "<|im_end|>", "</s>")}
+    ids_of_end = again.generation_defaults.eos_ids or ()  # in a GGUF file, some texts always end an answer
+    assert set(ids_of_end) == ended | set(lm.generation_defaults.eos_ids or ())
     assert again.chat_template.source == lm.chat_template.source
     source = {"decoder_input_ids": [[0, 5, 6]]} if lm.two_stacks else {}
     torch.testing.assert_close(again.logits([ids], **source), lm.logits([ids], **source), rtol=1e-5, atol=1e-5)
@@ -267,7 +269,7 @@ def without_end() -> OurTokenizer:
             lambda: changed("gpt-2", pre_tokenizer=pre_tokenizers.ByteLevel(add_prefix_space=True)),
             "has no name in GGUF",
         ),
-        (lambda: changed("gpt-2", pre_tokenizer=pre_tokenizers.Whitespace()), "Known: gpt-2, smollm"),
+        (lambda: changed("gpt-2", pre_tokenizer=pre_tokenizers.Whitespace()), "Known: gpt-2, roberta-bpe"),
         (lambda: changed("qwen2", normalizer=normalizers.Lowercase()), "has no name in GGUF"),
         (lambda: changed("bloom", pre_tokenizer=pre_tokenizers.Split(Regex("x"), "isolated")), "has no name in GGUF"),
         (unordered, "merges that do not follow from scores"),
@@ -285,7 +287,7 @@ def test_several_ends_of_an_answer_and_how_it_is_drawn(written: Written, tmp_pat
     try:
         lm.hf_generation_config |= {"eos_token_id": [2, 0], "do_sample": True, "temperature": 0.5, "top_k": 7}
         again = germinal.load(lm.save(tmp_path / "model.gguf")).hf_generation_config
-        lm.hf_generation_config["eos_token_id"] = [2, 0, 1, 5]
+        lm.hf_generation_config["eos_token_id"] = [2, 0, 1, 5, 6]
         with pytest.raises(UnsupportedError, match="4 tokens that end an answer"):
             lm.save(tmp_path / "model.gguf")
     finally:

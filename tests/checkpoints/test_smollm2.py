@@ -58,7 +58,8 @@ def test_it_is_the_published_file(path: Path, checkpoint: Checkpoint) -> None:
     assert sum(tensor.numel() for tensor in checkpoint.state_dict.values()) == alias.parameters
     card = checkpoint.card
     assert (card.name, card.licence, card.stored_precision) == (ALIAS, "apache-2.0", "Q4_1")
-    assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": 2, "pad_token_id": 2}
+    assert checkpoint.generation_config == {"bos_token_id": 1, "eos_token_id": [2, 0, 4], "pad_token_id": 2}
+    assert checkpoint.tokenizer.pieces([2, 0, 4]) == ["<|im_end|>", "<|endoftext|>", "<reponame>"]  # as in llama.cpp
 
 
 def test_every_weight_is_what_the_package_unpacks(path: Path, checkpoint: Checkpoint) -> None:
@@ -75,7 +76,7 @@ def test_transformers_loads_the_converted_folder_to_the_same_logits(folder: Path
     from transformers import AutoModelForCausalLM
 
     model = AutoModelForCausalLM.from_pretrained(folder)
-    assert model.generation_config.eos_token_id == 2
+    assert model.generation_config.eos_token_id == [2, 0, 4]
     network = Transformer(checkpoint.config, device="meta")
     network.load_state_dict(checkpoint.state_dict, assign=True)
     ids = torch.tensor([checkpoint.tokenizer.encode(TRICKY[0])])

@@ -16,6 +16,7 @@ from germinal.checkpoints.catalogue import known_file
 from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.dequantize import dequantize
 from germinal.checkpoints.gguf_header import GgufHeader, StoredTensor, read_header
+from germinal.checkpoints.gguf_metadata import check_metadata
 from germinal.checkpoints.gguf_settings import base_model, generation_config, head_config
 from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
 from germinal.checkpoints.stored import Stored, main_precision, preferred_dtype
@@ -31,8 +32,9 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
     """Read a file; see `formats.read`."""
     header = read_header(path)
     metadata = header.metadata
+    check_metadata(metadata, str(path))
     architecture = metadata.get("general.architecture")
-    if not isinstance(architecture, str):
+    if architecture is None:
         raise CheckpointError("has no 'general.architecture', so it is not a model.", where=str(path))
     if (parts := metadata.get("split.count", 1)) != 1:
         raise UnsupportedError(

@@ -24,7 +24,35 @@ _LLAMA3 = (
 )
 _QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
 _BLOOM = r" ?[^(\s|[.,!?…。，、।۔،])]+"
-_OTHER_NAMES = {"llama3": "llama-bpe", "llama-v3": "llama-bpe"}
+_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+_TEKKEN = (
+    r"[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+"
+    r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*"
+    r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+_SEED_CODER = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}\r\n]+|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+_DEEPSEEK_CODER = (r"[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", "[一-龥ࠀ-一가-퟿]+", r"\p{N}")
+_DEFAULT = (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")
+"""What llama.cpp does for files that name no pre-tokenizer, each pattern within the pieces of those before."""
+
+_OTHER_NAMES = {
+    other: name
+    for name, others in {
+        "gpt-2": "phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert mpt olmo jais trillion"
+        " granite-docling exaone4",
+        "roberta-bpe": "jina-v1-en jina-v2-code",
+        "smollm": "starcoder refact command-r codeshell exaone minerva-7b mellum2",
+        "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",
+        "dbrx": "smaug-bpe chatglm-bpe glm4",
+        "qwen2": "deepseek-r1-qwen kormo f2llmv2 megrez",
+        "bloom": "poro-chat gpt3-finnish",
+    }.items()
+    for other in others.split()
+}
+"""Names that llama.cpp (src/llama-vocab.cpp) treats alike -> the one that is defined here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,12 +64,14 @@ class PreTokenization:
         normalizer: Applied to the text first, or None.
         ignore_merges: Whether a piece that is in the vocabulary becomes one token without merging.
         adds_bos: Whether a text starts with the bos token if the file does not say.
+        adds_sep: Whether a separator goes between two texts if the file does not say.
     """
 
     pre_tokenizer: pre_tokenizers.PreTokenizer
     normalizer: normalizers.Normalizer | None = None
     ignore_merges: bool = False
     adds_bos: bool = False
+    adds_sep: bool = False
 
 
 @cache
@@ -49,32 +79,39 @@ def supported() -> dict[str, PreTokenization]:
     """What is supported, by name."""
     by_regex = pre_tokenizers.ByteLevel(add_prefix_space=False)
 
-    def split(pattern: str) -> pre_tokenizers.PreTokenizer:
-        pieces = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-        return pre_tokenizers.Sequence([pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
+    def split(*patterns: str) -> pre_tokenizers.PreTokenizer:
+        pieces = [pre_tokenizers.Split(Regex(pattern), behavior="isolated") for pattern in patterns]
+        return pre_tokenizers.Sequence([*pieces, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
 
     return {
         "gpt-2": PreTokenization(by_regex),
+        "roberta-bpe": PreTokenization(by_regex, adds_sep=True),
         "smollm": PreTokenization(pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), by_regex])),
         "llama-bpe": PreTokenization(split(_LLAMA3), ignore_merges=True, adds_bos=True),
+        "dbrx": PreTokenization(split(_LLAMA3)),
         "qwen2": PreTokenization(split(_QWEN2), normalizers.NFC()),
         "bloom": PreTokenization(split(_BLOOM)),
+        "viking": PreTokenization(split(_BLOOM, r"\p{N}")),
+        "tekken": PreTokenization(split(_TEKKEN), ignore_merges=True, adds_bos=True),
+        "seed-coder": PreTokenization(split(_SEED_CODER)),
+        "deepseek-coder": PreTokenization(split(*_DEEPSEEK_CODER)),
+        "default": PreTokenization(split(*_DEFAULT)),
     }
 
 
 def by_name(name: str | None, where: str) -> PreTokenization:
-    """What a name stands for.
+    """What a name stands for; None, in files older than these names, for "default".
 
     Raises:
         UnsupportedError: it is not supported.
     """
     known = supported()
-    name = _OTHER_NAMES.get(str(name), name)
+    name = "default" if name is None else _OTHER_NAMES.get(name, name)
     if name not in known:
         raise UnsupportedError(
             f"the pre-tokenizer {name!r} is not supported.",
             where=where,
-            hint=nearest(str(name), [*known, *_OTHER_NAMES]),
+            hint=nearest(name, [*known, *_OTHER_NAMES]),
         )
     return known[name]
 

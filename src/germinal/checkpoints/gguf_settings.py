@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from germinal.checkpoints.cards import ModelCard
-from germinal.checkpoints.gguf_tokenizer import KEY
+from germinal.checkpoints.gguf_tokenizer import KEY, end_ids
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.sentence_vectors import Pooling
 from germinal.errors import UnsupportedError
@@ -33,25 +33,23 @@ _BASE_MODEL = "general.base_model.0.name"
 
 
 def generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of generation_config.json: special token ids and sampling settings.
-
-    The token that ends a turn of a chat may have its own key, and then also ends an answer.
-    """
+    """The contents of generation_config.json: special token ids and sampling settings."""
     start = metadata.get(f"{metadata.get('general.architecture')}.decoder_start_token_id")
     found = {
         "bos_token_id": metadata.get(KEY("bos_token_id")),
         "pad_token_id": metadata.get(KEY("padding_token_id")),
         "decoder_start_token_id": start,
+        "suppress_tokens": metadata.get(KEY("suppress_tokens")) or None,
     }
-    ends = [id for role in ("eos", "eot", "eom") if (id := metadata.get(KEY(f"{role}_token_id"))) is not None]
-    found["eos_token_id"] = list(dict.fromkeys(ends)) if len(set(ends)) > 1 else next(iter(ends), None)
+    ends = end_ids(metadata)
+    found["eos_token_id"] = ends if len(ends) > 1 else next(iter(ends), None)
     sampling = {name: metadata[key] for name, key in _SAMPLING.items() if key in metadata}
     if sampling:
         found |= {"do_sample": True, **sampling}
     return {name: value for name, value in found.items() if value is not None}
 
 
-def end_ids(generation: Mapping[str, Any]) -> list[int]:
+def written_end_ids(generation: Mapping[str, Any]) -> list[int]:
     """The tokens that end an answer, from generation_config.json."""
     ends = generation.get("eos_token_id")
     return [] if ends is None else list(ends) if isinstance(ends, Iterable) else [int(ends)]

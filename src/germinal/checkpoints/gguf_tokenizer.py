@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import IntEnum
 from typing import Any
 
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
 from germinal.checkpoints import gguf_pre_tokenizers
-from germinal.errors import CheckpointError, UnsupportedError, nearest
+from germinal.errors import CheckpointError, GerminalError, UnsupportedError, nearest
 from germinal.text.sentencepiece_file import SPACE, Piece, SentencePieceFile, sentencepiece_backend
 from germinal.text.tokenizer import Tokenizer
 
@@ -27,6 +28,21 @@ ROLES = {
     "mask_token": "mask_token_id",
 }
 """Special tokens -> keys."""
+_DEFAULT_IDS: dict[str, dict[str, int]] = {
+    SENTENCEPIECE: {"bos_token": 1, "eos_token": 2, "unk_token": 0},
+    UNIGRAM: {"eos_token": 1, "unk_token": 2, "pad_token": 0},
+    WORDPIECE: {"cls_token": 101, "sep_token": 102, "unk_token": 100, "pad_token": 0, "mask_token": 103},
+}
+"""Ids that files leave out; llama.cpp's."""
+ENDS = frozenset(
+    "<|eot_id|> <|eom_id|> <|im_end|> <|end|> <end_of_turn> <|endoftext|> <|end_of_text|> <end_of_utterance> <EOT> _<EOT>"
+    " [EOT] [EOS] </s> <eos> <｜end▁of▁sentence｜>"
+    # Between the files of a repository, where a model of code that fills gaps would begin another.
+    " <|fim_pad|> <fim-pad> <fim_pad> <|repo_name|> <|fim_repo|> <fim-repo> <reponame> <REPO> <|file_sep|>".split()
+)
+"""Tokens that end an answer by their text, whether or not a key names them, as in llama.cpp."""
+TWIN = "\ue000"
+"""Marks a token whose text a later one has too: a private-use character, which no text is split into."""
 
 
 class Kind(IntEnum):
@@ -53,16 +69,29 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], name: str) -> Tokenizer:
         raise UnsupportedError(
             f"the tokenizer model {kind!r} is not supported.", where=name, hint=nearest(str(kind), list(builders))
         )
-    tokens, kinds = _vocabulary(metadata, name)
-    if kind == WORDPIECE:
-        tokens = [_spelt(token, of) for token, of in zip(tokens, kinds, strict=True)]
-    if len(set(tokens)) != len(tokens):
-        raise CheckpointError("the vocabulary lists a token twice.", where=name)
-    backend = builders[kind](metadata, tokens, kinds, name)
-    _add_special_tokens(backend, tokens, kinds)
+    tokens, kinds = _vocabulary(metadata, kind, name)
+    try:
+        backend = builders[kind](metadata, tokens, kinds, name)
+        _add_special_tokens(backend, tokens, kinds)
+    except GerminalError:
+        raise
+    except Exception as error:  # the library raises bare Exception
+        raise CheckpointError(f"no tokenizer can be built from the vocabulary: {error}.", where=name) from error
+    if any(token.endswith(TWIN) for token in tokens):
+        backend.decoder = decoders.Sequence([decoders.Replace(Regex(f"{TWIN}+$"), ""), backend.decoder])
     config = _config(metadata, tokens, kind, name)
     _add_post_processor(backend, metadata, config, kind)
     return Tokenizer(backend, config, metadata.get("tokenizer.chat_template"), name=name)
+
+
+def end_ids(metadata: Mapping[str, Any]) -> list[int]:
+    """The tokens that end an answer: that of the end of a text, those of turns, and those known by their text."""
+    tokens = metadata.get(KEY("tokens")) or []
+    named = [metadata.get(KEY(f"{role}_token_id")) for role in ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")]
+    if named[0] is None:
+        named[0] = _DEFAULT_IDS.get(metadata.get(KEY("model"), ""), {}).get("eos_token")
+    known = [id for id, token in enumerate(tokens) if token in ENDS]
+    return [id for id in dict.fromkeys([*named, *(metadata.get(KEY("eos_token_ids")) or []), *known]) if id is not None]
 
 
 def _required(metadata: Mapping[str, Any], key: str, name: str) -> list[Any]:
@@ -74,21 +103,44 @@ def _required(metadata: Mapping[str, Any], key: str, name: str) -> list[Any]:
     return value
 
 
-def _vocabulary(metadata: Mapping[str, Any], name: str) -> tuple[list[str], list[int]]:
-    """Tokens and kinds, without the unused tokens at the end that only fill the embedding."""
+def _vocabulary(metadata: Mapping[str, Any], kind: str, name: str) -> tuple[list[str], list[int]]:
+    """Tokens and kinds, without the unused tokens at the end that only fill the embedding.
+
+    A token that ends answers is a control token, whatever the file says. Of tokens with one text, texts are encoded
+    with the last, and the others can still be decoded.
+    """
     tokens: list[str] = _required(metadata, "tokens", name)
     kinds: list[int] = metadata.get(KEY("token_type")) or [Kind.NORMAL] * len(tokens)
     if len(kinds) != len(tokens):
         raise CheckpointError(f"has {len(kinds):,} token types for {len(tokens):,} tokens.", where=name)
-    used = max((id + 1 for id, kind in enumerate(kinds) if kind != Kind.UNUSED), default=0)
-    return tokens[:used], kinds[:used]
+    used = max((id + 1 for id, of in enumerate(kinds) if of != Kind.UNUSED), default=0)
+    named = [id for key in ROLES.values() if (id := metadata.get(KEY(key))) is not None and id < len(tokens)]
+    used = max(used, *(id + 1 for id in named), 0)
+    tokens = [token or f"[EMPTY_{id}]" for id, token in enumerate(tokens[:used])]
+    kinds = [Kind.CONTROL if token in ENDS else of for token, of in zip(tokens, kinds, strict=False)]
+    if kind == WORDPIECE:
+        tokens = [_spelt(token, of) for token, of in zip(tokens, kinds, strict=True)]
+    return _distinct(tokens), kinds
+
+
+def _distinct(tokens: list[str]) -> list[str]:
+    """The tokens with `TWIN`s after each whose text a later one has too."""
+    if len(set(tokens)) == len(tokens):
+        return tokens
+    later: Counter[str] = Counter()
+    marked = []
+    for token in reversed(tokens):
+        marked.append(token + TWIN * later[token])
+        later[token] += 1
+    return marked[::-1]
 
 
 def _byte_level(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
     """GPT-2's byte-level BPE (Radford et al. 2019), with merges in the file."""
     before = gguf_pre_tokenizers.by_name(metadata.get(KEY("pre")), name)
-    merges: Any = [tuple(merge.split(" ")) for merge in _required(metadata, "merges", name)]
     vocabulary = {token: id for id, token in enumerate(tokens)}
+    listed = [tuple(merge.split(" ")) for merge in _required(metadata, "merges", name)]
+    merges: Any = _without_results(listed, vocabulary, name)
     try:
         backend = Backend(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=before.ignore_merges))
     except Exception as error:  # the library raises bare Exception
@@ -98,6 +150,25 @@ def _byte_level(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int]
     backend.pre_tokenizer = before.pre_tokenizer
     backend.decoder = decoders.ByteLevel()
     return backend
+
+
+def _without_results(merges: list[tuple[str, ...]], vocabulary: Mapping[str, int], name: str) -> list[tuple[str, ...]]:
+    """The merges whose result is a token.
+
+    llama.cpp undoes the others at the end. That is the same as leaving them out where they join two bytes that no other
+    merge takes on that side; elsewhere they are refused.
+    """
+    idle = [pair for pair in merges if "".join(pair) not in vocabulary]
+    if not idle:
+        return merges
+    kept = [pair for pair in merges if "".join(pair) in vocabulary]
+    starts, ends = {pair[0] for pair in kept}, {pair[-1] for pair in kept}
+    for pair in idle:
+        if any(len(part) != 1 for part in pair) or pair[-1] in starts or pair[0] in ends:
+            raise CheckpointError(
+                f"the vocabulary and its merges contradict each other: {' + '.join(pair)} give no token.", where=name
+            )
+    return kept
 
 
 def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
@@ -114,14 +185,11 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[i
         algorithm="unigram" if unigram else "bpe",
         byte_fallback=not unigram,
         unknown_id=unknown,
-        charsmap=bytes(metadata.get(KEY("precompiled_charsmap")) or ()),
+        charsmap=bytes(value & 255 for value in metadata.get(KEY("precompiled_charsmap")) or ()),
         add_dummy_prefix=bool(metadata.get(KEY("add_space_prefix"), True)),
         remove_extra_whitespaces=bool(metadata.get(KEY("remove_extra_whitespaces"), False)),
     )
-    try:
-        return sentencepiece_backend(file)
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"no tokenizer can be built from the vocabulary: {error}.", where=name) from error
+    return sentencepiece_backend(file)
 
 
 def _wordpiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[int], name: str) -> Backend:
@@ -162,10 +230,11 @@ def _config(metadata: Mapping[str, Any], tokens: list[str], kind: str, name: str
     config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
     ids = {role: metadata.get(KEY(key)) for role, key in ROLES.items()}
     if kind == WORDPIECE:  # whose first token may also be called bos
-        ids["cls_token"] = next((id for role in ("cls_token", "bos_token") if (id := ids[role]) is not None), 101)
-        ids["sep_token"] = 102 if ids["sep_token"] is None else ids["sep_token"]
-        ids["unk_token"] = 100 if ids["unk_token"] is None else ids["unk_token"]
+        ids["cls_token"] = ids["bos_token"] if ids["cls_token"] is None else ids["cls_token"]
         ids["bos_token"] = None
+    for role, id in _DEFAULT_IDS.get(kind, {}).items():
+        if ids[role] is None and (id < len(tokens) or role in ("cls_token", "sep_token", "unk_token")):
+            ids[role] = id
     for role, id in ids.items():
         if id is None:
             continue
@@ -184,17 +253,19 @@ def _add_post_processor(backend: Backend, metadata: Mapping[str, Any], config: M
     if kind == WORDPIECE:
         first, last = config["cls_token"], config["sep_token"]
         single, pair = [first, "$A", last], [first, "$A", last, "$B:1", f"{last}:1"]
+        around = [first, last]
     else:
-        starts = kind == SENTENCEPIECE  # older files do not say
-        if kind == BYTE_LEVEL:
-            starts = gguf_pre_tokenizers.by_name(metadata.get(KEY("pre")), "tokenizer").adds_bos
-        wanted = {
-            "bos": metadata.get(KEY("add_bos_token"), starts),
+        before = gguf_pre_tokenizers.by_name(metadata.get(KEY("pre")), "tokenizer") if kind == BYTE_LEVEL else None
+        wanted = {  # older files do not say
+            "bos": metadata.get(KEY("add_bos_token"), before.adds_bos if before else kind == SENTENCEPIECE),
             "eos": metadata.get(KEY("add_eos_token"), kind == UNIGRAM),
+            "sep": metadata.get(KEY("add_sep_token"), before.adds_sep if before else False),
         }
-        first, last = (config.get(f"{role}_token") if wanted[role] else None for role in ("bos", "eos"))
+        first, last, between = (config.get(f"{role}_token") if of else None for role, of in wanted.items())
         single = [part for part in (first, "$A", last) if part is not None]
-        pair = [*single, *(part.replace("$A", "$B") + ":1" for part in single)]
-    around = [(text, backend.token_to_id(text)) for text in (first, last) if text is not None]
-    if around:
-        backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=around)
+        second = [part.replace("$A", "$B") + ":1" for part in single]
+        pair = [*single, *second] if between is None else [*single, between, *second[first is not None :]]
+        around = [first, last, between]
+    known = [(text, backend.token_to_id(text)) for text in dict.fromkeys(around) if text is not None]
+    if known:
+        backend.post_processor = processors.TemplateProcessing(single=single, pair=pair, special_tokens=known)

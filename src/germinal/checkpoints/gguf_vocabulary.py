@@ -13,7 +13,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from germinal.checkpoints.gguf_pre_tokenizers import name_of
-from germinal.checkpoints.gguf_tokenizer import BYTE_LEVEL, KEY, ROLES, SENTENCEPIECE, UNIGRAM, WORDPIECE, Kind
+from germinal.checkpoints.gguf_tokenizer import (
+    BYTE_LEVEL,
+    ENDS,
+    KEY,
+    ROLES,
+    SENTENCEPIECE,
+    TWIN,
+    UNIGRAM,
+    WORDPIECE,
+    Kind,
+)
 from germinal.errors import UnsupportedError
 from germinal.text.sentencepiece_file import SPACE, merges_by_score
 from germinal.text.tokenizer import Tokenizer
@@ -43,7 +53,7 @@ def tokenizer_metadata(
     state = json.loads(tokenizer.backend.to_str())
     tokens = [tokenizer.backend.id_to_token(id) for id in range(vocab_size)]
     kinds = _kinds(tokenizer, tokens)
-    texts = [_FILLER(id) if token is None else token for id, token in enumerate(tokens)]
+    texts = [_FILLER(id) if token is None else token.rstrip(TWIN) for id, token in enumerate(tokens)]
     metadata = _model_metadata(tokenizer, state, texts, kinds)
     kind = metadata[KEY("model")]
     if kind == WORDPIECE:
@@ -228,6 +238,7 @@ def _special_tokens(tokenizer: Tokenizer, kind: str, end_ids: Sequence[int], end
             if id is not None and ids.setdefault(role, id) != id:
                 raise _inexpressible(tokenizer, f"adds another token to a text than its {role}")
     ends = list(dict.fromkeys(end_ids)) or [id for id in (ids.get("eos_token"),) if id is not None]
+    ends[1:] = [id for id in ends[1:] if tokenizer.backend.id_to_token(id) not in ENDS]  # the others need no key
     if len(ends) > len(_ENDS):
         raise _inexpressible(tokenizer, f"has {len(ends)} tokens that end an answer")
     if not ends and ends_answers:

@@ -103,7 +103,7 @@ def _more_metadata(checkpoint: Checkpoint, form: GgufFormat) -> dict[str, Any]:
     config, drawn = checkpoint.config, checkpoint.generation_config
     writes = config.head == "lm"
     said = gguf_settings.generation_metadata(drawn, form.architecture) if writes else {}
-    ends = gguf_settings.end_ids(drawn) if writes else ()
+    ends = gguf_settings.written_end_ids(drawn) if writes else ()
     said |= tokenizer_metadata(checkpoint.tokenizer, config.vocab_size, ends, ends_answers=writes)
     said |= gguf_settings.head_metadata(checkpoint.head_config, config, form.architecture)
     said |= gguf_settings.card_metadata(checkpoint.card)
