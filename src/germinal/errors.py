@@ -129,6 +129,10 @@ class AddressError(GerminalError):
     exit_code = 18
 
 
+class GerminalWarning(UserWarning):
+    """What was done to a user's data as their files say, and should be known: a text was cut."""
+
+
 def listed(names: Sequence[str], most: int = 8) -> str:
     """The first names, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")

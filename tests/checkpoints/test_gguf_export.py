@@ -307,7 +307,7 @@ def test_the_real_encoder_keeps_its_pooling(minilm: str, tmp_path: Path) -> None
     lm.head_config = replace(lm.head_config, pooling=prompted)
     again = germinal.load(lm.save(tmp_path / "prompted.gguf"))
     assert again.head_config == lm.head_config
-    lm.head_config = replace(lm.head_config, pooling=replace(prompted, mode="max"))
+    lm.head_config = replace(lm.head_config, pooling=replace(prompted, modes=("max",)))
     with pytest.raises(UnsupportedError, match="pooled by 'max', which GGUF cannot express"):
         lm.save(tmp_path / "max.gguf")
 

@@ -78,7 +78,8 @@ def test_classify_shows_spans_answers_and_regressions(
     answer = package.load(reader).answer("What?", TEXTS[0])
     shown = germinal("classify", reader, TEXTS[0], "--question", "What?").out
     assert shown.startswith(f"{answer.text}\n")
-    regression = folder("RobertaForSequenceClassification", num_labels=1)
+    assert shown.endswith(f"from a model that learned to say so: {answer.no_answer:.3f}\n")
+    regression = folder("RobertaForSequenceClassification", num_labels=1, problem_type="regression")
     value = package.load(regression).classify(TEXTS[0]).value
     assert germinal("classify", regression, TEXTS[0]).out == f"{value:.4f}\n"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,19 +110,13 @@ def test_pooling_is_read_written_and_read_again(
     again = germinal.load(lm.save(tmp_path / "saved"))
     assert again.head_config == lm.head_config
     np.testing.assert_array_equal(again.encode(TEXTS), lm.encode(TEXTS))
-    with pytest.raises(ContextWindowError, match="reads 30"):
-        again.encode(["long " * 40])
 
 
 @pytest.mark.parametrize(
     ("spoil", "error", "message"),
     [
-        (lambda f: write_pooling(f, False, pooling_mode_weightedmean_tokens=True), UnsupportedError, "weightedmean"),
-        (
-            lambda f: write_pooling(f, False, pooling_mode_mean_tokens=True, pooling_mode_max_tokens=True),
-            UnsupportedError,
-            "max_tokens",
-        ),
+        (lambda f: write_pooling(f, False, pooling_mode="median"), UnsupportedError, "'median' is not supported"),
+        (lambda f: write_pooling(f, False, pooling_mode=["mean", 3]), UnsupportedError, "is not supported"),
         (lambda f: (f / "modules.json").write_text("{}"), CheckpointError, "list of objects"),
         (
             lambda f: (f / "modules.json").write_text('[{"type": "sentence_transformers.models.Dense"}]'),
@@ -139,16 +134,25 @@ def test_pooling_is_read_written_and_read_again(
             "in an unsupported order",
         ),
         (
-            lambda f: (f / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean", "include_prompt": false}'),
-            UnsupportedError,
-            "does not pool the prompt's tokens",
+            lambda f: (f / "config_sentence_transformers.json").write_text('{"default_prompt_name": "title"}'),
+            CheckpointError,
+            "no prompt 'title'",
         ),
         (
-            lambda f: (f / "config_sentence_transformers.json").write_text('{"default_prompt_name": "query"}'),
+            lambda f: (f / "config_sentence_transformers.json").write_text('{"truncate_dim": -1}'),
             CheckpointError,
-            "no prompt 'query'",
+            "truncate_dim: must be a positive whole number",
         ),
-        (lambda f: (f / "sentence_bert_config.json").write_text('{"do_lower_case": true}'), UnsupportedError, "lower"),
+        (
+            lambda f: (f / "sentence_bert_config.json").write_text('{"tokenizer_args": {"do_basic_tokenize": false}}'),
+            UnsupportedError,
+            "tokenizer_args sets 'do_basic_tokenize'",
+        ),
+        (
+            lambda f: (f / "sentence_bert_config.json").write_text('{"transformer_task": "fill-mask"}'),
+            UnsupportedError,
+            "transformer_task",
+        ),
         (lambda f: (f / "1_Pooling" / "config.json").unlink(), CheckpointError, r"config\.json"),
     ],
 )
@@ -235,6 +239,10 @@ def test_an_answer_is_the_likeliest_span(make_encoder: MakeEncoder, family: str)
     assert found.probability == pytest.approx(likelihood, abs=1e-5)
     assert found.start <= offsets[places[first]][0] <= offsets[places[last]][1] <= found.end
     assert found.text == context[found.start : found.end]
+    # SQuAD 2.0's score of "no answer" against that of the span (BERT's run_squad: score_null - best non-null).
+    null = float(output.start_logits[0, 0] + output.end_logits[0, 0])
+    best = float(output.start_logits[0, places[first]] + output.end_logits[0, places[last]])
+    assert found.no_answer == pytest.approx(1 / (1 + math.exp(best - null)), abs=1e-5)
 
 
 def test_a_long_passage_is_read_in_windows(make_encoder: MakeEncoder) -> None:

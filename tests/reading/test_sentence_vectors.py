@@ -12,11 +12,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+from sentence_transformers.sentence_transformer.modules import (
+    Dense,
+    Dropout,
+    LayerNorm,
+    Normalize,
+    Pooling,
+    Transformer,
+)
 from tiny_encoders import TEXTS, save_encoder
 
 import germinal
-from germinal.errors import CheckpointError, GerminalError, SettingError, UnsupportedError
+from germinal.errors import CheckpointError, GerminalError, GerminalWarning, SettingError, UnsupportedError
 
 
 @pytest.fixture
@@ -62,6 +69,94 @@ def test_a_prompt_that_the_model_has_not_is_refused(folder: Path, minilm: str) -
         germinal.load(folder).encode(TEXTS, prompt="querry")
     with pytest.raises(SettingError, match="no prompt 'query'"):
         germinal.load(minilm).encode(TEXTS, prompt="query")
+
+
+Build = Callable[..., Path]
+
+
+@pytest.fixture
+def build(tmp_path: Path) -> Build:
+    """A model as sentence-transformers saves it, with options of its pooling, further modules and changed files."""
+
+    def build(pooling: Any, *modules: Any, texts: dict[str, Any] | None = None, **options: Any) -> Path:
+        torch.manual_seed(0)
+        bare = tmp_path / "bare"
+        bare.mkdir(exist_ok=True)
+        parts = [Transformer(str(save_encoder(bare, "BertModel"))), pooling, *modules]
+        SentenceTransformer(modules=parts, device="cpu", **options).save(str(tmp_path / "model"))
+        if texts is not None:
+            (tmp_path / "model" / "sentence_bert_config.json").write_text(json.dumps(texts))
+        return tmp_path / "model"
+
+    return build
+
+
+def check_vectors(folder: Path, saved: Path, **options: Any) -> None:
+    """The vectors are sentence-transformers', and still are after germinal has written the model."""
+    expected = vectors_of(folder, **options)
+    lm = germinal.load(folder)
+    np.testing.assert_allclose(lm.encode(TEXTS), expected, atol=1e-5)
+    written = lm.save(saved)
+    np.testing.assert_allclose(vectors_of(written), expected, atol=1e-5)
+    np.testing.assert_allclose(germinal.load(written).encode(TEXTS), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "mode",
+    ["weightedmean", "mean_sqrt_len_tokens", ("cls", "max", "mean"), ("lasttoken", "weightedmean")],
+)
+@pytest.mark.parametrize("include_prompt", [True, False])
+def test_every_pooling_is_sentence_transformers(build: Build, tmp_path: Path, mode: Any, include_prompt: bool) -> None:
+    pooling = Pooling(24, mode, include_prompt=include_prompt)
+    prompts = {"query": "I loved this: "}
+    check_vectors(build(pooling, prompts=prompts, default_prompt_name="query"), tmp_path / "saved")
+
+
+def test_flags_of_older_versions_join_vectors_in_their_own_order(build: Build, tmp_path: Path) -> None:
+    folder = build(Pooling(24, "mean"))
+    say(pooling_mode=None, pooling_mode_mean_tokens=True, pooling_mode_cls_token=True)(folder / "1_Pooling")
+    config = json.loads((folder / "1_Pooling" / "config.json").read_text())
+    del config["pooling_mode"]
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(config))
+    check_vectors(folder, tmp_path / "saved")
+
+
+def test_layers_come_in_the_order_of_the_modules(build: Build, tmp_path: Path) -> None:
+    layers = [
+        Normalize(),
+        Dense(24, 24, use_residual=True),
+        Dropout(0.5),
+        LayerNorm(24),
+        Dense(24, 6, activation_function=torch.nn.Sigmoid(), use_residual=True),
+    ]
+    torch.nn.init.normal_(layers[3].norm.weight)
+    check_vectors(build(Pooling(24, "mean"), *layers), tmp_path / "saved")
+
+
+@pytest.mark.parametrize("layers", [(), (Normalize(),)])
+def test_the_first_numbers_of_a_vector_are_kept(build: Build, tmp_path: Path, layers: tuple[Any, ...]) -> None:
+    folder = build(Pooling(24, "mean"), *layers, truncate_dim=8)
+    assert germinal.load(folder).encode(TEXTS).shape == (len(TEXTS), 8)
+    check_vectors(folder, tmp_path / "saved")
+    lengths = np.linalg.norm(germinal.load(folder).encode(TEXTS, normalize=True), axis=1)
+    np.testing.assert_allclose(lengths, 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("texts", [{"max_seq_length": 4}, {"tokenizer_args": {"model_max_length": 4}}])
+def test_texts_are_cut_where_the_checkpoint_says_so_and_this_is_told(
+    build: Build, tmp_path: Path, texts: dict[str, Any]
+) -> None:
+    folder = build(Pooling(24, "mean"), texts=texts)
+    with pytest.warns(GerminalWarning, match=f"{len(TEXTS)} of {len(TEXTS)} texts were cut to 4 tokens"):
+        check_vectors(folder, tmp_path / "saved")
+
+
+def test_capitals_are_lost_where_the_checkpoint_says_so(build: Build, tmp_path: Path) -> None:
+    texts = {"do_lower_case": True}
+    folder = build(Pooling(24, "mean"), texts=texts)
+    lm = germinal.load(folder)
+    np.testing.assert_array_equal(lm.encode(["A WARM FILM"]), lm.encode(["a warm film"]))
+    check_vectors(folder, tmp_path / "saved")
 
 
 def shorten(folder: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.gguf_tokenizer import KEY, end_ids
 from germinal.checkpoints.head_config import HeadConfig
+from germinal.checkpoints.sentence_layers import UnitLength
 from germinal.checkpoints.sentence_vectors import Pooling
 from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
@@ -79,8 +80,8 @@ def head_config(metadata: Mapping[str, Any]) -> HeadConfig:
     if mode is not None:
         names, texts = (metadata.get(key) or [] for key in _PROMPTS)
         pooling = Pooling(
-            mode=mode,
-            normalized=bool(metadata.get(_NORMALIZED, False)),
+            modes=(mode,),
+            layers=(UnitLength(),) if metadata.get(_NORMALIZED, False) else (),
             max_tokens=metadata.get(_MAX_TOKENS),
             prompts=dict(zip(names, texts, strict=False)),
             default_prompt=metadata.get(_DEFAULT_PROMPT),
@@ -108,14 +109,17 @@ def head_metadata(head_config: HeadConfig, config: TransformerConfig, architectu
     pooling = head_config.pooling
     if pooling is None:
         return {}
-    if pooling.dense:
-        raise UnsupportedError("vectors go through dense layers, which GGUF cannot express.")
-    if pooling.mode not in _POOLING:
+    if pooling.layers not in ((), (UnitLength(),)):
+        raise UnsupportedError("vectors go through layers after the pooling, which GGUF cannot express.")
+    if len(pooling.modes) != 1 or pooling.modes[0] not in _POOLING or not pooling.include_prompt:
+        without = "" if pooling.include_prompt else " without the prompt"
         raise UnsupportedError(
-            f"vectors are pooled by '{pooling.mode}', which GGUF cannot express.",
+            f"vectors are pooled by '{' + '.join(pooling.modes)}'{without}, which GGUF cannot express.",
             hint=f"It can express {', '.join(_POOLING)}.",
         )
-    said = {f"{architecture}.pooling_type": _POOLING[pooling.mode], _NORMALIZED: pooling.normalized}
+    if pooling.truncate_dim is not None:
+        raise UnsupportedError("vectors are cut to their first numbers (truncate_dim), which GGUF cannot express.")
+    said = {f"{architecture}.pooling_type": _POOLING[pooling.modes[0]], _NORMALIZED: pooling.normalized}
     if pooling.prompts:
         said |= dict(zip(_PROMPTS, (list(pooling.prompts), list(pooling.prompts.values())), strict=True))
     more = {_MAX_TOKENS: pooling.max_tokens, _DEFAULT_PROMPT: pooling.default_prompt}

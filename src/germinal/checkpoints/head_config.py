@@ -55,7 +55,7 @@ def read_head_config(folder: Path, published: Mapping[str, Any], config: Transfo
         regression=published.get("problem_type") == _REGRESSION,
         padding_id=_id(published, "pad_token_id") if last and not two_stacks else None,
         start_id=_id(published, "decoder_start_token_id") if last and two_stacks else None,
-        pooling=read_pooling(folder),
+        pooling=read_pooling(folder, config.hidden_size),
     )
 
 

@@ -18,7 +18,7 @@ from germinal.checkpoints.config_difference import refuse_difference
 from germinal.checkpoints.head_config import head_config_to_hf, read_head_config
 from germinal.checkpoints.json_file import read_json
 from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
-from germinal.checkpoints.sentence_vectors import write_pooling
+from germinal.checkpoints.sentence_vectors import lower_case, lowers_case, write_pooling
 from germinal.checkpoints.stored import main_precision, preferred_dtype
 from germinal.checkpoints.tokenizer_files import folder_tokenizer
 from germinal.errors import CheckpointError, UnsupportedError
@@ -57,12 +57,15 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     _check_start(generation_config, config, folder)
     source = _source_of(folder)
     own_name = name or source.removeprefix("hf:")
+    tokenizer = folder_tokenizer(folder, own_name, published)
+    if lowers_case(folder):
+        lower_case(tokenizer.backend)
     return Checkpoint(
         path=folder,
         config=config,
         family=family,
         state_dict=state,
-        tokenizer=folder_tokenizer(folder, own_name, published),
+        tokenizer=tokenizer,
         generation_config=generation_config,
         card=ModelCard(
             name=own_name,

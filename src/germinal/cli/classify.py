@@ -63,21 +63,23 @@ def classify(
 def _show(found: Classification | TokenClassification | Answer) -> None:
     from germinal.cli.views.console import stdout
     from germinal.cli.views.tables import table
-    from germinal.reading.classes import Answer, TokenClassification
+    from germinal.reading.classes import Answer, Classification, TokenClassification
 
     if isinstance(found, Answer):
         stdout.print(f"{found.text}\n", soft_wrap=True)
         stdout.print(f"characters {found.start} to {found.end}, probability {found.probability:.3f}")
+        if found.no_answer is not None:
+            stdout.print(f"that there is none, from a model that learned to say so: {found.no_answer:.3f}")
     elif isinstance(found, TokenClassification):
         rows = ((each.text, each.label, f"{each.probability:.3f}", f"{each.start}-{each.end}") for each in found.spans)
         stdout.print(table(("span", "label", "probability", "characters"), rows, right=("probability", "characters")))
         stdout.print(f"\n{len(found.spans)} spans in {len(found.words)} words.")
-    elif found.value is not None:
-        stdout.print(f"{found.value:.4f}")
     elif found.values:
         numbers = ((name, f"{value:.4f}") for name, value in found.values.items())
         stdout.print(table(("output", "value"), numbers, right=("value",)))
-    else:
+    elif found.probabilities:
         likely = sorted(found.probabilities.items(), key=lambda item: -item[1])
         rows_of_classes = ((label, f"{probability:.3f}") for label, probability in likely)
         stdout.print(table(("label", "probability"), rows_of_classes, right=("probability",)))
+    if isinstance(found, Classification) and found.value is not None:
+        stdout.print(f"output {found.value:.4f}" if found.probabilities else f"{found.value:.4f}")

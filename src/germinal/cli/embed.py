@@ -24,7 +24,11 @@ def embed(
     ],
     pooling: Annotated[
         str | None,
-        typer.Option(metavar="KIND", help="mean, first, last, max or pooler.", show_default="the model's own, or mean"),
+        typer.Option(
+            metavar="KIND",
+            help="mean, weightedmean, mean_sqrt_len, max, first, last or pooler.",
+            show_default="the model's own, or mean",
+        ),
     ] = None,
     normalize: Annotated[
         bool | None,

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TextIO
 
 import typer
 
@@ -34,7 +35,7 @@ from germinal.cli import (
     tune,
     why,
 )
-from germinal.errors import GerminalError
+from germinal.errors import GerminalError, GerminalWarning
 from germinal.version import __version__
 
 app = typer.Typer(
@@ -86,7 +87,10 @@ def _program(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run one command and exit with its code."""
     try:
-        app(args=arguments, prog_name="germinal")
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", GerminalWarning)
+            warnings.showwarning = _print_warning
+            app(args=arguments, prog_name="germinal")
     except GerminalError as error:
         _print_error(error)
         sys.exit(error.exit_code)
@@ -104,6 +108,24 @@ def _print_error(error: GerminalError) -> None:
     stderr.print(f"{place}{error.what}", soft_wrap=True)
     if error.hint:
         stderr.print(error.hint, soft_wrap=True)
+
+
+def _print_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """One of ours as a sentence; a library's as Python prints it."""
+    from germinal.cli.views.console import stderr
+
+    if not issubclass(category, GerminalWarning):
+        (file or sys.stderr).write(warnings.formatwarning(message, category, filename, lineno, line))
+        return
+    stderr.print("note:", style="bold yellow", end=" ")
+    stderr.print(str(message), soft_wrap=True)
 
 
 def _flush() -> None:

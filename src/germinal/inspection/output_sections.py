@@ -175,12 +175,13 @@ def reading_section(subject: Subject) -> Section | None:
     assert head_module is not None
     states = subject.trace.hidden_states[None].to(lm.network.device, lm.network.dtype)
     found = classification(lm.reader, head_module(states)[0].float().cpu())
-    if found.value is not None:
+    if found.value is not None and not found.probabilities:
         return Section("reading", "Output", f"{lead}Its output for this text is {found.value:.4f}.")
     if found.values:
         table = Table(("output", "value"), [(k, f"{v:.4f}") for k, v in found.values.items()], frozenset({1}))
         return Section("reading", "Output", f"{lead}Its outputs for this text:", tables=[table])
-    kind = "independent of each other" if lm.head_config.multi_label else "which sum to 1"
+    independent = lm.head_config.multi_label or found.value is not None
+    kind = "independent of each other" if independent else "which sum to 1"
     likely = sorted(found.probabilities.items(), key=lambda item: -item[1])
     rows = [(label, f"{probability:.1%}") for label, probability in likely]
     table = Table(("label", "probability"), rows, numbers=frozenset({1}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tokenizers
@@ -26,8 +26,9 @@ class Classification:
 
     Attributes:
         label: The likeliest class; None for a regression.
-        probabilities: Class -> probability. They sum to 1 if the classes exclude each other. Empty for a regression.
-        value: The output of a regression with one output, or a reward; else None.
+        probabilities: Class -> probability. They sum to 1 if the classes exclude each other. Empty for a regression. A
+            single output that the checkpoint does not call a regression is the log-odds of its class.
+        value: The single output as it is, the value of a regression or a reward; None if there are several.
         values: Output -> value, for a regression with several outputs; else empty.
     """
 
@@ -77,12 +78,17 @@ class Answer:
         text: The part of the passage.
         start, end: Where it stands in the passage, in characters.
         probability: Of its first token as the start times that of its last as the end, from 0 to 1.
+        no_answer: How much likelier it is that the passage holds no answer than that it is this one, from 0 to 1, for a
+            model that was trained on such questions: above 0.5 where SQuAD 2.0 counts the question as unanswerable (the
+            score of the first token against that of the span, arXiv 1810.04805, section 4.3). None if texts of the
+            model do not start with a special token.
     """
 
     text: str
     start: int
     end: int
     probability: float
+    no_answer: float | None = None
 
 
 def classify(
@@ -152,7 +158,11 @@ def answer(reader: Reader, question: str, context: str) -> Answer:
         _best_span(context, window, logits)
         for window, logits in zip(windows, _scores(reader, windows, silent), strict=True)
     ]
-    return max(found, key=lambda each: each.probability)
+    best, score, _ = max(found, key=lambda each: each[0].probability)
+    no_answer = None
+    if windows[0].special_tokens_mask[0]:
+        no_answer = float(torch.sigmoid(torch.tensor(min(null for _, _, null in found) - score)))
+    return replace(best, no_answer=no_answer)
 
 
 def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: Reporter) -> list[Tensor]:
@@ -170,14 +180,14 @@ def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: 
 
 def classification(reader: Reader, logits: Tensor) -> Classification:
     """The classification that the outputs [num_labels] of a head for whole texts stand for."""
-    if len(logits) == 1 and not reader.head_config.multi_label:
-        return Classification(None, {}, float(logits[0]))
-    if reader.head_config.regression:
-        return Classification(None, {}, values=dict(zip(reader.head_config.labels, logits.tolist(), strict=True)))
-    likely = logits.sigmoid() if reader.head_config.multi_label else logits.softmax(-1)
+    value = float(logits[0]) if len(logits) == 1 else None
     labels = reader.head_config.labels
+    if reader.head_config.regression:
+        values = {} if value is not None else dict(zip(labels, logits.tolist(), strict=True))
+        return Classification(None, {}, value, values)
+    likely = logits.sigmoid() if value is not None or reader.head_config.multi_label else logits.softmax(-1)
     probabilities = {label: float(each) for label, each in zip(labels, likely, strict=True)}
-    return Classification(labels[int(likely.argmax())], probabilities)
+    return Classification(labels[int(likely.argmax())], probabilities, value)
 
 
 def _token_classification(
@@ -238,16 +248,21 @@ def _kind(label: str) -> str:
     return label[2:] if label.startswith(("B-", "I-")) else label
 
 
-def _best_span(context: str, window: tokenizers.Encoding, logits: Tensor) -> Answer:
-    """The likeliest start and end in the window's part of the passage, not too far apart, widened to whole words."""
+def _best_span(context: str, window: tokenizers.Encoding, logits: Tensor) -> tuple[Answer, float, float]:
+    """The likeliest start and end in the window's part of the passage, not too far apart, widened to whole words.
+
+    With it its score, the sum of the two logits, and that of the first token as start and end.
+    """
     inside = torch.tensor([sequence == 1 for sequence in window.sequence_ids])
+    null = float(logits[0].sum())
     if not inside.any():
-        return Answer("", 0, 0, 0.0)
+        return Answer("", 0, 0, 0.0), -torch.inf, null
     starts, ends = logits.masked_fill(~inside[:, None], -torch.inf).softmax(0).unbind(-1)  # [T] each
     pairs = torch.triu(starts[:, None] * ends).tril(_LONGEST_ANSWER - 1)
     first, last = divmod(int(pairs.argmax()), len(ends))
     start, end = _characters_of_word(window, first)[0], _characters_of_word(window, last)[1]
-    return Answer(context[start:end], start, end, float(pairs[first, last]))
+    found = Answer(context[start:end], start, end, float(pairs[first, last]))
+    return found, float(logits[first, 0] + logits[last, 1]), null
 
 
 def _characters_of_word(window: tokenizers.Encoding, place: int) -> tuple[int, int]:

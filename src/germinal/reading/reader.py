@@ -96,13 +96,14 @@ class Reader:
         return decoder_start_id(self.hf_generation_config, self.name)
 
     def tokenize(
-        self, texts: Sequence[Text], *, max_tokens: int | None = None, add_special_tokens: bool = True
+        self, texts: Sequence[Text], *, cut_to: int | None = None, add_special_tokens: bool = True
     ) -> list[tokenizers.Encoding]:
         """The encoding of each text: token ids, segments, offsets, words.
 
         Args:
             texts: Texts, or pairs of texts.
-            max_tokens: Most tokens of a text, where that is less than the model reads.
+            cut_to: Longer texts lose what is beyond so many tokens, which their `overflowing` then holds; None cuts
+                none.
             add_special_tokens: Whether the tokenizer adds its special tokens; a chat template writes them itself.
 
         Raises:
@@ -112,12 +113,11 @@ class Reader:
         for number, text in enumerate(texts):
             if not isinstance(text, str) and not (isinstance(text, tuple) and len(text) == 2):
                 raise SettingError(f"is not a text: {text!r:.80}.", where=f"text {number + 1} of {len(texts)}")
-        limit = self.limit if max_tokens is None else min(max_tokens, self.limit)
-        encodings = self.tokenizer.encodings(texts, add_special_tokens)
+        encodings = self.tokenizer.encodings(texts, add_special_tokens, cut_to)
         for number, encoding in enumerate(encodings):
-            if len(encoding.ids) > limit:
+            if len(encoding.ids) > self.limit:
                 raise ContextWindowError(
-                    f"has {len(encoding.ids):,} tokens, and {self.name} reads {limit:,}.",
+                    f"has {len(encoding.ids):,} tokens, and {self.name} reads {self.limit:,}.",
                     where=f"text {number + 1} of {len(texts)}",
                     hint="Cut it into parts.",
                 )

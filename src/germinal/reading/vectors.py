@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -12,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from germinal.checkpoints.sentence_vectors import Pooling
-from germinal.errors import SettingError, nearest
+from germinal.errors import GerminalWarning, SettingError, nearest
 from germinal.progress import Reporter, silent
 from germinal.reading.reader import Batch, Reader, Text
 
@@ -29,8 +30,12 @@ def encode(
 ) -> Vectors:
     """One vector for each text, float32 [N, D], in the order of the texts.
 
+    A text is cut where the checkpoint says so (sentence-transformers' `max_seq_length`), and a `GerminalWarning` tells
+    how many were.
+
     Args:
-        pooling: "mean", "first", "last", "max" or "pooler"; None takes the checkpoint's own, or "mean" if it has none.
+        pooling: "mean", "weightedmean", "mean_sqrt_len", "max", "first", "last" or "pooler"; None takes the
+            checkpoint's own, or "mean" if it has none.
         normalize: Whether each vector is scaled to length 1; None takes the checkpoint's own choice, or does not.
         reporter: Told of every batch, in texts.
         prompt: The name of one of the checkpoint's prompts ("query"), which is put before each text; None takes the
@@ -39,30 +44,51 @@ def encode(
     Raises:
         SettingError: there is no such pooling or prompt.
         UnsupportedError: the model has no pooler.
-        ContextWindowError: a text has more tokens than the model was trained to embed.
+        ContextWindowError: a text has more tokens than the model reads, and the checkpoint does not say to cut it.
     """
-    chosen = reader.head_config.pooling or Pooling()
-    chosen = replace(
-        chosen,
-        mode=chosen.mode if pooling is None else pooling,
-        normalized=chosen.normalized if normalize is None else normalize,
-    )
-    if chosen.mode not in POOLINGS:
-        raise SettingError(f"'{pooling}' is unknown.", where="pooling", hint=nearest(chosen.mode, list(POOLINGS)))
-    if chosen.mode == "pooler":
-        reader.require_head("pool with a pooler", "pooler")
-    pool = POOLINGS[chosen.mode]
-    encodings = reader.tokenize(_after(texts, _prompt(reader, chosen, prompt)), max_tokens=chosen.max_tokens)
-    width = chosen.dense[-1].weight.shape[0] if chosen.dense else reader.config.hidden_size
-    vectors = np.empty((len(texts), width), dtype=np.float32)
+    chosen = _chosen(reader, pooling, normalize)
+    prefix = _prompt(reader, chosen, prompt)
+    limit = None if chosen.max_tokens is None else min(chosen.max_tokens, reader.limit)
+    encodings = reader.tokenize(_after(texts, prefix), cut_to=limit)
+    if cut := sum(bool(encoding.overflowing) for encoding in encodings):
+        what = f"{cut:,} of {len(texts):,} texts were cut to {limit:,} tokens, as {reader.name} says."
+        warnings.warn(what, GerminalWarning, stacklevel=3)
+    skipped = 0 if chosen.include_prompt or not prefix else _prompt_tokens(reader, prefix)
+    vectors = np.empty((len(texts), chosen.width(reader.config.hidden_size)), dtype=np.float32)
     for batch in reader.batches(encodings, reporter):
-        pooled = pool(reader, batch).float()
-        for dense in chosen.dense:
-            pooled = dense(pooled)
-        if chosen.normalized:
-            pooled = F.normalize(pooled, dim=-1)
-        vectors[list(batch.numbers)] = pooled.cpu().numpy()
+        vectors[list(batch.numbers)] = _pooled(reader, batch, chosen, skipped, bool(normalize)).cpu().numpy()
     return vectors
+
+
+def _chosen(reader: Reader, mode: str | None, normalize: bool | None) -> Pooling:
+    """The checkpoint's pooling with what the caller wants otherwise."""
+    chosen = reader.head_config.pooling or Pooling()
+    if mode is not None:
+        if mode not in (*_POOLINGS, _POOLER):
+            raise SettingError(f"'{mode}' is unknown.", where="pooling", hint=nearest(mode, [*_POOLINGS, _POOLER]))
+        chosen = replace(chosen, modes=(mode,))
+    if _POOLER in chosen.modes:
+        reader.require_head("pool with a pooler", _POOLER)
+    if normalize is False and chosen.normalized:
+        chosen = replace(chosen, layers=chosen.layers[:-1])
+    return chosen
+
+
+def _pooled(reader: Reader, batch: Batch, pooling: Pooling, skipped: int, normalize: bool) -> Tensor:
+    """The vectors of a batch, [B, D]."""
+    mask = batch.attention_mask.clone()
+    mask[:, :skipped] = 0
+    hidden_states = batch.hidden_states.float()
+    if _POOLER in pooling.modes:
+        assert reader.network.head is not None
+        vectors = reader.network.head(batch.hidden_states).float()
+    else:
+        vectors = torch.cat([_POOLINGS[mode](hidden_states, mask) for mode in pooling.modes], dim=-1)
+    for layer in pooling.layers:
+        vectors = layer(vectors)
+    kept = vectors[:, : pooling.truncate_dim]
+    has_length_1 = pooling.normalized and kept.shape == vectors.shape
+    return F.normalize(kept, dim=-1) if normalize and not has_length_1 else kept
 
 
 def _prompt(reader: Reader, pooling: Pooling, name: str | None) -> str:
@@ -75,6 +101,14 @@ def _prompt(reader: Reader, pooling: Pooling, name: str | None) -> str:
         hint = nearest(name, known) if known else "Write the prompt into the texts themselves."
         raise SettingError(f"{reader.name} has no prompt '{name}'.", where="prompt", hint=hint)
     return pooling.prompts[name]
+
+
+def _prompt_tokens(reader: Reader, prompt: str) -> int:
+    """How many tokens of a text are its prompt's, counted as sentence-transformers counts them: those of the prompt by
+    itself, without a special token at its end.
+    """
+    ids = reader.tokenizer.encode(prompt)
+    return len(ids) - (ids[-1] in reader.tokenizer.special_ids)
 
 
 def _after(texts: Sequence[Text], prompt: str) -> Sequence[Text]:
@@ -91,34 +125,53 @@ def similarities(vectors: Vectors) -> Vectors:
     return cosines
 
 
-def _mean(reader: Reader, batch: Batch) -> Tensor:
-    mask = batch.attention_mask.float()
-    return (mask[:, None] @ batch.hidden_states.float()).squeeze(1) / mask.sum(1, keepdim=True)
+def _sum(hidden_states: Tensor, weights: Tensor) -> Tensor:
+    """The sum of the states [B, T, D] by their weights [B, T]."""
+    return (weights.float()[:, None] @ hidden_states).squeeze(1)
 
 
-def _first(reader: Reader, batch: Batch) -> Tensor:
-    return batch.hidden_states[:, 0]
+def _mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    return _sum(hidden_states, mask) / _count(mask)
 
 
-def _last(reader: Reader, batch: Batch) -> Tensor:
-    rows = torch.arange(len(batch.numbers), device=batch.hidden_states.device)
-    return batch.hidden_states[rows, batch.attention_mask.sum(1) - 1]
+def _mean_sqrt_len(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    return _sum(hidden_states, mask) / _count(mask).sqrt()
 
 
-def _max(reader: Reader, batch: Batch) -> Tensor:
-    return batch.hidden_states.masked_fill(batch.attention_mask[:, :, None] == 0, -torch.inf).amax(1)
+def _weighted_mean(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    """Token t of a text has the weight t (Muennighoff 2022, arXiv 2202.08904, equation 1)."""
+    return _mean(hidden_states, mask * torch.arange(1, mask.shape[1] + 1, device=mask.device))
 
 
-def _pooler(reader: Reader, batch: Batch) -> Tensor:
-    assert reader.network.head is not None
-    pooled: Tensor = reader.network.head(batch.hidden_states)
-    return pooled
+def _count(weights: Tensor) -> Tensor:
+    """Their sum, [B, 1]; tiny where a text has no token that counts."""
+    return weights.float().sum(1, keepdim=True).clamp(min=1e-9)
 
 
-POOLINGS: dict[str, Callable[[Reader, Batch], Tensor]] = {
+def _first(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    return _at(hidden_states, mask.argmax(1))
+
+
+def _last(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    last = mask.shape[1] - 1 - mask.flip(1).argmax(1)
+    return _at(hidden_states, last) * mask.any(1, keepdim=True)
+
+
+def _at(hidden_states: Tensor, places: Tensor) -> Tensor:
+    return hidden_states[torch.arange(len(places), device=places.device), places]
+
+
+def _max(hidden_states: Tensor, mask: Tensor) -> Tensor:
+    return hidden_states.masked_fill(mask[:, :, None] == 0, -torch.inf).amax(1)
+
+
+_POOLER = "pooler"
+_POOLINGS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "mean": _mean,
+    "weightedmean": _weighted_mean,
+    "mean_sqrt_len": _mean_sqrt_len,
+    "max": _max,
     "first": _first,
     "last": _last,
-    "max": _max,
-    "pooler": _pooler,
 }
+"""Hidden states [B, T, D] and the mask [B, T] of the tokens that count -> vectors [B, D]."""

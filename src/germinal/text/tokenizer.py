@@ -17,7 +17,7 @@ from typing import Any
 import tokenizers
 
 from germinal import storage
-from germinal.errors import CheckpointError, UnsupportedError, VocabularyMismatchError
+from germinal.errors import CheckpointError, SettingError, UnsupportedError, VocabularyMismatchError
 from germinal.text.bare_vocabulary import bare_backend, bare_files
 from germinal.text.chat_template import ChatTemplate
 from germinal.text.tokenizer_layout import TokenizerLayout
@@ -95,10 +95,29 @@ class Tokenizer:
         return [item.ids for item in self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)]
 
     def encodings(
-        self, texts: Sequence[str | tuple[str, str]], add_special_tokens: bool = True
+        self,
+        texts: Sequence[str | tuple[str, str]],
+        add_special_tokens: bool = True,
+        cut_to: int | None = None,
     ) -> list[tokenizers.Encoding]:
-        """The library's encoding of each text or pair of texts: ids, segments, character and word positions."""
-        return self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        """The library's encoding of each text or pair of texts: ids, segments, character and word positions.
+
+        Args:
+            cut_to: Most tokens of an encoding, special tokens included; what is beyond is in its `overflowing`. Of a
+                pair the longer text is cut. None cuts nothing.
+
+        Raises:
+            SettingError: there is no room for a token beside the special ones.
+        """
+        if cut_to is None:
+            return self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        if cut_to <= self.backend.num_special_tokens_to_add(any(isinstance(text, tuple) for text in texts)):
+            raise SettingError(f"leaves no room for a token beside the special ones: {cut_to}.", where="max_tokens")
+        self.backend.enable_truncation(cut_to)
+        try:
+            return self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+        finally:
+            self.backend.no_truncation()
 
     def windows(self, first: str, second: str, size: int, overlap: int) -> list[tokenizers.Encoding]:
         """Encode a pair with the second text split into overlapping windows.
