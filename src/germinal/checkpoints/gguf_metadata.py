@@ -17,9 +17,8 @@ WHOLE, WHOLES = "a whole number", "a list of whole numbers"
 NUMBER, NUMBERS = "a number", "a list of numbers"
 FLAG = "true or false"
 
-_SPECIAL_IDS = (
-    "bos eos eot eom unknown seperator padding cls mask fim_pre fim_suf fim_mid fim_pad fim_rep fim_sep"
-).split()
+_SPECIAL = ("bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "cls", "mask")
+_OF_GAPS = ("fim_pre", "fim_suf", "fim_mid", "fim_pad", "fim_rep", "fim_sep")
 READ: dict[str, str] = {
     "general.architecture": TEXT,
     "general.alignment": WHOLE,
@@ -40,7 +39,7 @@ READ: dict[str, str] = {
     "tokenizer.ggml.token_type_count": WHOLE,
     "tokenizer.ggml.scores": NUMBERS,
     "tokenizer.ggml.merges": TEXTS,
-    **{f"tokenizer.ggml.{name}_token_id": WHOLE for name in _SPECIAL_IDS},
+    **{f"tokenizer.ggml.{name}_token_id": WHOLE for name in (*_SPECIAL, *_OF_GAPS)},
     "tokenizer.ggml.eos_token_ids": WHOLES,
     "tokenizer.ggml.suppress_tokens": WHOLES,
     "tokenizer.ggml.add_bos_token": FLAG,

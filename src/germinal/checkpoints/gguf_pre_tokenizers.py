@@ -41,8 +41,8 @@ _DEFAULT = (r"[\p{P}\$\+<=>\^~\|]+", _GPT2, r"\p{N}+", "[0-9][0-9][0-9]")
 _OTHER_NAMES = {
     other: name
     for name, others in {
-        "gpt-2": "phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert mpt olmo jais trillion"
-        " granite-docling exaone4",
+        "gpt-2": "phi-2 jina-es jina-de jina-v2-es jina-v2-de gigachat a.x-4.0 mellum modern-bert mpt olmo jais"
+        " trillion granite-docling exaone4",
         "roberta-bpe": "jina-v1-en jina-v2-code",
         "smollm": "starcoder refact command-r codeshell exaone minerva-7b mellum2",
         "llama-bpe": "llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 jina-v5-nano",

@@ -35,10 +35,14 @@ _DEFAULT_IDS: dict[str, dict[str, int]] = {
 }
 """Ids that files leave out; llama.cpp's."""
 ENDS = frozenset(
-    "<|eot_id|> <|eom_id|> <|im_end|> <|end|> <end_of_turn> <|endoftext|> <|end_of_text|> <end_of_utterance> <EOT> _<EOT>"
-    " [EOT] [EOS] </s> <eos> <｜end▁of▁sentence｜>"
-    # Between the files of a repository, where a model of code that fills gaps would begin another.
-    " <|fim_pad|> <fim-pad> <fim_pad> <|repo_name|> <|fim_repo|> <fim-repo> <reponame> <REPO> <|file_sep|>".split()
+    {
+        *("<|eot_id|>", "<|eom_id|>", "<|im_end|>", "<|end|>", "<end_of_turn>", "<end_of_utterance>"),
+        *("<|endoftext|>", "<|end_of_text|>", "</s>", "<eos>", "[EOS]", "<｜end▁of▁sentence｜>"),
+        *("<EOT>", "_<EOT>", "[EOT]"),
+        # Between the files of a repository, where a model of code that fills gaps would begin another file.
+        *("<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<|file_sep|>"),
+        *("<|repo_name|>", "<|fim_repo|>", "<fim-repo>", "<reponame>", "<REPO>"),
+    }
 )
 """Tokens that end an answer by their text, whether or not a key names them, as in llama.cpp."""
 TWIN = "\ue000"
@@ -232,9 +236,9 @@ def _config(metadata: Mapping[str, Any], tokens: list[str], kind: str, name: str
     if kind == WORDPIECE:  # whose first token may also be called bos
         ids["cls_token"] = ids["bos_token"] if ids["cls_token"] is None else ids["cls_token"]
         ids["bos_token"] = None
-    for role, id in _DEFAULT_IDS.get(kind, {}).items():
-        if ids[role] is None and (id < len(tokens) or role in ("cls_token", "sep_token", "unk_token")):
-            ids[role] = id
+    for role, usual in _DEFAULT_IDS.get(kind, {}).items():
+        if ids[role] is None and (usual < len(tokens) or role in ("cls_token", "sep_token", "unk_token")):
+            ids[role] = usual
     for role, id in ids.items():
         if id is None:
             continue
