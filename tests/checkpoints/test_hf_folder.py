@@ -231,6 +231,40 @@ def test_shards_that_are_missing_or_leave_the_folder(folder: Path) -> None:
         read(folder)
 
 
+def test_of_two_sources_of_the_weights_the_one_is_read_that_transformers_reads(folder: Path) -> None:
+    whole = load_file(folder / "model.safetensors")
+    others = {name: tensor * 1.5 for name, tensor in whole.items()}
+    torch.save(others, folder / "pytorch_model.bin")
+    torch.testing.assert_close(logits_of(read(folder)), peers_logits(folder), atol=1e-4, rtol=1e-4)
+    save_file(others, folder / "model.safetensors", metadata={"format": "pt"})
+    shard(folder)  # an older version in shards, then the new one in one file
+    save_file(whole, folder / "model.safetensors", metadata={"format": "pt"})
+    torch.testing.assert_close(logits_of(read(folder)), peers_logits(folder), atol=1e-4, rtol=1e-4)
+    save_file(others, folder / "theirs.safetensors", metadata={"format": "pt"})
+    edit_json(folder / "config.json", transformers_weights="theirs.safetensors")
+    torch.testing.assert_close(logits_of(read(folder)), peers_logits(folder), atol=1e-4, rtol=1e-4)
+    edit_json(folder / "config.json", transformers_weights="../theirs.safetensors")
+    with pytest.raises(UnsafeFileError, match="outside the folder"):
+        read(folder)
+
+
+def test_a_tensor_in_two_shards_is_told_with_both(folder: Path) -> None:
+    weight_map = shard(folder)
+    first, second = sorted(set(weight_map.values()))[:2]
+    name, tensor = next(iter(load_file(folder / first).items()))
+    save_file({**load_file(folder / second), name: tensor}, folder / second)
+    with pytest.raises(CheckpointError, match=rf"{second}: tensor '{name}' is in the shard {first} too"):
+        read(folder)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin", "model.safetensors.index.json"])
+def test_a_pipe_is_not_waited_for(folder: Path, name: str) -> None:
+    (folder / "model.safetensors").unlink()
+    os.mkfifo(folder / name)
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        read(folder)
+
+
 def as_pickle(folder: Path, state: Any, **options: Any) -> None:
     (folder / "model.safetensors").unlink()
     torch.save(state, folder / "pytorch_model.bin", **options)

@@ -17,10 +17,10 @@ from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.config_difference import refuse_difference
 from germinal.checkpoints.head_config import head_config_to_hf, read_head_config
 from germinal.checkpoints.json_file import read_json
-from germinal.checkpoints.safetensors_file import MAX_SHARD_BYTES, read_weights, write_weights
 from germinal.checkpoints.sentence_vectors import lower_case, lowers_case, write_pooling
 from germinal.checkpoints.stored import main_precision, preferred_dtype
 from germinal.checkpoints.tokenizer_files import folder_tokenizer
+from germinal.checkpoints.weights_files import MAX_SHARD_BYTES, read_weights, write_weights
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
 from germinal.models.config import TransformerConfig
@@ -47,7 +47,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
         raise UnsupportedError(f"weights quantised by '{method}' are not supported.", where=str(folder / "config.json"))
     config = read_config(partial(family.config_from_hf, published))
-    stored = read_weights(folder)
+    stored = read_weights(folder, published.get("transformers_weights"))
     if family.ties_by_weights:
         config = replace(config, tie_embeddings=not has_own_head(stored, family.hf_rules(config)))
     state = assemble(

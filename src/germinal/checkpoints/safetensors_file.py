@@ -1,31 +1,28 @@
-"""The weights files of a Hugging Face folder: memory-mapped safetensors, single or sharded, or old pickles.
-
-A tensor read from safetensors is a view of the mapped file: its pages are read on first use, without a copy, and shared
-by all processes.
+"""The safetensors format: the length of a header, the header in JSON, and the values of the tensors one after another
+(https://huggingface.co/docs/safetensors). Nothing that the header says is believed before the file is seen to have it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import pickle
 import re
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import partial
-from pathlib import Path, PurePosixPath
-from typing import Any
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from germinal import storage
+from germinal.checkpoints.mapped_file import MappedFile, malformed
 from germinal.checkpoints.stored import Stored, check_dtype
-from germinal.errors import CheckpointError, UnsafeFileError, UnsupportedError, listed
 
-MAX_SHARD_BYTES = 5_000_000_000
+_MAX_HEADER = 1 << 24
+"""Bytes; a header has about a hundred for each tensor."""
 
 _DTYPES = {
     **{"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16", "BOOL": "bool"},
@@ -33,160 +30,101 @@ _DTYPES = {
     "C64": "complex64",
 }
 """torch's names of the format's dtypes; those of smaller floats stay as in the format."""
-_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
-_PICKLE, _PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
-_LAYOUTS = ((_SINGLE, _INDEX), (_PICKLE, _PICKLE_INDEX))
 
 
-def weights_files(folder: Path) -> list[Path]:
-    """The weights files of a folder: safetensors if there are any, otherwise pickles.
-
-    Raises:
-        CheckpointError: there are none, or a shard that the index names is missing.
-        UnsafeFileError: the index names a file outside the folder.
-    """
-    for single, index in _LAYOUTS:
-        if (folder / index).is_file():
-            return _shards(folder, folder / index)
-        if (folder / single).is_file():
-            return [folder / single]
-    raise CheckpointError(f"has no weights: neither {_SINGLE} nor {_INDEX} nor {_PICKLE}.", where=str(folder))
+class _Entry(NamedTuple):
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    """In bytes, from the first value of the first tensor."""
+    end: int
 
 
-def read_weights(folder: Path) -> dict[str, Stored]:
-    """All tensors of a folder's weights files, by published name.
+def read_safetensors(path: Path) -> dict[str, Stored]:
+    """The tensors of a file.
 
     Raises:
-        CheckpointError: a file is truncated, malformed or missing, or a tensor is in two files.
-        UnsafeFileError: a pickle holds more than tensors, or the index names a file outside the folder.
+        CheckpointError: the file is truncated or malformed.
     """
-    tensors: dict[str, Stored] = {}
-    for file in weights_files(folder):
-        for name, tensor in read_file(file).items():
-            if name in tensors:
-                raise CheckpointError(f"tensor '{name}' is in another shard too.", where=str(file))
-            tensors[name] = tensor
-    _check_index(folder, tensors)
-    return tensors
-
-
-def read_file(path: Path) -> dict[str, Stored]:
-    """The tensors of one file."""
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
-
-
-def _check_index(folder: Path, tensors: Mapping[str, Stored]) -> None:
-    """Refuse an index that names a tensor which no shard has."""
-    for single, index in _LAYOUTS:
-        if (folder / index).is_file():
-            if lost := sorted(_weight_map(folder / index).keys() - tensors.keys()):
-                raise CheckpointError(f"names tensors that no shard has: {listed(lost)}.", where=str(folder / index))
-            return
-        if (folder / single).is_file():
-            return
-
-
-def _weight_map(index: Path) -> dict[str, str]:
-    try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-        return {str(name): str(file) for name, file in weight_map.items()}
-    except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise CheckpointError("is not an index of shards: it has no 'weight_map'.", where=str(index)) from error
-
-
-def _shards(folder: Path, index: Path) -> list[Path]:
-    names = sorted(set(_weight_map(index).values()))
-    for name in names:
-        # Compared as text, since the files in the hub's cache are links to another folder.
-        path = PurePosixPath(name.replace("\\", "/"))
-        if path.is_absolute() or ".." in path.parts or ":" in name:
-            raise UnsafeFileError(f"shard '{name}' is outside the folder.", where=str(index))
-        if not (folder / name).is_file():
-            raise CheckpointError(f"shard '{name}' is missing.", where=str(index), hint="Fetch the model again.")
-    return [folder / name for name in names]
-
-
-def _read_safetensors(path: Path) -> dict[str, Stored]:
-    try:
-        file: Any = safe_open(path, framework="pt", device="cpu")
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
-        return {
-            name: Stored(
-                tuple(each.get_shape()),
-                dtype,
-                partial(_load, file, name, dtype, path),
-            )
-            for name, each in slices.items()
-            for dtype in (_DTYPES.get(each.get_dtype(), each.get_dtype()),)
-        }
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(
-            f"is truncated or malformed: {error}.", where=str(path), hint="Fetch the file again."
-        ) from error
-
-
-def _load(file: Any, name: str, stored: str, path: Path, dtype: torch.dtype) -> Tensor:
-    check_dtype(name, stored, str(path))
-    tensor: Tensor = file.get_tensor(name)
-    return tensor.to(dtype)  # the mapped tensor itself if it has this dtype
-
-
-def _load_pickle(path: Path) -> Any:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about newer pickle protocols, which torch wants reported to its tracker
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except RuntimeError as error:
-            if "mmap can only be used" not in str(error):
-                raise
-            return torch.load(path, map_location="cpu", weights_only=True)  # the format before torch 1.6
-
-
-def _read_pickle(path: Path) -> dict[str, Stored]:
-    try:
-        state = _load_pickle(path)
-    except pickle.UnpicklingError as error:
-        raise UnsafeFileError(
-            "is a pickle with more than tensors, which could run code; it was not read.",
-            where=str(path),
-            hint="Use a checkpoint in safetensors.",
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise CheckpointError(f"is truncated or malformed: {error}.", where=str(path)) from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UnsupportedError("is not a mapping of names to tensors.", where=str(path))
+    file = MappedFile(path)
+    length = int.from_bytes(file.read(0, 8), "little")
+    if length > min(_MAX_HEADER, file.size - 8):
+        raise malformed(path, f"its header would have {length:,} bytes")
+    entries = {name: _entry(name, raw, file) for name, raw in _header(file.read(8, length), path).items()}
+    _check_places(entries, file, 8 + length)
     return {
-        name: Stored(tuple(tensor.shape), dtype_name(tensor), partial(_load_unpickled, name, tensor, path))
-        for name, tensor in state.items()
+        name: Stored(entry.shape, entry.dtype, partial(_load, file, name, entry, 8 + length))
+        for name, entry in entries.items()
     }
 
 
-def dtype_name(tensor: Tensor) -> str:
-    """torch's name of its dtype, as `stored.check_dtype` takes it."""
-    return str(tensor.dtype).removeprefix("torch.")
+def _load(file: MappedFile, name: str, entry: _Entry, base: int, dtype: torch.dtype) -> Tensor:
+    check_dtype(name, entry.dtype, str(file.path))
+    values = file.values(getattr(torch, entry.dtype), base + entry.start, prod(entry.shape))
+    return values.view(entry.shape).to(dtype)  # the mapped values themselves if they have this dtype
 
 
-def _load_unpickled(name: str, tensor: Tensor, path: Path, dtype: torch.dtype) -> Tensor:
-    check_dtype(name, dtype_name(tensor), str(path))
-    return tensor.to(dtype)
+def _header(content: bytes, path: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(content.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise malformed(path, f"its header is not JSON as expected: {error}") from error
+    if not isinstance(header, dict):
+        raise malformed(path, "its header is not a JSON object")
+    header.pop("__metadata__", None)
+    return header
 
 
-def write_weights(folder: Path, tensors: Mapping[str, Tensor], max_shard_bytes: int = MAX_SHARD_BYTES) -> None:
-    """Write model.safetensors, or numbered shards with an index if one file would exceed `max_shard_bytes`."""
-    shards = list(_by_size(tensors, max_shard_bytes))
-    if len(shards) <= 1:
-        _write(dict(tensors), folder / _SINGLE)
-        return
-    weight_map: dict[str, str] = {}
-    for number, shard in enumerate(shards, start=1):
-        file = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        _write(shard, folder / file)
-        weight_map |= dict.fromkeys(shard, file)
-    total = sum(tensor.nbytes for tensor in tensors.values())
-    storage.write_json(folder / _INDEX, {"metadata": {"total_size": total}, "weight_map": weight_map})
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"'{next(name for name in names if names.count(name) > 1)}' stands in it twice")
+    return found
 
 
-def _write(tensors: dict[str, Tensor], path: Path) -> None:
+def _entry(name: str, raw: Any, file: MappedFile) -> _Entry:
+    dtype, shape, offsets = (raw.get(key) if isinstance(raw, dict) else None for key in _KEYS)
+    shape, offsets = _whole_numbers(shape, file.size), _whole_numbers(offsets, file.size)
+    if not isinstance(dtype, str) or shape is None or offsets is None:
+        raise malformed(file.path, f"the entry of '{name}' has no dtype, shape and offsets that the file could hold")
+    if len(offsets) != 2 or len(shape) > _MOST_DIMENSIONS:
+        raise malformed(file.path, f"the entry of '{name}' has {len(offsets)} offsets and {len(shape)} dimensions")
+    return _Entry(_DTYPES.get(dtype, dtype), shape, *offsets)
+
+
+_KEYS = ("dtype", "shape", "data_offsets")
+_MOST_DIMENSIONS = 8
+
+
+def _whole_numbers(numbers: Any, most: int) -> tuple[int, ...] | None:
+    """A list of whole numbers from 0 to `most`; None of anything else."""
+    if isinstance(numbers, list) and all(type(number) is int and 0 <= number <= most for number in numbers):
+        return tuple(numbers)
+    return None
+
+
+def _check_places(entries: Mapping[str, _Entry], file: MappedFile, base: int) -> None:
+    """Refuse tensors that overlap, leave holes, leave the file, or have another size than their place."""
+    reached = 0
+    for name, entry in sorted(entries.items(), key=lambda item: (item[1].start, item[1].end)):
+        if entry.start != reached or entry.end < entry.start:
+            raise malformed(file.path, f"'{name}' starts at byte {entry.start:,}, not where the one before ends")
+        dtype = getattr(torch, entry.dtype, None)
+        size = prod(entry.shape) * dtype.itemsize if isinstance(dtype, torch.dtype) else entry.end - entry.start
+        if size != entry.end - entry.start:
+            raise malformed(file.path, f"'{name}' takes {size:,} bytes, its place has {entry.end - entry.start:,}")
+        reached = entry.end
+    if base + reached != file.size:
+        raise malformed(file.path, f"its tensors take {reached:,} bytes, of which {file.size - base:,} are there")
+
+
+def write_safetensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write a file.
+
+    Raises:
+        OSError: the disk is full, or the file cannot be written.
+    """
     try:
         save_file({name: each.contiguous() for name, each in tensors.items()}, path, metadata={"format": "pt"})
     except SafetensorError as error:
@@ -195,15 +133,3 @@ def _write(tensors: dict[str, Tensor], path: Path) -> None:
             raise OSError(int(found[1]), os.strerror(int(found[1])), str(path)) from error
         raise
     path.chmod(0o644)  # the library makes it readable by its owner only
-
-
-def _by_size(tensors: Mapping[str, Tensor], limit: int) -> Iterator[dict[str, Tensor]]:
-    shard: dict[str, Tensor] = {}
-    size = 0
-    for name, tensor in tensors.items():
-        if shard and size + tensor.nbytes > limit:
-            yield shard
-            shard, size = {}, 0
-        shard[name] = tensor
-        size += tensor.nbytes
-    yield shard

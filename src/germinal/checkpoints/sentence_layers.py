@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from germinal import storage
 from germinal.checkpoints.json_file import read_json
-from germinal.checkpoints.safetensors_file import read_weights, write_weights
+from germinal.checkpoints.weights_files import read_weights, write_weights
 from germinal.errors import CheckpointError, UnsupportedError
 
 _TANH = "torch.nn.modules.activation.Tanh"
