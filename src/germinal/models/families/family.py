@@ -73,11 +73,14 @@ class Family:
 
         Raises:
             CheckpointError: a key is missing.
-            UnsupportedError: the model has a feature that is not supported, or the family has no GGUF form.
+            UnsupportedError: the model has a feature that is not supported, a key is unknown, or the family has no GGUF
+                form.
         """
         if self.gguf is None:
             raise UnsupportedError(f"family '{self.name}' is not read from GGUF.")
-        return self.config(**self.gguf.values(metadata, tensors))
+        config = self.config(**self.gguf.values(metadata, tensors))
+        self.gguf.refuse_unread(metadata, config)
+        return config
 
 
 _FOLLOWING = ("num_kv_heads", "head_dim")

@@ -9,6 +9,7 @@ from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family, root_of_width
 from germinal.models.families.gguf_format import (
+    SCALING,
     GgufFormat,
     Metadata,
     Tensors,
@@ -107,11 +108,11 @@ def gguf_rules(config: TransformerConfig) -> WeightRules:
 
 def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
     """Every sixth layer is not windowed, unless a list says which; the largest model has its own attention scale."""
-    found = rotary_decoder(values, metadata, tensors)
+    found = {"rope_theta": 10_000.0, **values, **rotary_decoder(values, metadata, tensors)}  # llama.cpp's, unless given
     if window := metadata.get("attention.sliding_window"):
         pattern = metadata.get("attention.sliding_window_pattern", 6)
         if isinstance(pattern, int):
-            pattern = [layer % pattern < pattern - 1 for layer in range(values["num_layers"])]
+            pattern = [pattern == 0 or layer % pattern < pattern - 1 for layer in range(values["num_layers"])]
         found |= {"window": window, "windowed_layers": tuple(map(bool, pattern))}
     if values["num_layers"] == 62:
         found["attention_scale"] = (values["hidden_size"] // values["num_heads"]) ** -0.5
@@ -143,6 +144,7 @@ FAMILY = Family(
         keys={**llama.GGUF_KEYS, "rope.freq_base_swa": "windowed_rope_theta"},
         rules=gguf_rules,
         derive=_values_from_gguf,
+        derived=SCALING | {"attention.sliding_window", "attention.sliding_window_pattern"},
         describe=_describe,
     ),
 )

@@ -7,6 +7,7 @@ activation, comes from the family's defaults.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from torch import Tensor
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.layers.positions import RopeScaling
 from germinal.models.config import TransformerConfig
+from germinal.models.families.gguf_keys import refuse_unread
 from germinal.models.weight_rules import Transform, WeightRule, WeightRules
 
 Metadata = Mapping[str, Any]
@@ -33,6 +35,14 @@ RMS_NORM = {"attention.layer_norm_rms_epsilon": "norm_eps"}
 GROUPED = {"attention.head_count_kv": "num_kv_heads"}
 HEAD_WIDTHS = {"attention.key_length": "head_dim", "attention.value_length": "head_dim"}
 ROTARY = {"rope.dimension_count": "head_dim", "rope.freq_base": "rope_theta"}
+SCALING = frozenset(
+    {
+        *("rope.scaling.type", "rope.scaling.factor", "rope.scale_linear", "rope.scaling.original_context_length"),
+        *("rope.scaling.attn_factor", "rope.scaling.yarn_attn_factor", "rope.scaling.yarn_ext_factor"),
+        *("rope.scaling.yarn_beta_fast", "rope.scaling.yarn_beta_slow"),
+    }
+)
+"""The keys of `rotary_scaling`."""
 
 _LEFT_OUT = frozenset(
     {
@@ -70,6 +80,7 @@ class GgufFormat:
         rules: Tensor names.
         derive: Config values that depend on several keys or on tensors. Its arguments are the values of `keys`, the
             metadata without the prefix, and the tensors (the values of small ones, the shapes of all).
+        derived: The keys that `derive` reads.
         describe: The inverse of `derive`: metadata without the prefix, beyond `keys`.
         extra_tensors: Tensors that hold a part of the config.
         written_as: An equivalent config, where GGUF can express only that one. If it is not tied and the model's is,
@@ -81,6 +92,7 @@ class GgufFormat:
     keys: Mapping[str, str]
     rules: Callable[[TransformerConfig], WeightRules]
     derive: Callable[[Metadata, Metadata, Tensors], dict[str, Any]] = _nothing
+    derived: frozenset[str] = frozenset()
     describe: Callable[[TransformerConfig], dict[str, Any]] = _nothing_more
     extra_tensors: Callable[[TransformerConfig], dict[str, Tensor]] = _nothing_more
     written_as: Callable[[TransformerConfig], TransformerConfig] = _as_it_is
@@ -93,8 +105,7 @@ class GgufFormat:
             CheckpointError: a key or the embedding is missing.
             UnsupportedError: a kind of model that is not supported, or keys that differ where the network has one size.
         """
-        prefix = f"{self.architecture}."
-        own = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+        own, prefix = self.own(metadata), f"{self.architecture}."
         if own.get("expert_count"):
             raise UnsupportedError("mixture-of-experts models cannot be loaded yet.", where=f"{prefix}expert_count")
         if "token_embd.weight" not in tensors:
@@ -107,17 +118,44 @@ class GgufFormat:
                 raise CheckpointError(
                     f"has no '{prefix}{key}' in its metadata.", hint="The file is not a complete model."
                 )
-            value = float(own[key]) if name in _FLOATS else own[key]
+            value = _of_all_layers(own[key], f"{prefix}{key}")
+            value = float(value) if name in _FLOATS else value
             if values.setdefault(name, value) != value:
                 what = f"is {value}, but {name} is {values[name]} by another key, which is not supported."
                 raise UnsupportedError(what, where=f"{prefix}{key}")
+        if not isinstance(layers := own["block_count"], int) or layers > len(tensors):
+            raise CheckpointError(
+                f"is {layers!r}, but there are {len(tensors):,} tensors.", where=f"{prefix}block_count"
+            )
         return values | self.derive(values, own, tensors)
+
+    def own(self, metadata: Metadata) -> dict[str, Any]:
+        """The architecture's metadata, without its prefix."""
+        prefix = f"{self.architecture}."
+        return {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
+
+    def refuse_unread(self, metadata: Metadata, config: TransformerConfig) -> None:
+        """Refuse metadata that say something which the config does not; see `gguf_keys`."""
+        refuse_unread(self.own(metadata), self.keys.keys() | self.derived, config, f"{self.architecture}.")
 
     def metadata(self, config: TransformerConfig) -> dict[str, Any]:
         """The metadata of a config: int for uint32, float for float32, bool, str, and lists of these."""
         found = {key: getattr(config, name) for key, name in self.keys.items()}
         found |= self.describe(config)
         return {f"{self.architecture}.{key}": value for key, value in found.items() if value is not None}
+
+
+def _of_all_layers(value: Any, where: str) -> Any:
+    """A value that may be listed for each layer.
+
+    Raises:
+        UnsupportedError: the layers differ.
+    """
+    if not isinstance(value, list) or not value:
+        return value
+    if value.count(value[0]) != len(value):
+        raise UnsupportedError(f"differs from layer to layer: {value[:8]}.", where=where)
+    return value[0]
 
 
 def tied(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
@@ -129,27 +167,34 @@ def rotary_decoder(values: Metadata, metadata: Metadata, tensors: Tensors) -> di
     """The derived config values of a decoder with rotary positions."""
     return {
         **tied(values, metadata, tensors),
-        "rope_scaling": linear_scaling(metadata),
+        "rope_scaling": rotary_scaling(metadata),
         "attention_bias": "blk.0.attn_q.bias" in tensors,
     }
 
 
-def linear_scaling(metadata: Metadata) -> RopeScaling | None:
+def rotary_scaling(metadata: Metadata) -> RopeScaling | None:
     """The scaling of rotary positions, from metadata without the architecture's prefix.
 
+    As in llama.cpp, the type is linear unless there is one, and the factor may have its name of before November 2023.
+
     Raises:
+        CheckpointError: the factor is not a positive number.
         UnsupportedError: a kind that is not supported.
     """
-    kind = metadata.get("rope.scaling.type", "none")
-    if kind == "linear":
-        return RopeScaling("linear", float(metadata["rope.scaling.factor"]))
-    if kind != "none":
+    kind = metadata.get("rope.scaling.type", "linear")
+    factor = metadata.get("rope.scaling.factor", metadata.get("rope.scale_linear", 0)) or 1
+    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
+        raise CheckpointError(f"must be a positive number, not {factor!r}.", where="rope.scaling.factor")
+    for name, neutral in (("attn_factor", (1,)), ("yarn_attn_factor", (1,)), ("yarn_ext_factor", (0, -1))):
+        if (value := metadata.get(f"rope.scaling.{name}", neutral[0])) not in neutral:
+            raise UnsupportedError(f"is {value!r}, which is not supported.", where=f"rope.scaling.{name}")
+    if kind not in ("none", "linear"):
         raise UnsupportedError(f"rope scaling '{kind}' is not supported.", hint="Known: none, linear, llama3.")
-    return None
+    return None if kind == "none" or factor == 1 else RopeScaling("linear", float(factor))
 
 
 def scaling_metadata(config: TransformerConfig) -> dict[str, Any]:
-    """The inverse of `linear_scaling`. Other kinds have no metadata."""
+    """The inverse of `rotary_scaling`. Other kinds have no metadata."""
     if config.rope_scaling is None or config.rope_scaling.kind != "linear":
         return {}
     return {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scaling.factor}

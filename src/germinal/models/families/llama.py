@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from germinal.errors import UnsupportedError
+from germinal.errors import CheckpointError, UnsupportedError
 from germinal.layers.positions import RopeScaling, rotary_frequencies
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
@@ -18,6 +18,7 @@ from germinal.models.families.gguf_format import (
     HEAD_WIDTHS,
     RMS_NORM,
     ROTARY,
+    SCALING,
     SIZES,
     GgufFormat,
     Metadata,
@@ -38,7 +39,7 @@ from germinal.models.families.published import (
     usual_sizes,
 )
 from germinal.models.families.published_heads import decoder_head, head_to_hf
-from germinal.models.weight_rules import PermuteRotary, Transform, WeightRule, WeightRules
+from germinal.models.weight_rules import PermuteRotary, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
     "stacks": "decoder",
@@ -155,28 +156,38 @@ def named(names: Mapping[str, str]) -> WeightRules:
 def gguf_rules(config: TransformerConfig) -> WeightRules:
     """Names of a GGUF file, whose rotary pairs are adjacent."""
     permuted = {"attn_q": PermuteRotary(config.num_heads), "attn_k": PermuteRotary(config.num_kv_heads)}
-    return gguf_named(GGUF_LAYERS, permuted)
+    return WeightRules(tensor_rules(GGUF_NAMES, GGUF_LAYERS, permuted), ignored=("rope_freqs.weight",))
 
 
-def gguf_named(layers: Mapping[str, str], transforms: Mapping[str, Transform] | None = None) -> WeightRules:
+def gguf_named(layers: Mapping[str, str]) -> WeightRules:
     """The rules of a decoder whose layers have the modules `layers`: ours -> theirs."""
-    return WeightRules(tensor_rules(GGUF_NAMES, layers, transforms), ignored=("rope_freqs.weight",))
+    return WeightRules(tensor_rules(GGUF_NAMES, layers))
 
 
 def _values_from_gguf(values: Metadata, metadata: Metadata, tensors: Tensors) -> dict[str, Any]:
     found = rotary_decoder(values, metadata, tensors)
-    if found["rope_scaling"] is None and "rope_freqs.weight" in tensors:
+    if "rope_freqs.weight" in tensors:
+        if found["rope_scaling"] is not None:
+            raise UnsupportedError(
+                "divides the rotary frequencies, which rope.scaling.factor divides as well.", where="rope_freqs.weight"
+            )
         head_dim = values.get("head_dim") or values["hidden_size"] // values["num_heads"]
         theta = values.get("rope_theta", 10_000.0)
-        found["rope_scaling"] = _scaling_of(tensors["rope_freqs.weight"].float(), head_dim, theta)
+        found["rope_scaling"] = _scaling_of(tensors["rope_freqs.weight"], head_dim, theta)
     found["attention_output_bias"] = "blk.0.attn_output.bias" in tensors
     found["feed_forward_bias"] = "blk.0.ffn_up.bias" in tensors
     return found
 
 
-def _scaling_of(divisors: Tensor, head_dim: int, theta: float) -> RopeScaling:
+def _scaling_of(divisors: Tensor, head_dim: int, theta: float) -> RopeScaling | None:
     # Files store the divisor of each frequency, not the four numbers that it was computed from: those of Llama 3.x are
     # tried, and must give the stored divisors.
+    if divisors.is_meta or 2 * divisors.numel() != head_dim:
+        raise CheckpointError(
+            f"must hold {head_dim // 2} float32 values, one for each pair of a head.", where="rope_freqs.weight"
+        )
+    if bool((divisors == 1).all()):
+        return None
     scaling = RopeScaling("llama3", float(divisors.max()))
     if not torch.allclose(divisors, _divisors(head_dim, theta, scaling), rtol=1e-4):
         raise UnsupportedError("holds rotary divisors other than Llama 3's.", where="rope_freqs.weight")
@@ -199,6 +210,7 @@ GGUF = GgufFormat(
     keys=GGUF_KEYS,
     rules=gguf_rules,
     derive=_values_from_gguf,
+    derived=SCALING,
     describe=scaling_metadata,
     extra_tensors=_extra_tensors,
 )

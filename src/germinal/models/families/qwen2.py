@@ -8,14 +8,7 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
-from germinal.models.families.gguf_format import (
-    GROUPED,
-    RMS_NORM,
-    SIZES,
-    GgufFormat,
-    rotary_decoder,
-    scaling_metadata,
-)
+from germinal.models.families.gguf_format import SCALING, GgufFormat, rotary_decoder, scaling_metadata
 from germinal.models.families.published_heads import head_to_hf
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
 from germinal.models.weight_rules import WeightRules
@@ -55,9 +48,10 @@ FAMILY = Family(
     tokenizer=tokenizers.BYTE_LEVEL_UNICODE,
     gguf=GgufFormat(
         architecture="qwen2",
-        keys={**SIZES, **GROUPED, **RMS_NORM, "rope.freq_base": "rope_theta"},
+        keys=llama.GGUF_KEYS,
         rules=gguf_rules,
         derive=rotary_decoder,
+        derived=SCALING,
         describe=scaling_metadata,
     ),
 )

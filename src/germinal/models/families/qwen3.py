@@ -8,7 +8,7 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family
-from germinal.models.families.gguf_format import GgufFormat, rotary_decoder, scaling_metadata
+from germinal.models.families.gguf_format import SCALING, GgufFormat, rotary_decoder, scaling_metadata
 from germinal.models.families.published_heads import head_to_hf
 from germinal.models.families.windows import windows_from_hf, windows_to_hf
 from germinal.models.weight_rules import WeightRules
@@ -61,6 +61,7 @@ FAMILY = Family(
         keys=llama.GGUF_KEYS,
         rules=gguf_rules,
         derive=rotary_decoder,
+        derived=SCALING,
         describe=scaling_metadata,
     ),
 )

@@ -200,6 +200,7 @@ FAMILY = Family(
         },
         rules=gguf_rules,
         derive=_values_from_gguf,
+        derived=frozenset({"decoder_block_count"}),
         describe=_describe,
         written_as=_written_as,
     ),
