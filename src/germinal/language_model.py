@@ -122,7 +122,7 @@ class LanguageModel:
         config = self.writer.generation_config(settings)
         several = isinstance(prompt, list | tuple) and not is_chat(prompt)
         prompts = cast("SequenceOf[Content]", prompt if several else [prompt])
-        answers = self.writer.generate(prompts, config, self.adapter)
+        answers = self.writer.generate(prompts, settings, self.adapter)
         shaped = answers if config.n > 1 else [each[0] for each in answers]
         return shaped if several else shaped[0]
 
@@ -131,7 +131,7 @@ class LanguageModel:
 
         Arguments and errors are those of `generate`; `n` above 1 cannot be streamed.
         """
-        yield from self.writer.stream(prompt, self.writer.generation_config(settings), self.adapter)
+        yield from self.writer.stream(prompt, settings, self.adapter)
 
     def score(self, prompt: Content, continuations: SequenceOf[str]) -> list[float]:
         """Log-probability of each continuation given the prompt, in nats, at most 0; errors are those of `generate`."""

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig as PeerConfig
 
-from germinal.errors import SettingError, UnsupportedError
+from germinal.errors import CheckpointError, SettingError, UnsupportedError
 from germinal.generation import config as module
+from germinal.generation import published
 from germinal.generation.config import GenerationConfig, parse_logit_bias
 
 
@@ -160,11 +161,37 @@ def test_from_hf_translates_what_transformers_would_do() -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("min_length", 3), ("suppress_tokens", [1]), ("guidance_scale", 2.0), ("forced_bos_token_id", 4)],
+    [
+        ("min_length", 3),
+        ("suppress_tokens", [1]),
+        ("guidance_scale", 2.0),
+        ("forced_bos_token_id", 4),
+        ("num_beam_groups", 2),
+        ("diversity_penalty", 1.5),
+        ("num_return_sequences", 3),
+    ],
 )
 def test_from_hf_ignores_nothing(name: str, value: Any) -> None:
     with pytest.raises(UnsupportedError, match=name):
-        GenerationConfig.from_hf({name: value})
+        GenerationConfig.from_hf({"num_beams": 4, name: value})
+
+
+def test_every_key_of_transformers_is_accounted_for() -> None:
+    keys = set(vars(PeerConfig())) | set(PeerConfig._get_default_generation_params())
+    assert keys - published.READ - set(published.REFUSED) - published.WITHOUT_EFFECT == set()
+    assert not published.WITHOUT_EFFECT & (published.READ | set(published.REFUSED))
+
+
+@pytest.mark.parametrize("values", [{"max_new_tokens": "10"}, {"eos_token_id": "</s>"}, {"repetition_penalty": 0}])
+def test_a_value_out_of_range_is_named_with_its_file(values: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError) as caught:
+        GenerationConfig.from_hf(values)
+    assert str(caught.value.where).startswith("generation_config.json, ")
+
+
+def test_an_end_below_zero_ends_nothing() -> None:
+    assert GenerationConfig.from_hf({"eos_token_id": -1}).eos_ids == ()
+    assert GenerationConfig.from_hf({"eos_token_id": [3, -1]}).eos_ids == (3,)
 
 
 def test_from_hf_translates_what_published_encoder_decoders_ask_for() -> None:

@@ -11,6 +11,7 @@ from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tok
 from tokenizers import Tokenizer as Backend
 
 from germinal.checkpoints import gguf_pre_tokenizers
+from germinal.checkpoints.gguf_chat_templates import chat_templates
 from germinal.errors import CheckpointError, GerminalError, UnsupportedError, nearest
 from germinal.text.sentencepiece_file import SPACE, Piece, SentencePieceFile, sentencepiece_backend
 from germinal.text.tokenizer import Tokenizer
@@ -85,7 +86,7 @@ def tokenizer_from_gguf(metadata: Mapping[str, Any], name: str) -> Tokenizer:
         backend.decoder = decoders.Sequence([decoders.Replace(Regex(f"{TWIN}+$"), ""), backend.decoder])
     config = _config(metadata, tokens, kind, name)
     _add_post_processor(backend, metadata, config, kind)
-    return Tokenizer(backend, config, metadata.get("tokenizer.chat_template"), name=name)
+    return Tokenizer(backend, config, chat_templates(metadata), name=name)
 
 
 def end_ids(metadata: Mapping[str, Any]) -> list[int]:

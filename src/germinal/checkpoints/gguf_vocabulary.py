@@ -12,6 +12,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from germinal.checkpoints.gguf_chat_templates import chat_template_metadata
 from germinal.checkpoints.gguf_pre_tokenizers import name_of
 from germinal.checkpoints.gguf_tokenizer import (
     BYTE_LEVEL,
@@ -62,9 +63,7 @@ def tokenizer_metadata(
         raise _inexpressible(tokenizer, "has two tokens that would be written alike")
     metadata |= {KEY("tokens"): texts, KEY("token_type"): kinds}
     metadata |= _special_tokens(tokenizer, kind, end_ids, ends_answers)
-    if tokenizer.chat_template is not None:
-        metadata["tokenizer.chat_template"] = tokenizer.chat_template
-    return metadata
+    return metadata | chat_template_metadata(tokenizer.chat_template)
 
 
 def _inexpressible(tokenizer: Tokenizer, what: str, hint: str | None = None) -> UnsupportedError:

@@ -70,6 +70,8 @@ def _turn(lm: LanguageModel, messages: list[Message], settings: dict[str, Any]) 
 
     window = lm.config.max_position_embeddings
     longest = settings.get("max_new_tokens", lm.generation_defaults.max_new_tokens)
+    if "max_new_tokens" not in settings and lm.writer.max_length is not None:
+        window = min(window, lm.writer.max_length)
     try:
         # Room for a long answer must not push out the messages that it answers.
         fitted = fit_conversation(messages, lm.tokenizer, window, reserve=min(longest, window // 2))

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Self
 
-from germinal.errors import SettingError, UnsupportedError, nearest
+from germinal.errors import CheckpointError, SettingError, UnsupportedError, nearest
+from germinal.generation import published
 from germinal.generation.settings import (
     Rule,
     Values,
@@ -207,35 +208,26 @@ class GenerationConfig:
         """Translate a checkpoint's generation_config.json, as `transformers` interprets it.
 
         `do_sample` false or absent is temperature 0, whatever sampling settings accompany it; true without `top_k`
-        means transformers' default of 50. `max_length` counts the prompt too and is replaced by the context window; for
-        an encoder-decoder it counts the answer and the decoder's start token, and is kept.
+        means transformers' default of 50. `max_length` counts the prompt too, so that it is not one of these settings:
+        `Writer` sees to it. For an encoder-decoder it counts the answer and the decoder's start token, and is kept. An
+        id of `eos_token_id` below 0 ends nothing.
 
         Args:
             generation_config: The file's content.
             encoder_decoder: Whether the model is an encoder-decoder; only then are forced tokens used.
 
         Raises:
+            CheckpointError: a value is out of range.
             UnsupportedError: the file has a setting that germinal does not support.
         """
-        given = {name: value for name, value in generation_config.items() if value is not None}
-        names = {
-            "max_new_tokens": "max_new_tokens",
-            "min_new_tokens": "min_new_tokens",
-            "repetition_penalty": "repetition_penalty",
-            "no_repeat_ngram_size": "no_repeat_ngram_size",
-        }
-        names |= {"eos_token_id": "eos_ids", "stop_strings": "stop", "logit_bias": "logit_bias"}
-        sampling = {"temperature": "temperature", "top_k": "top_k", "top_p": "top_p", "min_p": "min_p"}
-        sampling |= {"num_return_sequences": "n"}
-        given = _translated(given, encoder_decoder)
-        if given.get("num_beams", 1) > 1:
-            names |= {name: name for name in ("num_beams", *_names_that_apply("beam search"))}
-        if encoder_decoder:
-            names |= {name: name for name in ("forced_bos_id", "forced_eos_id")}
-        if given.get("do_sample"):
-            given = {"temperature": 1.0, "top_k": 50, **given}
-            names |= sampling
-        return cls.lenient(**{ours: given[theirs] for theirs, ours in names.items() if theirs in given})
+        settings = published.settings_from_hf(generation_config, encoder_decoder=encoder_decoder)
+        if "eos_ids" in settings:
+            ids = settings["eos_ids"]
+            settings["eos_ids"] = _of_tokens(ids if isinstance(ids, list) else [ids])
+        try:
+            return cls.lenient(**settings)
+        except SettingError as error:
+            raise CheckpointError(error.what, where=f"{published.FILE}, {error.where}", hint=error.hint) from error
 
     def override(self, **settings: Any) -> Self:
         """A config from a user's settings, checked strictly, with this config's values as defaults.
@@ -369,60 +361,10 @@ def _given(value: int | None) -> tuple[int, ...]:
     return () if value is None else (value,)
 
 
+def _of_tokens(ids: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(id for id in ids if not (is_number(id) and id < 0))
+
+
 def _useful_stops(stop: tuple[str, ...]) -> tuple[str, ...]:
     unique = tuple(dict.fromkeys(stop))
     return tuple(text for text in unique if not any(other != text and other in text for other in unique))
-
-
-# Settings of transformers that germinal does not support, with the values that switch them off (None always does).
-_HF_UNSUPPORTED: dict[str, Any] = {
-    "min_length": 0,
-    "max_time": None,
-    "typical_p": 1.0,
-    "top_h": None,
-    "epsilon_cutoff": 0.0,
-    "eta_cutoff": 0.0,
-    "encoder_repetition_penalty": 1.0,
-    "encoder_no_repeat_ngram_size": 0,
-    "bad_words_ids": None,
-    "suppress_tokens": [],
-    "begin_suppress_tokens": [],
-    "forced_bos_token_id": None,
-    "forced_eos_token_id": None,
-    "sequence_bias": None,
-    "exponential_decay_length_penalty": None,
-    "guidance_scale": 1.0,
-    "watermarking_config": None,
-    "token_healing": False,
-    "penalty_alpha": 0.0,
-    "dola_layers": None,
-    "constraints": None,
-    "force_words_ids": None,
-}
-
-
-def _translated(given: Mapping[str, Any], encoder_decoder: bool) -> dict[str, Any]:
-    """A file's settings, with those that germinal names or represents differently converted.
-
-    Raises:
-        UnsupportedError: a setting has no counterpart.
-    """
-    settings = dict(given)
-    if encoder_decoder:
-        # Both lengths count the decoder's start token.
-        for length, tokens in (("max_length", "max_new_tokens"), ("min_length", "min_new_tokens")):
-            if length in settings:
-                settings.setdefault(tokens, max(settings.pop(length) - 1, 0))
-        for name in ("forced_bos", "forced_eos"):
-            ids = settings.get(f"{name}_token_id")
-            ids = ids if isinstance(ids, list) else [ids]
-            if len(ids) == 1:
-                settings.pop(f"{name}_token_id", None)
-                settings[f"{name}_id"] = ids[0]
-    words = settings.get("bad_words_ids")
-    if words and all(len(word) == 1 for word in words):
-        settings["logit_bias"] = {word[0]: -100.0 for word in settings.pop("bad_words_ids")}
-    for name, value in settings.items():
-        if name in _HF_UNSUPPORTED and value != _HF_UNSUPPORTED[name]:
-            raise UnsupportedError(f"{name}={value!r} is not supported.", where=f"generation_config.json, {name}")
-    return settings

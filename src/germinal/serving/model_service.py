@@ -86,7 +86,9 @@ class ModelService:
     def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
         window = self._lm.config.max_position_embeddings
         room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # the encoder has its own window
-        config = generation_config(request, self._defaults, room)
+        counted = self._lm.writer.max_length is not None  # the checkpoint's limit, which counts the prompt
+        defaults = self._lm.writer.generation_config({}, prompt_tokens) if counted else self._defaults
+        config = generation_config(request, defaults, room)
         config.check_vocabulary(self._lm.config.vocab_size)
         return config
 

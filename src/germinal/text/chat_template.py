@@ -1,6 +1,6 @@
 """A checkpoint's chat template, rendered in a sandbox to the same text as transformers' `apply_chat_template`.
 
-A template is untrusted code: it sees plain JSON values only, its work has a bound (`germinal.text.sandbox`), and all that
+A template is untrusted code: it sees plain JSON values only, its work has a bound (`germinal.text.sandbox`), and what
 it does wrong is a `TemplateError`. A missing template is an error too: the chat format is never guessed.
 """
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from germinal import storage
+from germinal import files, storage
 from germinal.errors import CheckpointError
 from germinal.text.chat_template import Sources
 
@@ -14,28 +14,31 @@ _DEFAULT = "default"
 _FILE, _FOLDER = "chat_template.jinja", "additional_chat_templates"
 
 
-def read_sources(folder: Path, config: Mapping[str, Any], legacy: Mapping[str, Any]) -> Sources | None:
+def read_sources(folder: Path, inline: object) -> Sources | None:
     """A folder's chat template, or its templates by name, from where transformers takes them.
 
     Files of their own (chat_template.jinja, additional_chat_templates/NAME.jinja) come before the entry of
     tokenizer_config.json, and that before chat_template.json, which older processors wrote.
 
     Args:
-        config: The contents of tokenizer_config.json.
-        legacy: Those of chat_template.json.
+        inline: The entry `chat_template` of tokenizer_config.json.
 
     Raises:
         CheckpointError: a template is not text.
     """
-    files = {path.stem: path for path in sorted((folder / _FOLDER).glob("*.jinja"))}
+    named = {path.stem: path for path in sorted((folder / _FOLDER).glob("*.jinja"))}
     if (folder / _FILE).is_file():
-        files = {_DEFAULT: folder / _FILE, **files}
-    if files:
-        return _few({name: _text(path) for name, path in files.items()})
-    for name, values in (("tokenizer_config.json", config), ("chat_template.json", legacy)):
-        if (found := values.get("chat_template")) is not None:
-            return _few(_named(found, str(folder / name)))
-    return None
+        named = {_DEFAULT: folder / _FILE, **named}
+    if named:
+        # Line ends become "\n", as Python reads text.
+        return _single(
+            {name: files.read_text(path).replace("\r\n", "\n").replace("\r", "\n") for name, path in named.items()}
+        )
+    if inline is not None:
+        return _single(_named(inline, str(folder / "tokenizer_config.json")))
+    older = folder / "chat_template.json"
+    found = files.read_json_object(older).get("chat_template") if older.is_file() else None
+    return None if found is None else _single(_named(found, str(older)))
 
 
 def write_sources(folder: Path, sources: Sources) -> None:
@@ -57,7 +60,7 @@ def variables(config: Mapping[str, Any]) -> dict[str, str]:
     return {key: text for key, text in texts.items() if isinstance(text, str)}
 
 
-def _few(named: dict[str, str]) -> Sources | None:
+def _single(named: dict[str, str]) -> Sources | None:
     return named[_DEFAULT] if list(named) == [_DEFAULT] else named or None
 
 
@@ -76,10 +79,3 @@ def _named(found: Any, where: str) -> dict[str, str]:
         where=where,
         hint='Write a text, or {"default": "...", "tool_use": "..."}.',
     )
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeError) as error:
-        raise CheckpointError(f"is not a text file: {error}.", where=str(path)) from error

@@ -18,8 +18,9 @@ import tokenizers
 
 from germinal import storage
 from germinal.errors import CheckpointError, SettingError, UnsupportedError, VocabularyMismatchError
+from germinal.text import chat_template_files
 from germinal.text.bare_vocabulary import bare_backend, bare_files
-from germinal.text.chat_template import ChatTemplate
+from germinal.text.chat_template import ChatTemplate, Sources
 from germinal.text.tokenizer_layout import TokenizerLayout
 
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -35,7 +36,7 @@ class Tokenizer:
         backend: The tokenizer of the library. Truncation and padding that its file requests are switched off, so that
             only `ContextWindow`, which reports it, shortens a prompt.
         config: The fields of tokenizer_config.json (named special tokens and any others).
-        chat_template: jinja source, or None.
+        chat_template: jinja source, or several by name, or None.
         name: The model's name, for error messages.
     """
 
@@ -43,7 +44,7 @@ class Tokenizer:
         self,
         backend: tokenizers.Tokenizer,
         config: Mapping[str, Any] | None = None,
-        chat_template: str | None = None,
+        chat_template: Sources | None = None,
         name: str = "tokenizer",
     ) -> None:
         backend.no_truncation()
@@ -78,7 +79,8 @@ class Tokenizer:
     @property
     def template(self) -> ChatTemplate:
         """The chat template with this tokenizer's special tokens; rendering raises if the checkpoint has none."""
-        return ChatTemplate(self.chat_template, self.special_tokens, model=self.name)
+        variables = {**chat_template_files.variables(self.config), **self.special_tokens}
+        return ChatTemplate(self.chat_template, variables, model=self.name)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -193,7 +195,7 @@ class Tokenizer:
         storage.write_json(folder / "tokenizer_config.json", self.config)
         storage.write_json(folder / "special_tokens_map.json", self.special_tokens)
         if self.chat_template is not None:
-            storage.write_text(folder / "chat_template.jinja", self.chat_template)
+            chat_template_files.write_sources(folder, self.chat_template)
 
     @classmethod
     def from_folder(cls, folder: Path, name: str | None = None, layout: TokenizerLayout | None = None) -> Tokenizer:
@@ -212,7 +214,8 @@ class Tokenizer:
                 config.setdefault(key, value)
         backend = _read_backend(folder, config, layout)
         _add_declared_tokens(backend, config, folder)
-        return cls(backend, config, _read_chat_template(folder, config), name=name or folder.name)
+        templates = chat_template_files.read_sources(folder, config.pop("chat_template", None))
+        return cls(backend, config, templates, name=name or folder.name)
 
     def check_belongs(self, model_vocab_size: int, model: str = "the model") -> None:
         """Check that the size of the vocabulary fits the model's embedding table.
@@ -307,17 +310,6 @@ def _add_declared_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any
                 f"token {token['content']!r} should have id {id}, but got {backend.token_to_id(token['content'])}.",
                 where=str(folder / "tokenizer_config.json"),
             )
-
-
-def _read_chat_template(folder: Path, config: dict[str, Any]) -> str | None:
-    """The chat template: that of chat_template.jinja, else the config's entry, of several the one named default."""
-    inline = config.pop("chat_template", None)
-    file = folder / "chat_template.jinja"
-    if file.is_file():
-        return file.read_text(encoding="utf-8")
-    if isinstance(inline, list):
-        return next((entry["template"] for entry in inline if entry.get("name") == "default"), None)
-    return inline if isinstance(inline, str) else _read_object(folder / "chat_template.json").get("chat_template")
 
 
 def _bytes_of_characters() -> dict[str, int]:

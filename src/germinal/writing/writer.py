@@ -12,7 +12,8 @@ from functools import cached_property
 from typing import Any
 
 from germinal.checkpoints.decoder_start import decoder_start_id
-from germinal.errors import SettingError
+from germinal.errors import ContextWindowError, SettingError
+from germinal.generation import published
 from germinal.generation.backends.backend import NUM_SLOTS
 from germinal.generation.backends.factory import make_backend
 from germinal.generation.config import GenerationConfig
@@ -39,6 +40,8 @@ class Writer:
 
     Attributes:
         defaults: The checkpoint's own settings, under those that a call gives.
+        max_length: Most tokens of prompt and answer together, where the checkpoint asks for that and a call does not
+            give `max_new_tokens`.
         two_stacks: Whether it is an encoder-decoder: the encoder reads the prompt, the decoder writes the answer.
 
     Raises:
@@ -53,9 +56,14 @@ class Writer:
         self.hf_generation_config = hf_generation_config
         self.name = name
         self.two_stacks = network.config.stacks == "encoder-decoder"
+        self.max_length = None if self.two_stacks else published.total_length(hf_generation_config)
         self.defaults = GenerationConfig.from_hf(hf_generation_config, encoder_decoder=self.two_stacks)
-        if self.defaults.eos_ids is None and tokenizer.eos_id is not None:
-            self.defaults = self.defaults.override(eos_ids=tokenizer.eos_id)
+        ends = self.defaults.eos_ids
+        if ends is None and tokenizer.eos_id is not None:
+            ends = (tokenizer.eos_id,)
+        if ends is not None:  # an id that the model can't write ends nothing, as in transformers
+            ends = tuple(id for id in ends if id < network.config.vocab_size)
+        self.defaults = self.defaults.override(eos_ids=ends)
 
     @cached_property
     def driver(self) -> Driver:
@@ -83,44 +91,62 @@ class Writer:
         if "driver" in vars(self):
             self.driver.weights_changed()
 
-    def generation_config(self, settings: Mapping[str, Any]) -> GenerationConfig:
+    def generation_config(self, settings: Mapping[str, Any], prompt_tokens: int | None = None) -> GenerationConfig:
         """A call's settings over the checkpoint's own.
+
+        Args:
+            prompt_tokens: Length of the prompt, where it counts: see `max_length`.
 
         Raises:
             SettingError: a setting is unknown, out of range or without effect, or names a token that the model lacks.
             UnsupportedError: beam search is to sample, or to report log-probabilities.
+            ContextWindowError: the checkpoint's `max_length` leaves no room for an answer.
         """
-        config = self.defaults.override(**settings)
+        defaults = self.defaults
+        if self.max_length is not None and prompt_tokens is not None and settings.get("max_new_tokens") is None:
+            room = self.max_length - prompt_tokens
+            if room < 1:
+                what = (
+                    f"the prompt has {prompt_tokens:,} tokens, and max_length, which counts it, is {self.max_length:,}."
+                )
+                hint = "Give max_new_tokens, which counts the answer alone and comes before it."
+                raise ContextWindowError(what, where=f"{self.name}: {published.FILE}", hint=hint)
+            defaults = defaults.override(max_new_tokens=room)
+        config = defaults.override(**settings)
         config.check_vocabulary(self.network.config.vocab_size)
         return config
 
     # Text in, text out
 
     def generate(
-        self, prompts: SequenceOf[Content], config: GenerationConfig, adapter: str | None = None
+        self, prompts: SequenceOf[Content], settings: Mapping[str, Any], adapter: str | None = None
     ) -> list[list[Completion]]:
-        """Answer all prompts at the same time, each `config.n` times.
+        """Answer all prompts at the same time, each `n` times.
+
+        Args:
+            settings: `GenerationConfig`'s, over the checkpoint's own.
 
         Raises:
+            SettingError: as of `generation_config`.
             ContextWindowError: a prompt does not fit the context window.
             TemplateError: messages were given, and the model has no chat template.
             UnsupportedError: the model does not write texts.
         """
-        pendings = [self._answers(prompt, config, adapter) for prompt in prompts]
+        pendings = [self._answers(prompt, settings, adapter) for prompt in prompts]
         for _ in self.driver.run(pendings):
             pass
         return [list(pending.response().completions) for pending in pendings]
 
-    def stream(self, prompt: Content, config: GenerationConfig, adapter: str | None = None) -> Iterator[str]:
+    def stream(self, prompt: Content, settings: Mapping[str, Any], adapter: str | None = None) -> Iterator[str]:
         """Answer one prompt, piece by piece; the pieces together are the text that `generate` gives.
 
         Raises:
             SettingError: several answers are asked for.
             ContextWindowError, TemplateError, UnsupportedError: as of `generate`.
         """
-        if config.n > 1:
+        if self.generation_config(settings).n > 1:
             raise SettingError("several answers cannot be streamed as one text.", where="n", hint="Use generate.")
-        pending = self._answers(prompt, config, adapter)
+        pending = self._answers(prompt, settings, adapter)
         for _ in self.driver.run([pending]):
             yield from (piece.text for piece in pending.take() if piece.text)
 
@@ -202,8 +228,9 @@ class Writer:
         """What the decoder of an encoder-decoder reads before an answer; None if the answer follows the prompt."""
         return (self.decoder_start_id, *self.opening) if self.two_stacks else None
 
-    def _answers(self, prompt: Content, config: GenerationConfig, adapter: str | None) -> Pending:
+    def _answers(self, prompt: Content, settings: Mapping[str, Any], adapter: str | None) -> Pending:
         ids = encode_prompt(prompt, self.tokenizer)
+        config = self.generation_config(settings, len(ids))
         return self._pending(Request(ids, config, adapter=adapter, answers=config.n))
 
     def _pending(self, request: Request) -> Pending:
