@@ -139,7 +139,7 @@ def test_models_lists_what_one_needs_to_choose(germinal: Germinal) -> None:
     assert (small["size_class"], small["stacks"], small["licence"]) == ("sub-billion", "decoder", "apache-2.0")
     assert small["weight_bytes"] == {"float32": 538_060_032, "bfloat16": 269_030_016}
     shown = germinal("models").out
-    for expected in ("smollm2-135m-instruct", "538 MB", "8,192", "1-30 B", "100 B+"):
+    for expected in ("smollm2-135m-instruct", "Q4_1", "538 MB", "8,192", "1-30 B", "100 B+"):
         assert expected in shown
 
 

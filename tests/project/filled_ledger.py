@@ -173,6 +173,10 @@ class _Filler:
             measured = self.measured(run, spec, "dev", range(len(spec.skill)))
             for replicate, (trial, predict) in enumerate(zip(spec.trials, steps, strict=True)):
                 roles = {"data": data, "predict/dev": predict, "measure/dev": measured}
+                if not spec.baseline:
+                    roles["model"] = self.once(f"load {MODEL}") or self.step(
+                        run, "model", f"load {MODEL}", {"precision": "float32 (from Q4_1)"}
+                    )
                 if spec.adapter:
                     history = [
                         {
@@ -183,7 +187,7 @@ class _Filler:
                         }
                         for s in range(1, 41)
                     ]
-                    roles["tune"] = self.once(spec.adapter) or self.step(
+                    roles["tune"] = self.once(f"tune {spec.adapter}") or self.step(
                         run, "tune", f"tune {spec.adapter}", {"history": history, "best_step": 35}, seconds=61.0
                     )
                 if (spec is winner and replicate == len(spec.skill) - 1) or spec.baseline:
@@ -225,6 +229,7 @@ class _Filler:
             "seconds": spec.seconds * 0.8,
             "tokens": spec.tokens,
             "basis": "measured throughput of this machine",
+            "stored_precision": "Q4_1",
         }
 
     def step(
@@ -243,8 +248,8 @@ class _Filler:
         )
         return key
 
-    def once(self, adapter: str) -> str | None:
-        return next((key for key, step in self.made.items() if step.name == f"tune {adapter}"), None)
+    def once(self, name: str) -> str | None:
+        return next((key for key, step in self.made.items() if step.name == name), None)
 
     def predicted(self, run: int, spec: Spec, split: str, replicate: int) -> str:
         rows = self.rows[split]

@@ -85,6 +85,12 @@ def test_terminal_shows_text_as_it_is(ledger: Ledger) -> None:
     assert not nasty or "<script>alert('x')</script>" in text
 
 
+def test_weights_are_named_with_the_trials(ledger: Ledger) -> None:
+    comparison = compare(ledger, "majority", LIKELIHOOD)
+    assert comparison.weights == (None, "float32 (from Q4_1)")
+    assert f"B  {LIKELIHOOD}, float32 (from Q4_1)" in plain(comparison_view.render(comparison))
+
+
 def test_json(ledger: Ledger, tmp_path: Path) -> None:
     dumped = json.loads(json.dumps(compare(ledger, GENERATE, "tfidf").to_json()))
     assert dumped["first"] == GENERATE

@@ -140,6 +140,16 @@ def test_a_single_candidate_is_named_without_its_model(tmp_path: Path) -> None:
     assert board.row(f"{MODEL}/zero-shot/likelihood").label == "zero-shot likelihood"
 
 
+def test_weights_unpacked_from_a_quantised_file_are_named_where_the_figures_stand(
+    ledger: Ledger, board: Leaderboard
+) -> None:
+    prompted = [row for row in board.rows if row.model]
+    assert {row.weights for row in prompted} == {"float32 (from Q4_1)"}
+    said = "Weights: smollm2-135m-instruct in float32 (from Q4_1)."
+    assert said in " ".join(plain(leaderboard_view.render(board)).split())
+    assert sentences.answering(ledger.results()).endswith(" answers in float32 (from Q4_1).")
+
+
 def test_json_round_trip(board: Leaderboard) -> None:
     dumped = json.loads(json.dumps(board.to_json()))
     assert Leaderboard.from_json(dumped) == board

@@ -107,6 +107,7 @@ def test_verdict_comes_first(page: Page) -> None:
     )
     assert verdict < page.text.index("Every candidate on the same")
     assert "best baseline, tfidf" in page.text
+    assert "Weights: smollm2-135m-instruct in float32 (from Q4_1)." in page.text
     assert "Over the limit of 300 ms for the time of one answer: 412 ms measured." in page.text
 
 

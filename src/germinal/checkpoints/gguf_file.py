@@ -45,12 +45,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
     family = families.for_gguf(architecture)
     assert family.gguf is not None
     config = read_config(partial(family.config_from_gguf, metadata, config_tensors(header)))
-    stored = {
-        tensor.name: Stored(
-            tensor.shape, _PLAIN_NAMES.get(tensor.kind.name, tensor.kind.name), partial(_load, header, tensor)
-        )
-        for tensor in header.tensors.values()
-    }
+    stored = stored_tensors(header)
     wanted = dtype or preferred_dtype(tensor for key, tensor in stored.items() if key not in family.gguf.float32)
     known = known_file(path)
     own_name = name or (known.name if known else metadata.get("general.name")) or path.stem
@@ -70,6 +65,16 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
         ),
         head_config=head_config(metadata),
     )
+
+
+def stored_tensors(header: GgufHeader) -> dict[str, Stored]:
+    """The tensors of a file by name, not read yet."""
+    return {
+        tensor.name: Stored(
+            tensor.shape, _PLAIN_NAMES.get(tensor.kind.name, tensor.kind.name), partial(_load, header, tensor)
+        )
+        for tensor in header.tensors.values()
+    }
 
 
 def _load(header: GgufHeader, tensor: StoredTensor, dtype: torch.dtype) -> Tensor:

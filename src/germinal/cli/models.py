@@ -23,7 +23,7 @@ SizesOption = Annotated[
 
 
 def models(sizes: SizesOption = False, as_json: JsonOption = False) -> None:
-    """List the known aliases: size class, stacks, memory by precision, context window, licence.
+    """List the known aliases: size class, stacks, stored and computing precisions, context window, licence.
 
     Every other model of these families is named by its folder, its .gguf file, or hf:organisation/name.
     """
@@ -38,7 +38,7 @@ def models(sizes: SizesOption = False, as_json: JsonOption = False) -> None:
         return
     from germinal.cli.views.console import stdout
 
-    columns = ("alias", "size class", "parameters", "stacks", *_PRECISIONS, "context", "chat", "licence")
+    columns = ("alias", "size class", "parameters", "stacks", "stored as", *_PRECISIONS, "context", "chat", "licence")
     rows = ((alias.name, alias.size_class, *_facts(alias)) for alias in known)
     stdout.print(table(columns, rows, right=("parameters", *_PRECISIONS, "context")))
     stdout.print("\nMemory is that of the weights; `germinal plan` adds cache and activations.", style="dim")
@@ -47,7 +47,15 @@ def models(sizes: SizesOption = False, as_json: JsonOption = False) -> None:
 def _facts(alias: Alias) -> tuple[str, ...]:
     memory = (megabytes(alias.weight_bytes(precision)) for precision in _PRECISIONS)
     chat = "yes" if alias.chat else ""
-    return (millions(alias.parameters), alias.stacks, *memory, f"{alias.context_window:,}", chat, alias.licence)
+    return (
+        millions(alias.parameters),
+        alias.stacks,
+        alias.stored_precision,
+        *memory,
+        f"{alias.context_window:,}",
+        chat,
+        alias.licence,
+    )
 
 
 def _as_json(alias: Alias) -> dict[str, Any]:

@@ -44,12 +44,25 @@ def plan(
     stdout.print()
     if limit is not None:
         stdout.print(f"A trial run, on at most {limit} rows of dev and of test (--limit).")
+    for stored, models in _unpacked(made).items():
+        stdout.print(f"Weights are unpacked from {stored}: {', '.join(models)}.")
     states = Counter(_STATES[step.state] for step in made.steps)
     counted = ", ".join(f"{states[words]} {words}" for words in _STATES.values() if states[words])
     stdout.print(f"{len(made.trials)} trials of {len(made.candidates)} candidates; {len(made.steps)} steps: {counted}.")
     if made.detectable_difference is not None:
         points = 100 * made.detectable_difference
         stdout.print(f"Dev can tell apart candidates that differ by {points:.1f} points or more (80% power, 5% level).")
+
+
+def _unpacked(made: Plan) -> dict[str, list[str]]:
+    """The models by the precision that their files hold, where it is another than the trials'."""
+    found: dict[str, list[str]] = {}
+    for trial in made.trials:
+        estimate = made.estimates.get(trial.id)
+        stored = estimate.stored_precision if estimate else None
+        if trial.model and stored not in (None, trial.precision) and trial.model not in found.setdefault(stored, []):
+            found[stored].append(trial.model)
+    return found
 
 
 def _trial_table(made: Plan) -> Any:

@@ -47,15 +47,17 @@ def serve(
 
 
 def _service(target: str, *, precision: str | None, adapter: Path | None, quiet: bool) -> Service:
+    from germinal.cli.views.console import stderr
 
     if not _is_project(target):
         from germinal.serving import ModelService
 
-        return ModelService(load(target, precision=precision, adapter=adapter, quiet=quiet))
+        lm = load(target, precision=precision, adapter=adapter, quiet=quiet)
+        stderr.print(f"{lm.card.name}, {lm.precision}", style="dim")
+        return ModelService(lm)
     for name, value in (("--precision", precision), ("--adapter", adapter)):
         if value is not None:
             raise SettingError("has no effect on a project, whose winner has its own.", where=name)
-    from germinal.cli.views.console import stderr
     from germinal.project import Project
     from germinal.project.board.sentences import answering
     from germinal.serving import PredictorService

@@ -108,7 +108,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class EstimateRecord:
-    """The plan's estimate of a trial, and the ratio of the measured to the estimated figures."""
+    """The plan's estimate of a trial, and the ratio of the measured to the estimated figures.
+
+    Attributes:
+        stored_precision: How the model's file holds its weights: "Q4_1", "float32", ...; None in older ledgers.
+    """
 
     parameters: int
     weight_bytes: int
@@ -120,6 +124,7 @@ class EstimateRecord:
     basis: str
     memory_factor: float | None = None
     seconds_factor: float | None = None
+    stored_precision: str | None = None
 
 
 Figures = dict[str, dict[str, Figure]]
@@ -144,6 +149,7 @@ class CandidateRecord:
     """Something that could be deployed: model, prompt, rule, adapter and precision; or a baseline.
 
     Attributes:
+        weights: What its model computes with, and how the file holds it if that differs: "float32 (from Q4_1)".
         cut: Number of texts generated on dev, over all replicates, with finish reason "length"; None for labels.
     """
 
@@ -163,6 +169,7 @@ class CandidateRecord:
     trials: list[TrialRecord]
     cost: Cost
     cut: int | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

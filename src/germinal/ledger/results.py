@@ -134,6 +134,7 @@ def _candidate(session: Session, name: str, members: list[RunTrial]) -> Candidat
             if split == "dev":
                 work = session.get_one(Step, measured).values
                 spread = {metric: Spread(**value) for metric, value in work.get("spread", {}).items()}
+    loaded = members[0].steps.get("model")
     return CandidateRecord(
         id=name,
         **described,
@@ -145,6 +146,7 @@ def _candidate(session: Session, name: str, members: list[RunTrial]) -> Candidat
         trials=trials,
         cost=_sum([trial.cost for trial in trials]),
         cut=work.get("cut"),
+        weights=session.get_one(Step, loaded).values.get("precision") if loaded else None,
     )
 
 

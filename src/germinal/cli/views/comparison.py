@@ -45,9 +45,10 @@ def _title(differing: int, shown: int, metric: str) -> RenderableType:
 
 def _head(comparison: TrialComparison) -> RenderableType:
     text = Text("A  ", style="bold")
-    text.append(f"{comparison.first}\n", style="none")
+    first, second = (f", {weights}" if weights else "" for weights in comparison.weights)
+    text.append(f"{comparison.first}{first}\n", style="none")
     text.append("B  ")
-    text.append(comparison.second, style="none")
+    text.append(f"{comparison.second}{second}", style="none")
     limited = "" if comparison.limit is None else f", a trial run (--limit {comparison.limit})"
     text.append(f"\nin run {comparison.run}{limited}", style="yellow" if limited else "dim")
     return text

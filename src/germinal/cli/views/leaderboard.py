@@ -99,12 +99,13 @@ def _paired(comparison: ComparisonRecord | None) -> str:
 
 
 def _legend(board: Leaderboard) -> RenderableType:
-    sentences = [f"{WINNER} winner"]
+    notes = [f"{WINNER} winner"]
     if sum(row.tied for row in board.rows) > 1:
-        sentences.append(f"{TIED} cannot be told apart from the best")
+        notes.append(f"{TIED} cannot be told apart from the best")
     if any(row.comparisons for row in board.rows):
-        sentences.append("vs: paired difference and p, Holm-corrected")
-    return Text("   ".join(sentences), style="dim")
+        notes.append("vs: paired difference and p, Holm-corrected")
+    weights = sentences.weights(board)
+    return Text("   ".join(notes) + (f"\n{weights}" if weights else ""), style="dim")
 
 
 def _cost_legend(board: Leaderboard) -> RenderableType:

@@ -66,6 +66,7 @@ class TrialComparison:
 
     Attributes:
         run: Of which run, and `limit` the rows of dev and of test that it was limited to, a trial run; None for all.
+        weights: What the model of each computes with, and how its file holds it if that differs; None for baselines.
         n: Examples that both answered.
         both_right: Examples that both got right; `only_first`, `only_second` and `neither` are the other three cells.
         metric: What they are compared by: accuracy for labels, for texts the deciding metric.
@@ -84,6 +85,7 @@ class TrialComparison:
     split: str
     run: int
     limit: int | None
+    weights: tuple[str | None, str | None]
     n: int
     both_right: int
     only_first: int
@@ -146,6 +148,7 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
         split=split,
         run=results.run.id,
         limit=results.run.limit,
+        weights=(_weights(results, first), _weights(results, second)),
         n=len(pairs),
         both_right=cells.count((True, True)),
         only_first=cells.count((True, False)),
@@ -161,6 +164,10 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
         test=tested.test,
         differing=differing,
     )
+
+
+def _weights(results: Results, trial: str) -> str | None:
+    return results.candidate(results.trial(trial).candidate).weights
 
 
 def _answers(ledger: Ledger, results: Results, trial: str, split: str) -> list[AnswerRecord]:

@@ -65,6 +65,7 @@ class Row:
         tied: It cannot be told apart from the best.
         winner: The run proposes it.
         work: Tokens x parameters of one answer.
+        weights: What its model computes with, and how the file holds it if that differs: "float32 (from Q4_1)".
         cut: How many of its texts on dev ended at max_new_tokens, over all replicates; None for labels.
     """
 
@@ -88,6 +89,7 @@ class Row:
     tokens: Tokens
     work: float
     cut: int | None = None
+    weights: str | None = None
 
     def against(self, role: str) -> ComparisonRecord | None:
         """Its paired test against the best "baseline", the untuned "zero-shot" or the observed "best", or None."""
@@ -289,6 +291,7 @@ def _row(candidate: CandidateRecord, place: int, labels: Mapping[str, str], resu
         ),
         work=candidate.work,
         cut=candidate.cut,
+        weights=candidate.weights,
     )
 
 

@@ -21,7 +21,21 @@ def answering(results: Results, trial: str | None = None) -> str:
     role = "the winner" if who == chosen else f"not the winner, which is {chosen}"
     limited = "" if run.limit is None else f", a trial run on the first {run.limit} rows of dev and of test (--limit)"
     changed = f", with {', '.join(run.overrides)}" if run.overrides else ""
-    return f"{who}, {role} of run {run.id}{limited}{changed}, answers."
+    weights = results.candidate(results.trial(who).candidate).weights if who else None
+    in_what = f" in {weights}" if weights else ""
+    return f"{who}, {role} of run {run.id}{limited}{changed}, answers{in_what}."
+
+
+def weights(board: Leaderboard) -> str | None:
+    """What the models compute with, where a file holds it otherwise: figures are those of the rounded weights."""
+    models: dict[str, list[str]] = {}
+    for row in board.rows:
+        if row.model and row.weights and row.model not in models.setdefault(row.weights, []):
+            models[row.weights].append(row.model)
+    if not any("(from " in weights for weights in models):
+        return None
+    said = [f"{', '.join(of)} in {weights}" for weights, of in models.items()]
+    return f"Weights: {'; '.join(said)}."
 
 
 def success(record: SuccessRecord, board: Leaderboard) -> str:

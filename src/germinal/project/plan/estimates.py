@@ -10,16 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from statistics import mean, median
 
 import psutil
 import torch
 
-from germinal.checkpoints.gguf_file import config_tensors
+from germinal.checkpoints.assembly import read_config
+from germinal.checkpoints.gguf_file import config_tensors, stored_tensors
 from germinal.checkpoints.gguf_header import read_header
 from germinal.checkpoints.json_file import read_json
+from germinal.checkpoints.stored import main_precision
 from germinal.data import read_table
 from germinal.data.dataset import inputs_of
 from germinal.generation.backends.backend import NUM_SLOTS
@@ -54,12 +56,14 @@ class ModelSize:
     Attributes:
         computing: Parameters that every token goes through: all but the embeddings.
         mapped_bytes: Size of a file that stays mapped into memory beside the weights unpacked from it.
+        stored_precision: How the file holds its weights; None for a folder.
     """
 
     config: TransformerConfig
     parameters: int
     computing: int
     mapped_bytes: int
+    stored_precision: str | None = None
 
 
 @dataclass(frozen=True)
@@ -148,6 +152,7 @@ def _estimate(
         seconds=computed * size.computing / speed.work_per_second,
         tokens=int(shared + amounts.dev * (own + own_rule)),
         basis=speed.basis,
+        stored_precision=size.stored_precision,
     )
 
 
@@ -181,6 +186,7 @@ def _estimate_head(
         seconds=(learned + amounts.dev * read) * size.computing / speed.work_per_second,
         tokens=int(amounts.dev * read),
         basis=speed.basis,
+        stored_precision=size.stored_precision,
     )
 
 
@@ -237,19 +243,22 @@ def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
         path: A folder, or a .gguf file.
         num_labels: Give an encoder a head for so many labels.
     """
+    stored = None
     if path.is_dir():
         published = read_json(path / "config.json")
         config = families.for_hf(published).config_from_hf(published)
     else:
         header = read_header(path)
         family = families.for_gguf(str(header.metadata.get("general.architecture")))
-        config = family.config_from_gguf(header.metadata, config_tensors(header))
+        config = read_config(partial(family.config_from_gguf, header.metadata, config_tensors(header)))
+        stored = main_precision(stored_tensors(header).values())
     if num_labels is not None and config.stacks == "encoder":
         config = replace(config, head="sequence-classification", num_labels=num_labels)
     weights = dict(Transformer(config, device="meta").named_parameters())
     parameters = sum(weight.numel() for weight in weights.values())
     embeddings = sum(weights[name].numel() for name in ("embed_tokens.weight", "lm_head.weight") if name in weights)
-    return ModelSize(config, parameters, parameters - embeddings, path.stat().st_size if path.is_file() else 0)
+    mapped = path.stat().st_size if path.is_file() else 0
+    return ModelSize(config, parameters, parameters - embeddings, mapped, stored)
 
 
 def _amounts(graph: StepGraph, resolver: Resolver, folder: Path) -> Amounts:
