@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from germinal import storage
-from germinal.checkpoints.assembly import assemble, has_own_head, read_config
+from germinal.checkpoints.assembly import assemble
 from germinal.checkpoints.cards import ModelCard, read_licence, write_card
 from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.config_difference import refuse_difference
 from germinal.checkpoints.head_config import head_config_to_hf, read_head_config
 from germinal.checkpoints.json_file import read_json
 from germinal.checkpoints.sentence_vectors import lower_case, lowers_case, write_pooling
-from germinal.checkpoints.stored import main_precision, preferred_dtype
+from germinal.checkpoints.stored import Stored, main_precision, preferred_dtype
 from germinal.checkpoints.tokenizer_files import folder_tokenizer
+from germinal.checkpoints.weight_plan import published_name
+from germinal.checkpoints.weights_config import config_for_weights, follow_weights
 from germinal.checkpoints.weights_files import MAX_SHARD_BYTES, read_weights, write_weights
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
 from germinal.models.config import TransformerConfig
-from germinal.models.families import Family
 
 _TOKEN_IDS = (
     "bos_token_id",
@@ -46,10 +45,8 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     if quantised := published.get("quantization_config"):
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
         raise UnsupportedError(f"weights quantised by '{method}' are not supported.", where=str(folder / "config.json"))
-    config = read_config(partial(family.config_from_hf, published))
     stored = read_weights(folder, published.get("transformers_weights"))
-    if family.ties_by_weights:
-        config = replace(config, tie_embeddings=not has_own_head(stored, family.hf_rules(config)))
+    config = config_for_weights(published, family, stored, str(folder))
     state = assemble(
         stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)
     )
@@ -86,7 +83,7 @@ def write_folder(folder: Path, checkpoint: Checkpoint, *, max_shard_bytes: int =
     """
     config, family = checkpoint.config, checkpoint.family
     described = _described(checkpoint)
-    _check_read_back(described, config, family)
+    _check_read_back(described, checkpoint)
     published = dict(family.hf_rules(config).convert_to_theirs(checkpoint.state_dict))
     with storage.atomic_folder(folder) as temporary:
         storage.write_json(temporary / "config.json", described)
@@ -112,11 +109,15 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
     }
 
 
-def _check_read_back(described: Mapping[str, Any], config: TransformerConfig, family: Family) -> None:
+def _check_read_back(described: Mapping[str, Any], checkpoint: Checkpoint) -> None:
     """Refuse a config that would be read back as another."""
-    again = family.config_from_hf(described)
-    if family.ties_by_weights:
-        again = replace(again, tie_embeddings=config.tie_embeddings)
+    config, family = checkpoint.config, checkpoint.family
+    rules = family.hf_rules(config)
+    stored = {
+        published_name(rules, name): Stored(tuple(tensor.shape), checkpoint.precision, tensor.to)
+        for name, tensor in checkpoint.state_dict.items()
+    }
+    again = follow_weights(family.config_from_hf(described), family, stored)
     refuse_difference(again, config, form=f"config.json of the family '{family.name}'")
 
 

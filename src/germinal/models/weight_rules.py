@@ -164,16 +164,29 @@ class WeightRule:
 
     Attributes:
         theirs: Published name; `{i}` is the layer's number.
-        ours: Name or names in our network, with the same `{i}`.
+        ours: Name or names in our network, with the same `{i}`. Several rules may have the same: the first is the name
+            that is written, and what a checkpoint has under the others must be equal.
         transform: Between the published tensor and ours.
+        fallback: Whether a tensor of this name counts only where there is none of another rule's name; their values may
+            then differ.
+        copied: Whether the tensor is written under this name too, though another rule comes first.
+        absent: The value that the published code gives every element where a checkpoint lacks the tensor; None if it
+            must be there.
     """
 
     theirs: str
     ours: str | tuple[str, ...]
     transform: Transform = Transform()
+    fallback: bool = False
+    copied: bool = False
+    absent: float | None = None
 
 
 Found = tuple[tuple[str, ...], Transform]
+
+
+_OLD_NAMES = {"LayerNorm.gamma": "LayerNorm.weight", "LayerNorm.beta": "LayerNorm.bias"}
+"""What tensors were called by BERT's first code -> since; transformers renames them in every family."""
 
 
 class WeightRules:
@@ -181,31 +194,41 @@ class WeightRules:
 
     Args:
         rules: One for each kind of tensor. Of two with the same published name the first applies.
-        ignored: Published names (with `{i}`) of tensors that are not loaded: buffers, and copies of other tensors.
+        ignored: Published names (with `{i}`, and with `*` for anything) of tensors that are not loaded unless a rule
+            needs them: buffers, and the heads that the model's class does not have.
+        prefix: What the names of a model within another class start with. A checkpoint's names may have it or not.
     """
 
-    def __init__(self, rules: list[WeightRule], ignored: tuple[str, ...] = ()) -> None:
+    def __init__(self, rules: list[WeightRule], ignored: tuple[str, ...] = (), prefix: str = "") -> None:
         self._rules = [(_pattern(rule.theirs), rule) for rule in rules]
         self._ours = [(_pattern(name), rule) for rule in rules for name in _names(rule)]
         self._ignored = [_pattern(name) for name in ignored]
+        self._prefix = prefix
 
     def ours(self, name: str) -> Found | None:
         """Our names of a published tensor and the transform to apply (`to_ours`); None if no rule matches."""
-        for pattern, rule in self._rules:
-            if match := pattern.fullmatch(name):
-                return tuple(_filled(each, match) for each in _names(rule)), rule.transform
-        return None
+        found = self._rule_of(name)
+        if found is None:
+            return None
+        rule, match = found
+        return tuple(_filled(each, match) for each in _names(rule)), rule.transform
 
     def theirs(self, name: str) -> tuple[str, Transform] | None:
         """The published name of a tensor of ours and the transform to apply (`to_theirs`); None if no rule matches."""
-        for pattern, rule in self._ours:
-            if match := pattern.fullmatch(name):
-                return _filled(rule.theirs, match), rule.transform
-        return None
+        return next(((theirs, rule.transform) for theirs, rule in self._named(name)), None)
 
     def ignores(self, name: str) -> bool:
-        """Whether a published tensor is to be left out."""
-        return any(pattern.fullmatch(name) for pattern in self._ignored)
+        """Whether a published tensor that no rule needs is to be left out."""
+        return any(pattern.fullmatch(each) for each in self._spellings(name) for pattern in self._ignored)
+
+    def is_fallback(self, name: str) -> bool:
+        """Whether a published tensor counts only where there is none of another name."""
+        found = self._rule_of(name)
+        return found is not None and found[0].fallback
+
+    def value_if_absent(self, name: str) -> float | None:
+        """The value of every element of a tensor of ours that a checkpoint lacks; None if it must be there."""
+        return next((rule.absent for _, rule in self._named(name)), None)
 
     def convert_to_theirs(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Our tensors under their published names, one published tensor at a time.
@@ -216,19 +239,41 @@ class WeightRules:
         """
         written: set[str] = set()
         for name in tensors:
-            found = self.theirs(name)
-            if found is None:
+            named = list(self._named(name))
+            if not named:
                 raise KeyError(name)
-            published, transform = found
-            if published not in written:
+            for place, (published, rule) in enumerate(named):
+                if published in written or (place > 0 and not rule.copied):
+                    continue
                 written.add(published)
-                names, _ = self.ours(published) or ((name,), transform)
+                names, _ = self.ours(published) or ((name,), rule.transform)
                 try:
-                    tensor = transform.to_theirs(*(tensors[each] for each in names))
+                    tensor = rule.transform.to_theirs(*(tensors[each] for each in names))
                 except CheckpointError as error:
                     error.where = published
                     raise
-                yield published, tensor
+                yield published, tensor.clone() if place > 0 else tensor  # files hold no two names of one memory
+
+    def _rule_of(self, name: str) -> tuple[WeightRule, re.Match[str]] | None:
+        for spelled in self._spellings(name):
+            for pattern, rule in self._rules:
+                if match := pattern.fullmatch(spelled):
+                    return rule, match
+        return None
+
+    def _named(self, name: str) -> Iterator[tuple[str, WeightRule]]:
+        """The published names of a tensor of ours, with their rules."""
+        for pattern, rule in self._ours:
+            if match := pattern.fullmatch(name):
+                yield _filled(rule.theirs, match), rule
+
+    def _spellings(self, name: str) -> Iterator[str]:
+        """A published name as the rules may have it."""
+        for old, new in _OLD_NAMES.items():
+            name = name.replace(old, new)
+        yield name
+        if self._prefix:
+            yield name.removeprefix(self._prefix) if name.startswith(self._prefix) else self._prefix + name
 
 
 def _names(rule: WeightRule) -> tuple[str, ...]:
@@ -236,7 +281,7 @@ def _names(rule: WeightRule) -> tuple[str, ...]:
 
 
 def _pattern(name: str) -> re.Pattern[str]:
-    return re.compile(re.escape(name).replace(r"\{i\}", r"(?P<i>\d+)"))
+    return re.compile(re.escape(name).replace(r"\{i\}", r"(?P<i>\d+)").replace(r"\*", ".*"))
 
 
 def _filled(name: str, match: re.Match[str]) -> str:

@@ -12,7 +12,6 @@ from germinal.models.families.family import Family
 from germinal.models.families.published import (
     WHERE,
     activation,
-    also_without,
     layer_rules,
     module_rules,
     published_activation,
@@ -113,22 +112,24 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 def hf_rules(config: TransformerConfig) -> WeightRules:
     """Names of transformers' Bart classes."""
     rules = [WeightRule("model.shared.weight", "embed_tokens.weight")]
-    ignored = []
+    unused = ["lm_head.*", "final_logits_bias", "classification_head.*", "qa_outputs.*"]
     for stack in ("encoder", "decoder"):
+        unused.append(f"model.{stack}.version")
+        # transformers 5 takes each stack's own table unless the output matrix is tied.
+        table = f"model.{stack}.embed_tokens.weight"
+        rules.append(WeightRule(table, "embed_tokens.weight", copied=not config.tie_embeddings))
         rules += layer_rules(f"model.{stack}.layers.{{i}}", f"{stack}.layers.{{i}}", _LAYER_NAMES)
         rules += module_rules({f"{stack}.embedding_norm": f"model.{stack}.layernorm_embedding"})
-        for prefix in ("model.", ""):
-            ignored.append(f"{prefix}{stack}.embed_tokens.weight")  # a copy of the shared table
-            if config.positions != "learned":
-                ignored.append(f"{prefix}{stack}.embed_positions.weight")  # computed, not learned
         if config.positions == "learned":
             rules.append(WeightRule(f"model.{stack}.embed_positions.weight", f"{stack}.positions.table.weight"))
+        else:
+            unused.append(f"model.{stack}.embed_positions.*")  # computed, not learned
     heads = [
-        WeightRule("final_logits_bias", "logit_bias", Squeeze()),
+        WeightRule("final_logits_bias", "logit_bias", Squeeze(), absent=0.0),
         WeightRule("lm_head.weight", "lm_head.weight"),
         *module_rules(CLASSIFIER_NAMES),
     ]
-    return WeightRules([*also_without("model.", rules), *heads], ignored=tuple(ignored))
+    return WeightRules([*rules, *heads], ignored=tuple(unused), prefix="model.")
 
 
 FAMILY = Family(

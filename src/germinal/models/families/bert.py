@@ -11,7 +11,6 @@ from germinal.models.families.family import Family
 from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, Metadata, Tensors, tensor_rules
 from germinal.models.families.published import (
     activation,
-    also_without,
     layer_rules,
     module_rules,
     published_activation,
@@ -100,13 +99,8 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 def hf_rules(config: TransformerConfig) -> WeightRules:
     """Names of transformers' BertModel and the classes built on it."""
     rules = encoder_rules("bert")
-    # A model with a masked-language-model head does not use the pooler and the next-sentence head of pre-training.
-    ignored = ["bert.embeddings.position_ids", "embeddings.position_ids", "cls.predictions.decoder.bias"]
-    ignored += [f"cls.seq_relationship.{kind}" for kind in ("weight", "bias")]
     if config.head in ("pooler", "sequence-classification"):
         rules += module_rules({"head.dense": "bert.pooler.dense"})
-    else:
-        ignored += [f"{prefix}pooler.dense.{kind}" for prefix in ("bert.", "") for kind in ("weight", "bias")]
     heads = module_rules(
         {
             "head.dense": "cls.predictions.transform.dense",
@@ -115,10 +109,26 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         }
     )
     heads += [
-        WeightRule("cls.predictions.bias", "logit_bias"),
+        *logit_bias_rules("cls.predictions.bias", "cls.predictions.decoder.bias", config),
         WeightRule("cls.predictions.decoder.weight", "lm_head.weight"),
     ]
-    return WeightRules([*also_without("bert.", rules), *heads], ignored=tuple(ignored))
+    # With a masked-language-model head, the pooler and the next-sentence head of pre-training have no use.
+    unused = ("bert.pooler.*", "cls.*", "classifier.*", "qa_outputs.*")
+    return WeightRules([*rules, *heads], ignored=(*BUFFERS, *unused), prefix="bert.")
+
+
+BUFFERS = ("*embeddings.position_ids", "*embeddings.token_type_ids")
+"""Numbers that every model has, which older versions of the published code stored."""
+
+
+def logit_bias_rules(head: str, decoder: str, config: TransformerConfig) -> list[WeightRule]:
+    """Rules for the bias of the logits, which the head has and its output matrix shares.
+
+    transformers 5 shares it only if the matrix is tied; otherwise the head's own has no effect.
+    """
+    if config.tie_embeddings:
+        return [WeightRule(head, "logit_bias"), WeightRule(decoder, "logit_bias")]
+    return [WeightRule(decoder, "logit_bias"), WeightRule(head, "logit_bias", fallback=True)]
 
 
 def encoder_rules(prefix: str) -> list[WeightRule]:

@@ -16,8 +16,8 @@ from germinal.models.families.gguf_format import (
     tensor_rules,
     tied,
 )
-from germinal.models.families.gpt2 import classifier_rules
-from germinal.models.families.published import also_without, fused_qkv, layer_rules, refuse, required
+from germinal.models.families.gpt2 import UNUSED_HEADS, classifier_rules
+from germinal.models.families.published import fused_qkv, layer_rules, refuse, required
 from germinal.models.families.published_heads import decoder_head, head_to_hf
 from germinal.models.weight_rules import WeightRule, WeightRules
 
@@ -92,7 +92,7 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
     around = {"embedding_norm": "word_embeddings_layernorm", "final_norm": "ln_f"}
     rules += layer_rules("transformer", "decoder", around)
     heads = [WeightRule("lm_head.weight", "lm_head.weight"), *classifier_rules(config)]
-    return WeightRules([*also_without("transformer.", rules), *heads])
+    return WeightRules([*rules, *heads], ignored=UNUSED_HEADS, prefix="transformer.")
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:

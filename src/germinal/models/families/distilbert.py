@@ -10,7 +10,6 @@ from germinal.models.families import bert, tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import (
     activation,
-    also_without,
     layer_rules,
     module_rules,
     published_activation,
@@ -80,7 +79,8 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         }
     )
     heads += [WeightRule("vocab_projector.bias", "logit_bias"), WeightRule("vocab_projector.weight", "lm_head.weight")]
-    return WeightRules([*also_without("distilbert.", rules), *heads])
+    unused = ("vocab_*", "pre_classifier.*", "classifier.*", "qa_outputs.*")
+    return WeightRules([*rules, *heads], ignored=(*bert.BUFFERS, *unused), prefix="distilbert.")
 
 
 FAMILY = Family(

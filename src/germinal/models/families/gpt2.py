@@ -11,7 +11,6 @@ from germinal.models.families.family import Family
 from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, tensor_rules, tied
 from germinal.models.families.published import (
     activation,
-    also_without,
     fused_qkv,
     given,
     layer_rules,
@@ -98,9 +97,9 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         rules.append(WeightRule(f"{theirs}.{published}.bias", f"{ours}.{name}.bias"))
     rules += layer_rules(theirs, ours, {"attention_norm": "ln_1", "feed_forward_norm": "ln_2"})
     rules += layer_rules("transformer", "decoder", {"final_norm": "ln_f"})
-    buffers = ("transformer.h.{i}.attn.bias", "transformer.h.{i}.attn.masked_bias", "h.{i}.attn.bias")
+    buffers = ("transformer.h.{i}.attn.bias", "transformer.h.{i}.attn.masked_bias")
     heads = [WeightRule("lm_head.weight", "lm_head.weight"), *classifier_rules(config)]
-    return WeightRules([*also_without("transformer.", rules), *heads], ignored=(*buffers, "h.{i}.attn.masked_bias"))
+    return WeightRules([*rules, *heads], ignored=(*buffers, *UNUSED_HEADS), prefix="transformer.")
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:
@@ -108,6 +107,10 @@ def gguf_rules(config: TransformerConfig) -> WeightRules:
     names = {**llama.GGUF_NAMES, "decoder.positions.table": "position_embd"}
     fused = fused_qkv("blk.{i}.attn_qkv", "decoder.layers.{i}.self_attention", config)
     return WeightRules([*fused, *tensor_rules(names, llama.GGUF_LAYERS)])
+
+
+UNUSED_HEADS = ("lm_head.*", "score.*", "classifier.*", "qa_outputs.*", "multiple_choice_head.*")
+"""The heads of the published decoders, of which a class has one."""
 
 
 def classifier_rules(config: TransformerConfig) -> list[WeightRule]:

@@ -29,7 +29,6 @@ from germinal.models.families.gguf_format import (
 )
 from germinal.models.families.published import (
     activation,
-    also_without,
     given,
     layer_rules,
     module_rules,
@@ -149,8 +148,8 @@ def named(names: Mapping[str, str]) -> WeightRules:
         *layer_rules("model.layers.{i}", "decoder.layers.{i}", names),
     ]
     heads = [WeightRule("lm_head.weight", "lm_head.weight"), *module_rules({"head.classifier": "score"})]
-    buffers = ("model.layers.{i}.self_attn.rotary_emb.inv_freq", "model.rotary_emb.inv_freq")
-    return WeightRules([*also_without("model.", rules), *heads], ignored=buffers)
+    unused = ("lm_head.*", "score.*", "qa_outputs.*", "*rotary_emb.inv_freq")
+    return WeightRules([*rules, *heads], ignored=unused, prefix="model.")
 
 
 def gguf_rules(config: TransformerConfig) -> WeightRules:

@@ -170,13 +170,3 @@ def fused_qkv(
         WeightRule(f"{theirs}.{kind}", tuple(f"{ours}.{part}_proj.{kind}" for part in "qkv"), split)
         for kind in ("weight", "bias")
     ]
-
-
-def also_without(prefix: str, rules: list[WeightRule]) -> list[WeightRule]:
-    """The rules, and the same ones for checkpoints without a prefix. Weights are written with it."""
-    shorter = [
-        WeightRule(rule.theirs.removeprefix(prefix), rule.ours, rule.transform)
-        for rule in rules
-        if rule.theirs.startswith(prefix)
-    ]
-    return [*rules, *shorter]

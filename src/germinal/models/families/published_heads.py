@@ -34,6 +34,9 @@ TWO_STACKS = {
     "Model": None,
 }
 
+CLASSES = tuple(dict.fromkeys([*ENCODER, *DECODER, *TWO_STACKS]))
+"""What the names of the classes that are read end in."""
+
 
 def encoder_head(hf: Mapping[str, Any], *, pooler: bool = True) -> dict[str, Any]:
     """`head` and `num_labels` of an encoder's config.

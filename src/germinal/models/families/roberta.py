@@ -8,7 +8,7 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import bert, tokenizers
 from germinal.models.families.family import Family
-from germinal.models.families.published import also_without, module_rules, required
+from germinal.models.families.published import module_rules, required
 from germinal.models.families.published_heads import head_to_hf
 from germinal.models.weight_rules import WeightRule, WeightRules
 
@@ -53,12 +53,11 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
             "head.classifier": classifier.get(config.head or "", "classifier"),
         }
     )
-    heads += [WeightRule("lm_head.bias", "logit_bias"), WeightRule("lm_head.decoder.weight", "lm_head.weight")]
-    copies = ["roberta.embeddings.position_ids", "embeddings.position_ids", "lm_head.decoder.bias"]
-    if config.head != "pooler":
-        copies += [f"{prefix}pooler.dense.{kind}" for prefix in ("roberta.", "") for kind in ("weight", "bias")]
+    heads += bert.logit_bias_rules("lm_head.bias", "lm_head.decoder.bias", config)
+    heads.append(WeightRule("lm_head.decoder.weight", "lm_head.weight"))
+    unused = ("roberta.pooler.*", "lm_head.*", "classifier.*", "qa_outputs.*")
     rules = [*bert.encoder_rules("roberta"), *heads]
-    return WeightRules(also_without("roberta.", rules), ignored=tuple(copies))
+    return WeightRules(rules, ignored=(*bert.BUFFERS, *unused), prefix="roberta.")
 
 
 FAMILY = Family(

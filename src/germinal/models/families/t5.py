@@ -118,15 +118,19 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         table = f"{stack}.block.0.layer.0.SelfAttention.relative_attention_bias.weight"
         rules.append(WeightRule(table, f"{stack}.positions.table.weight"))
         rules.append(WeightRule(f"{stack}.final_layer_norm.weight", f"{stack}.final_norm.weight"))
-    copies = ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight")
+        rules.append(WeightRule(f"{stack}.embed_tokens.weight", "embed_tokens.weight"))
     # A table in early checkpoints that no version has ever used.
-    unused = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
-    ignored: tuple[str, ...] = (*copies, unused)
+    table = "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight"
+    unused = [table, "lm_head.*", "classification_head.*", "classifier.*", "qa_outputs.*"]
+    if config.stacks == "encoder":
+        unused.append("decoder.*")
     if config.head == "sequence-classification":  # whose class adds a prefix to the model's names
-        rules = [replace(rule, theirs=f"transformer.{rule.theirs}") for rule in rules]
+        rules = [replace(rule, theirs=f"{_PREFIX}{rule.theirs}") for rule in rules]
         rules += module_rules(CLASSIFIER_NAMES)
-        ignored = tuple(f"transformer.{name}" for name in ignored)
-    return WeightRules(rules, ignored=ignored)
+    return WeightRules(rules, ignored=tuple(unused), prefix=_PREFIX)
+
+
+_PREFIX = "transformer."
 
 
 _GGUF_LAYERS = {
