@@ -12,7 +12,7 @@ import torch
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family, llama
 from germinal.models.families.family import follow
-from germinal.models.families.published import fused_qkv, layer_rules, module_rules, required
+from germinal.models.families.published import fused_qkv, layer_rules, module_rules
 from germinal.models.weight_rules import Split, WeightRule, WeightRules
 
 
@@ -51,7 +51,7 @@ def of_falcon(config: TransformerConfig) -> WeightRules:
 def falcon_config(hf: Mapping[str, Any]) -> TransformerConfig:
     names = {"hidden_size": "hidden_size", "num_layers": "num_hidden_layers", "num_heads": "num_attention_heads"}
     names |= {"num_kv_heads": "num_kv_heads", "intermediate_size": "ffn_hidden_size", "vocab_size": "vocab_size"}
-    sizes = {ours: required(hf, theirs) for ours, theirs in names.items()}
+    sizes = {ours: hf[theirs] for ours, theirs in names.items()}
     axes = {"norm": "layer", "block": "parallel", "activation": "gelu", "gated": False, "tie_embeddings": True}
     biases = dict.fromkeys(("attention_bias", "attention_output_bias", "feed_forward_bias"), hf["bias"])
     return TransformerConfig(**follow({**sizes, **axes, **biases, "max_position_embeddings": 64}))

@@ -221,8 +221,9 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], int, tuple[str, ...]]] = {
     ),
     "more layers": (say(num_hidden_layers=4), 6, ("missing: model.layers.3.input_layernorm.weight",)),
     "fewer layers": (say(num_hidden_layers=2), 6, ("not part of the model: model.layers.2.input_layernorm.weight",)),
-    "endless layers": (say(num_hidden_layers=2_000_000_000), 6, ("2,000,000,000 layers", "30 tensors")),
-    "more layers than can be counted": (say(num_hidden_layers=10**11), 6, ("config.num_layers", "at most")),
+    "endless layers": (say(num_hidden_layers=2_000_000_000), 6, ("config.num_layers: must be at most 10,000",)),
+    "many layers": (say(num_hidden_layers=9_000), 6, ("9,000 layers", "30 tensors")),
+    "more layers than can be counted": (say(num_hidden_layers=10**11), 6, ("'num_hidden_layers'", "at most")),
     "endless widths": (say(vocab_size=2**31 - 1, hidden_size=2**31 - 1), 6, ("larger than any memory",)),
     "a missing tensor": (weigh(lambda tensors: tensors.pop("model.norm.weight")), 6, ("missing: model.norm.weight",)),
     "an extra tensor": (
@@ -269,17 +270,18 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], int, tuple[str, ...]]] = {
         6,
         ("rope",),
     ),
-    "a rule as a word": (say(tie_word_embeddings="no"), 6, ("tie_embeddings", "true or false")),
+    "a rule as a word": (say(tie_word_embeddings="no"), 6, ("'tie_word_embeddings'", "true or false")),
 }
 NUMBERS: dict[str, tuple[str, tuple[Any, ...]]] = {
     "hidden_size": ("'hidden_size'", (NAN, INF, -1, 0, 1.5, "48", True, [])),
     "num_hidden_layers": ("'num_hidden_layers'", (NAN, -INF, -1, 0, 2.0, "3", True)),
     "vocab_size": ("'vocab_size'", (NAN, -400, 0, True)),
-    "num_key_value_heads": ("config.num_kv_heads:", (NAN, -2, 0, True)),
-    "max_position_embeddings": ("config.max_position_embeddings:", (NAN, INF, -1, 0)),
-    "rms_norm_eps": ("config.norm_eps:", (NAN, INF, -1e-5, "1e-5", [])),
-    "head_dim": ("config.head_dim:", (NAN, -8, 0)),
-    "rope_parameters": ("config.rope_theta:", tuple({"rope_theta": value} for value in (NAN, INF, 0, -1))),
+    "num_key_value_heads": ("'num_key_value_heads'", (NAN, -2, 0, True, "2")),
+    "max_position_embeddings": ("'max_position_embeddings'", (NAN, INF, -1, 0)),
+    "rms_norm_eps": ("'rms_norm_eps'", (NAN, INF, "1e-5", [], None)),
+    "head_dim": ("'head_dim'", (NAN, -8, 0, 10**30)),
+    "rope_parameters": ("'rope_theta'", tuple({"rope_theta": value} for value in (NAN, INF, "x"))),
+    "rope_scaling": ("'factor'", tuple({"rope_type": "linear", "factor": value} for value in (NAN, "8", [8]))),
 }
 DAMAGES |= {
     f"{key} {value}": (say(**{key: value}), 6, (f"{ours} must be",))
@@ -287,10 +289,15 @@ DAMAGES |= {
     for value in values
 }
 DAMAGES |= {
-    "no width": (say(hidden_size=None), 6, ("has no 'hidden_size'",)),
+    "no width": (say(hidden_size=None), 6, ("'hidden_size' must be a positive whole number, not None",)),
+    "an epsilon below nothing": (say(rms_norm_eps=-1e-5), 6, ("config.norm_eps: must be at least 0",)),
+    "scaling by nothing": (say(rope_scaling={"rope_type": "linear"}), 6, ("rope_parameters: has no 'factor'",)),
+    "an unknown scaling": (say(rope_scaling={"rope_type": "longrope"}), 13, ("'longrope'", "Known: default, linear,")),
+    "a base of nothing": (say(rope_parameters={"rope_theta": 0}), 6, ("config.rope_theta: must be a positive number",)),
+    "parameters as a list": (say(rope_parameters=[1]), 6, ("'rope_parameters' must be an object",)),
+    "a kind of layer of its own": (say(rope_parameters={"full_attention": {}}), 13, ("'full_attention'",)),
     "heads that do not share": (say(num_key_value_heads=5), 6, ("5 key-value heads do not divide 6 query heads",)),
     "half of a pair": (say(head_dim=7), 6, ("must be even, not 7",)),
-    "a base in words": (say(rope_parameters={"rope_theta": "x"}), 6, ("wrong type", "'x'")),
 }
 
 

@@ -47,6 +47,8 @@ CONFIGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("LMHeadModel", {**GPT2, "n_inner": 30, "activation_function": "relu"}),
         ("LMHeadModel", {**GPT2, "n_embd": 21, "n_head": 3}),
         ("LMHeadModel", {**GPT2, "scale_attn_weights": False}),
+        ("LMHeadModel", {**GPT2, "scale_attn_by_inverse_layer_idx": True, "reorder_and_upcast_attn": True}),
+        ("LMHeadModel", {**GPT2, "tie_word_embeddings": False, "activation_function": "quick_gelu"}),
         ("LMHeadModel", {**GPT2, "n_layer": 1, "layer_norm_epsilon": 1e-3, "activation_function": "gelu"}),
         ("ForSequenceClassification", {**GPT2, "num_labels": 3, "pad_token_id": 0}),
         ("ForTokenClassification", {**GPT2, "num_labels": 4}),
@@ -72,12 +74,15 @@ CONFIGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("ForSequenceClassification", {**BERT, "num_labels": 3}),
         ("ForTokenClassification", {**BERT, "num_labels": 5}),
         ("ForQuestionAnswering", BERT),
+        ("ForMaskedLM", {**BERT, "tie_word_embeddings": False, "hidden_act": "mish"}),
         ("ForMaskedLM", {**BERT, "hidden_act": "gelu_new", "type_vocab_size": 3, "layer_norm_eps": 1e-5}),
         ("ForPreTraining", {**BERT, "hidden_size": 21, "num_attention_heads": 3}),
     ],
     "Roberta": [
         ("ForMaskedLM", BERT),
         ("Model", {**BERT, "pad_token_id": 0}),
+        ("ForMaskedLM", {**BERT, "pad_token_id": 5, "hidden_act": "relu"}),
+        ("ForMaskedLM", {**BERT, "type_vocab_size": 1, "tie_word_embeddings": False}),
         ("ForSequenceClassification", {**BERT, "num_labels": 3, "hidden_act": "relu"}),
         ("ForTokenClassification", {**BERT, "num_labels": 2, "num_hidden_layers": 1}),
         ("ForQuestionAnswering", {**BERT, "hidden_size": 21, "num_attention_heads": 3}),
@@ -94,14 +99,15 @@ CONFIGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("ForConditionalGeneration", {**BART, "scale_embedding": True}),
         ("ForConditionalGeneration", {**BART, "encoder_layers": 3, "decoder_layers": 1}),
         ("ForConditionalGeneration", {**BART, "d_model": 20, "activation_function": "relu"}),
-        ("ForConditionalGeneration", {**BART, "encoder_ffn_dim": 17, "decoder_ffn_dim": 17}),
+        ("ForConditionalGeneration", {**BART, "encoder_ffn_dim": 17, "decoder_ffn_dim": 29}),
+        ("ForConditionalGeneration", {**BART, "encoder_attention_heads": 6, "decoder_attention_heads": 3}),
         ("ForSequenceClassification", {**BART, "num_labels": 3, "decoder_start_token_id": 2}),
         ("Model", BART),
     ],
     "Marian": [
         ("MTModel", {**BART, "decoder_start_token_id": 1}),
         ("MTModel", {**BART, "scale_embedding": True, "activation_function": "swish"}),
-        ("MTModel", {**BART, "encoder_layers": 1, "decoder_layers": 3}),
+        ("MTModel", {**BART, "encoder_layers": 1, "decoder_layers": 3, "encoder_attention_heads": 2}),
         ("MTModel", {**BART, "d_model": 20, "activation_function": "relu"}),
         ("MTModel", {**BART, "max_position_embeddings": 40}),
     ],
@@ -131,6 +137,16 @@ CONFIGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("ForCausalLM", {**GROUPED, "tie_word_embeddings": True}),
         ("ForCausalLM", {**GROUPED, "use_sliding_window": True, "sliding_window": 4, "max_window_layers": 1}),
         ("ForCausalLM", {**GROUPED, "num_key_value_heads": 4}),
+        (
+            "ForCausalLM",
+            {
+                **GROUPED,
+                "use_sliding_window": True,
+                "sliding_window": 4,
+                "layer_types": ["sliding_attention", "full_attention"],
+                "rope_scaling": {"type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16},
+            },
+        ),
         ("ForCausalLM", {**GROUPED, "num_key_value_heads": 1, "rms_norm_eps": 1e-3}),
         ("ForSequenceClassification", {**GROUPED, "num_labels": 1, "pad_token_id": 0}),
         ("ForTokenClassification", {**GROUPED, "num_labels": 3, "tie_word_embeddings": True}),
@@ -148,6 +164,18 @@ CONFIGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("ForCausalLM", {**GEMMA, "layer_types": ["full_attention", "sliding_attention"]}),
         ("ForCausalLM", {**GEMMA, "layer_types": ["full_attention"] * 2, "query_pre_attn_scalar": 8}),
         ("ForCausalLM", {**GEMMA, "num_key_value_heads": 1, "head_dim": 6}),
+        ("ForCausalLM", {**GEMMA, "num_hidden_layers": 3, "sliding_window_pattern": 2}),
+        (
+            "ForCausalLM",
+            {
+                **GEMMA,
+                "num_hidden_layers": 3,
+                "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+                "rope_local_base_freq": 100.0,
+                "rope_theta": 5000.0,
+                "sliding_window_pattern": 3,
+            },
+        ),
         ("ForCausalLM", {**GEMMA, "attention_bias": True, "rms_norm_eps": 1e-4}),
         ("TextForSequenceClassification", {**GEMMA, "num_labels": 3, "pad_token_id": 0}),
     ],
@@ -218,8 +246,6 @@ def test_outputs_and_gradients(family: str, ending: str, config: dict[str, Any],
     inputs = batch(two_stacks, padding)
     if ours.config.num_token_types > 1:
         inputs["token_type_ids"] = torch.randint(0, 2, (2, 13))
-    if family == "Roberta":  # transformers counts positions from the ids there
-        inputs["input_ids"] = inputs["input_ids"].masked_fill(inputs["attention_mask"] == 0, theirs.config.pad_token_id)
     if ours.config.pooled_token == "last":  # transformers finds the last token by the ids, and not by the mask
         if two_stacks and padding == "left":
             pytest.skip("the published class reads padding on the left as text")
@@ -254,6 +280,20 @@ def test_outputs_and_gradients(family: str, ending: str, config: dict[str, Any],
                 torch.testing.assert_close(parameters[each].grad, part, atol=1e-3, rtol=1e-3)
                 checked += 1
     assert checked > 10
+
+
+@pytest.mark.parametrize(("ending", "config"), CONFIGS["Roberta"])
+@torch.no_grad()
+def test_roberta_counts_positions_by_the_id_of_the_padding(ending: str, config: dict[str, Any]) -> None:
+    """Also where the padding token is part of the text, or where a mask hides other tokens."""
+    theirs = peer("Roberta", ending, config)
+    ours = ours_from(theirs)
+    inputs = batch(False, "right")
+    inputs["input_ids"][1, [0, 5, 6]] = theirs.config.pad_token_id
+    found = answer(ours, ours(**inputs), inputs["attention_mask"])
+    expected = expected_answer("Roberta", ending, theirs(**inputs))
+    real = inputs["attention_mask"].bool() if found.shape[:2] == (2, 13) else slice(None)
+    torch.testing.assert_close(found[real], expected[real], atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize(("family", "ending", "config"), cases())

@@ -20,6 +20,8 @@ LLAMA3 = {
     "original_max_position_embeddings": 64,
 }
 
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16}
+
 SHAPES: dict[str, dict[str, Any]] = {
     "grouped": {},
     "multi-head": {"num_key_value_heads": 6},
@@ -27,6 +29,17 @@ SHAPES: dict[str, dict[str, Any]] = {
     "odd head width": {"hidden_size": 42, "num_attention_heads": 7, "num_key_value_heads": 7, "head_dim": 10},
     "llama 3 rope": {"rope_parameters": {"rope_theta": 500_000.0, **LLAMA3}},
     "linear rope": {"rope_parameters": {"rope_theta": 10_000.0, "rope_type": "linear", "factor": 4.0}},
+    "dynamic rope": {"rope_parameters": {"rope_theta": 10_000.0, "rope_type": "dynamic", "factor": 4.0}},
+    "dynamic rope, beyond its window": {
+        "max_position_embeddings": 8,
+        "rope_parameters": {"rope_theta": 10_000.0, "rope_type": "dynamic", "factor": 4.0},
+    },
+    "yarn": {"rope_parameters": {"rope_theta": 10_000.0, **YARN}},
+    "yarn, bounds": {
+        "rope_parameters": {"rope_theta": 1e6, **YARN, "beta_fast": 4, "beta_slow": 2.5, "truncate": False}
+    },
+    "yarn, attention factor": {"rope_parameters": {"rope_theta": 10_000.0, **YARN, "attention_factor": 0.7}},
+    "yarn, two scales": {"rope_parameters": {"rope_theta": 10_000.0, **YARN, "mscale": 1.5, "mscale_all_dim": 0.5}},
     "biased": {"attention_bias": True, "mlp_bias": True},
     "one layer, wide base": {
         "num_hidden_layers": 1,
@@ -136,8 +149,8 @@ def test_errors_name_what_is_wrong() -> None:
         families.for_hf({"model_type": "llamma"})
     with pytest.raises(CheckpointError, match="no 'model_type'"):
         families.for_hf({})
-    with pytest.raises(CheckpointError, match="no 'hidden_size'"):
-        families.for_hf({"model_type": "llama"}).config_from_hf({"num_attention_heads": 2, "vocab_size": 9})
+    with pytest.raises(CheckpointError, match=r"'hidden_size' must be .* not None"):
+        families.for_hf({"model_type": "llama"}).config_from_hf({"hidden_size": None, "vocab_size": 9})
     sizes = {"vocab_size": 9, "hidden_size": 8, "intermediate_size": 8, "num_layers": 1, "head_dim": 4}
     with pytest.raises(SettingError, match="3 key-value heads do not divide 4"):
         families.build("llama", **sizes, num_heads=4, num_kv_heads=3, max_position_embeddings=8)

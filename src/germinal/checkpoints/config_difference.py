@@ -48,14 +48,19 @@ def _effective_values(config: TransformerConfig) -> dict[str, Any]:
     windowed = [config.is_windowed(layer) for layer in range(config.num_layers)]
     values["window"], values["windowed_layers"] = config.window if any(windowed) else None, windowed
     values["attention_scale"] = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
-    values["num_encoder_layers"] = config.encoder_layers if config.stacks == "encoder-decoder" else None
+    two_stacks = config.stacks == "encoder-decoder"
+    values["num_encoder_layers"] = config.encoder_layers if two_stacks else None
+    values["num_encoder_heads"] = (config.num_encoder_heads or config.num_heads) if two_stacks else None
+    encoder_width = config.encoder_intermediate_size or config.intermediate_size
+    values["encoder_intermediate_size"] = encoder_width if two_stacks else None
+    values["head_activation"] = (config.head_activation or config.activation) if config.head == "masked-lm" else None
     base = config.rope_theta if config.windowed_rope_theta is None else config.windowed_rope_theta
     del values["windowed_rope_theta"]  # compared last, since a difference of the window says more
     values["windowed_rope_theta"] = base if any(windowed) else None
     unused = {
         "rotary": ("rope_theta", "rope_scaling", "windowed_rope_theta"),
         "relative": ("num_buckets", "max_distance"),
-        "learned": ("position_offset",),
+        "learned": ("position_offset", "uncounted_token"),
     }
     idle = [name for positions, names in unused.items() if positions != config.positions for name in names]
     idle += [] if config.head in VOCABULARY_HEADS else ["tie_embeddings", "logit_bias", "logit_scale"]

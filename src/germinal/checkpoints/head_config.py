@@ -11,7 +11,7 @@ from germinal.checkpoints.sentence_vectors import Pooling, read_pooling
 from germinal.errors import CheckpointError
 from germinal.models.config import TransformerConfig
 
-_MULTI_LABEL, _REGRESSION = "multi_label_classification", "regression"
+_SINGLE_LABEL, _MULTI_LABEL, _REGRESSION = "single_label_classification", "multi_label_classification", "regression"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,14 +49,29 @@ def read_head_config(folder: Path, published: Mapping[str, Any], config: Transfo
     """
     last = config.head == "sequence-classification" and config.pooled_token == "last"
     two_stacks = config.stacks == "encoder-decoder"
+    problem = _problem(published, config)
     return HeadConfig(
         labels=_labels(published, config.num_labels),
-        multi_label=published.get("problem_type") == _MULTI_LABEL,
-        regression=published.get("problem_type") == _REGRESSION,
+        multi_label=problem == _MULTI_LABEL,
+        regression=problem == _REGRESSION,
         padding_id=_id(published, "pad_token_id") if last and not two_stacks else None,
         start_id=_id(published, "decoder_start_token_id") if last and two_stacks else None,
         pooling=read_pooling(folder, config.hidden_size),
     )
+
+
+def _problem(published: Mapping[str, Any], config: TransformerConfig) -> str | None:
+    """What the outputs of a head for whole texts are; None where the number of labels decides."""
+    problem = published.get("problem_type")
+    if config.head != "sequence-classification" or problem is None:
+        return None
+    if problem not in (_SINGLE_LABEL, _MULTI_LABEL, _REGRESSION):
+        known = f"{_SINGLE_LABEL}, {_MULTI_LABEL}, {_REGRESSION}"
+        raise CheckpointError(f"must be one of {known}, not {problem!r:.40}.", where="config.json: problem_type")
+    if problem == _SINGLE_LABEL and config.num_labels == 1:
+        what = f"is {problem}, and the head has one output."
+        raise CheckpointError(what, where="config.json: problem_type", hint=f"{_REGRESSION} gives it as a number.")
+    return str(problem)
 
 
 def head_config_to_hf(head_config: HeadConfig, config: TransformerConfig) -> dict[str, Any]:
@@ -83,11 +98,13 @@ def _id(published: Mapping[str, Any], key: str) -> int | None:
 
 
 def _labels(published: Mapping[str, Any], num_labels: int) -> tuple[str, ...]:
+    """The names of `id2label`; transformers' own where there is none, or another number than `num_labels` says."""
     names = published.get("id2label")
-    if not num_labels or names is None:
-        return tuple(f"LABEL_{number}" for number in range(num_labels))
-    if not isinstance(names, Mapping):
+    if names is not None and not isinstance(names, Mapping):
         raise CheckpointError("must be an object that maps numbers to names.", where="config.json: id2label")
+    said = published.get("num_labels")
+    if not num_labels or names is None or (said is not None and said != len(names)):
+        return tuple(f"LABEL_{number}" for number in range(num_labels))
     try:
         return tuple(str(names[key]) for key in sorted(names, key=int)) if _counts(names, num_labels) else ()
     except ValueError as error:

@@ -30,7 +30,7 @@ _FUSED = {
     "silu": ("swish", ""),
     "tanh": ("tanh", ""),
 }
-"""oneDNN's names of an activation and of the algorithm that computes it."""
+"""oneDNN's names of an activation and of the algorithm that computes it, for those that it has."""
 
 
 def linear(input: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str | None = None) -> Tensor:
@@ -65,9 +65,10 @@ def packed(weight: Tensor) -> Tensor:
 def _product(input: Tensor, weight: Tensor, bias: Tensor | None, activation: str | None = None) -> Tensor:
     rows = input if input.dim() == 2 else input.reshape(-1, input.shape[-1])
     product = _of_few_rows(rows, weight)
-    if product is None:
+    if product is None and activation in _FUSED:
         output = _one_dnn(rows, weight, bias, activation)
     else:
+        product = _one_dnn(rows, weight, None, None) if product is None else product
         output = product if bias is None else product.add_(bias)
         output = output if activation is None else ACTIVATIONS[activation](output)
     return output if input.dim() == 2 else output.view(*input.shape[:-1], weight.shape[0])

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from functools import cached_property
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from germinal.layers.embedding import embedding
 
 Rotation = tuple[Tensor, Tensor]
+Scaling = Literal["linear", "llama3", "yarn", "dynamic"]
+SCALINGS: tuple[str, ...] = get_args(Scaling)
 
 
 class Positions(nn.Module):
@@ -47,34 +50,69 @@ class RopeScaling:
     """How a rotary base is stretched for a longer context.
 
     Attributes:
-        kind: "linear" divides every frequency by `factor` (Chen et al. 2023, arXiv 2306.15595); "llama3" divides the
-            slow ones only and blends between (Llama 3.1's release, https://github.com/meta-llama/llama-models).
+        kind: "linear" divides every frequency by `factor` (Chen et al. 2023, arXiv 2306.15595). "llama3" divides the
+            slow ones only and blends between (Llama 3.1's release, https://github.com/meta-llama/llama-models). "yarn"
+            does so by dimension, and multiplies the rotated heads by `attention_factor` (Peng et al. 2023,
+            arXiv 2309.00071). "dynamic" raises the base for sequences longer than the original context, by their
+            length (the same, section 3.2).
         factor: How many times longer the context is.
         low_freq_factor, high_freq_factor: llama3: wavelengths above `original / low` are slow, those below
             `original / high` fast.
-        original_max_position_embeddings: llama3: the context length before stretching.
+        original_max_position_embeddings: llama3, yarn, dynamic: the context length before stretching.
+        attention_factor: yarn: factor of the rotated queries and keys each.
+        beta_fast, beta_slow: yarn: dimensions that turn more than `beta_fast` times in the original context are not
+            divided, those that turn less than `beta_slow` times wholly.
+        truncate: yarn: whether the bounds between these dimensions are rounded outwards.
     """
 
-    kind: Literal["linear", "llama3"]
+    kind: Scaling
     factor: float
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_position_embeddings: int = 8192
+    attention_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
 
 
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:
-    """Radians per position of each pair of a head's dimensions: float32 [E / 2] (arXiv 2104.09864, section 3.2.2)."""
+    """Radians per position of each pair of a head's dimensions: float32 [E / 2] (arXiv 2104.09864, section 3.2.2).
+
+    Those of "dynamic" scaling are for sequences within the original context.
+    """
     exponents = torch.arange(0, head_dim, 2, dtype=torch.int64).float() / head_dim
     frequencies = 1.0 / theta**exponents
-    if scaling is None:
+    if scaling is None or scaling.kind == "dynamic":
         return frequencies
     if scaling.kind == "linear":
         return frequencies / scaling.factor
+    kept = _kept_by_wavelength(frequencies, scaling) if scaling.kind == "llama3" else _kept(head_dim, theta, scaling)
+    return (1 - kept) * frequencies / scaling.factor + kept * frequencies
+
+
+def _kept_by_wavelength(frequencies: Tensor, scaling: RopeScaling) -> Tensor:
+    """How much of each frequency llama3 leaves as it is, from 0 to 1."""
     wavelengths = 2 * math.pi / frequencies
     low, high = scaling.low_freq_factor, scaling.high_freq_factor
-    original = scaling.original_max_position_embeddings
-    smooth = ((original / wavelengths - low) / (high - low)).clamp(0, 1)
-    return (1 - smooth) * frequencies / scaling.factor + smooth * frequencies
+    return ((scaling.original_max_position_embeddings / wavelengths - low) / (high - low)).clamp(0, 1)
+
+
+def _kept(head_dim: int, theta: float, scaling: RopeScaling) -> Tensor:
+    """How much of each frequency yarn leaves as it is, from 0 to 1: one minus the ramp of its equation 23, which runs
+    over the numbers of the pairs rather than over their turns, as in the published code.
+    """
+
+    def pair_that_turns(times: float) -> float:
+        original = scaling.original_max_position_embeddings
+        return head_dim * math.log(original / (times * 2 * math.pi)) / (2 * math.log(theta))
+
+    first, last = pair_that_turns(scaling.beta_fast), pair_that_turns(scaling.beta_slow)
+    if scaling.truncate:
+        first, last = math.floor(first), math.ceil(last)
+    first, last = max(first, 0), min(last, head_dim - 1)
+    width = last - first if first != last else 0.001
+    return 1 - ((torch.arange(head_dim // 2, dtype=torch.float32) - first) / width).clamp(0, 1)
 
 
 class Rotary(Positions):
@@ -82,15 +120,36 @@ class Rotary(Positions):
 
     def __init__(self, head_dim: int, theta: float, scaling: RopeScaling | None = None) -> None:
         super().__init__()
+        self.head_dim, self.theta, self.scaling = head_dim, theta, scaling
+
+    @cached_property
+    def frequencies(self) -> Tensor:
         # Not a buffer: it is computed from the config, never loaded, and must have values on the meta device too.
-        self.frequencies = rotary_frequencies(head_dim, theta, scaling)
+        # Not before it is used: a damaged config may name a head of any size.
+        return rotary_frequencies(self.head_dim, self.theta, self.scaling)
 
     def rotation(self, position_ids: Tensor, dtype: torch.dtype) -> Rotation:
         """Cosines and sines, [..., 1, E] each; the sine carries the minus sign of the half that is subtracted."""
         self.frequencies = self.frequencies.to(position_ids.device)
-        angles = position_ids[..., None].float() * self.frequencies  # [..., E/2], float32: bfloat16 loses far positions
-        cos, sin = angles.cos(), angles.sin()
+        angles = position_ids[..., None].float() * self._frequencies_of(position_ids)
+        cos, sin = angles.cos(), angles.sin()  # [..., E/2], float32: bfloat16 loses far positions
+        if self.scaling is not None and self.scaling.attention_factor != 1.0:
+            cos, sin = cos * self.scaling.attention_factor, sin * self.scaling.attention_factor
         return torch.cat((cos, cos), -1)[..., None, :].to(dtype), torch.cat((-sin, sin), -1)[..., None, :].to(dtype)
+
+    def _frequencies_of(self, position_ids: Tensor) -> Tensor:
+        """The frequencies [E / 2], or, for rows that are longer than the context of "dynamic" scaling, [..., 1, E / 2].
+
+        A row's own length decides, whatever stands beside it in the batch. (The published code takes the longest row
+        of the batch, and keeps its frequencies for later batches.) With a cache, no sequence is longer.
+        """
+        if self.scaling is None or self.scaling.kind != "dynamic" or not position_ids.numel():
+            return self.frequencies
+        original, factor = self.scaling.original_max_position_embeddings, self.scaling.factor
+        lengths = position_ids.amax(-1, keepdim=True)[..., None].double() + 1  # [..., 1, 1]
+        stretched = (factor * lengths.clamp(min=original) / original - (factor - 1)).float()
+        exponents = torch.arange(0, self.head_dim, 2, device=position_ids.device).float() / self.head_dim
+        return 1.0 / (self.theta * stretched ** (self.head_dim / (self.head_dim - 2))) ** exponents
 
     def rotate(self, heads: Tensor, rotation: Rotation | None) -> Tensor:
         """(a, b) -> (a cos - b sin, b cos + a sin) for each pair of halves."""
@@ -130,9 +189,13 @@ class Sinusoidal(Positions):
 
     def __init__(self, hidden_size: int, layout: Literal["interleaved", "halves"]) -> None:
         super().__init__()
-        # In double precision, as the published tables were computed: float32 is off by 1e-4 at a thousand positions.
-        self.frequencies = 10_000.0 ** -(torch.arange(0, hidden_size, 2, dtype=torch.float64) / hidden_size)
+        self.hidden_size = hidden_size
         self.interleaved = layout == "interleaved"
+
+    @cached_property
+    def frequencies(self) -> Tensor:
+        # In double precision, as the published tables were computed: float32 is off by 1e-4 at a thousand positions.
+        return 10_000.0 ** -(torch.arange(0, self.hidden_size, 2, dtype=torch.float64) / self.hidden_size)
 
     def embed(self, hidden_states: Tensor, position_ids: Tensor) -> Tensor:
         self.frequencies = self.frequencies.to(position_ids.device)
@@ -151,7 +214,11 @@ class ALiBi(Positions):
 
     def __init__(self, num_heads: int) -> None:
         super().__init__()
-        self.slopes = alibi_slopes(num_heads)
+        self.num_heads = num_heads
+
+    @cached_property
+    def slopes(self) -> Tensor:
+        return alibi_slopes(self.num_heads)
 
     def bias(self, query_positions: Tensor, key_positions: Tensor) -> Tensor:
         self.slopes = self.slopes.to(key_positions.device)

@@ -30,7 +30,7 @@ class MaskedLanguageModelHead(nn.Module):
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         super().__init__()
         self.dense = Linear(config.hidden_size, config.hidden_size, device=device)
-        self.activation = ACTIVATIONS[config.activation]
+        self.activation = ACTIVATIONS[config.head_activation or config.activation]
         self.norm = NORMS[config.norm](config.hidden_size, config.norm_eps, device=device)
 
     def forward(self, hidden_states: Tensor) -> Tensor:

@@ -49,7 +49,7 @@ class Transformer(nn.Module):
         self.embed_tokens = embedding(config.vocab_size, config.hidden_size, device)
         types = config.num_token_types
         self.embed_token_types = embedding(types, config.hidden_size, device) if types else None
-        self.encoder = _Builder(config, device).stack(causal=False) if config.stacks != "decoder" else None
+        self.encoder = _Builder(config.of_encoder(), device).stack(causal=False) if config.stacks != "decoder" else None
         self.decoder = _Builder(config, device).stack(causal=True) if config.stacks != "encoder" else None
         self.head = None if config.head is None else _lookup(HEADS, config.head, "head")(config, device)
         writes = config.head in VOCABULARY_HEADS
@@ -105,11 +105,12 @@ class Transformer(nn.Module):
                 to the model.
         """
         self._check_inputs(input_ids, decoder_input_ids, prefix_mask, document_ids, decoder_document_ids)
+        counted = self._counted(input_ids, attention_mask, document_ids) if position_ids is None else position_ids
         view = PaddedView(
             input_ids,
             attention_mask,
             causal=self.encoder is None,
-            position_ids=self._counted(attention_mask, document_ids) if position_ids is None else position_ids,
+            position_ids=counted,
             prefix_mask=prefix_mask,
             document_ids=document_ids,
         )
@@ -119,7 +120,7 @@ class Transformer(nn.Module):
             decoder_input_ids,
             decoder_attention_mask,
             causal=True,
-            position_ids=self._counted(decoder_attention_mask, decoder_document_ids),
+            position_ids=self._counted(decoder_input_ids, decoder_attention_mask, decoder_document_ids),
             document_ids=decoder_document_ids,
             memory=self.encode(input_ids, view),
             memory_mask=attention_mask,
@@ -152,13 +153,20 @@ class Transformer(nn.Module):
         if decoder_input_ids is not None:
             _check_shape("decoder_document_ids", decoder_document_ids, decoder_input_ids)
 
-    def _counted(self, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor | None:
-        """Position ids that count real tokens only, for families that use such; None for the others."""
-        if attention_mask is None or not self.config.positions_from_mask:
+    def _counted(self, input_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor | None:
+        """Position ids that count some tokens only, for families that use such; None for the others.
+
+        A token that is not counted is at 0 where the mask decides, and at -1 where its id does.
+        """
+        if (skipped := self.config.uncounted_token) is not None:
+            counted, shift = (input_ids != skipped).long(), 1
+        elif attention_mask is not None and self.config.positions_from_mask:
+            counted, shift = attention_mask, 0
+        else:
             return None
         if document_ids is not None:
-            return places_in_documents(document_ids, attention_mask)
-        return (attention_mask.cumsum(-1) - 1) * attention_mask
+            return (places_in_documents(document_ids, counted) + shift) * counted - shift
+        return (counted.cumsum(-1) - 1 + shift) * counted - shift
 
     def hidden_states(self, input_ids: Tensor, view: AttentionView, token_type_ids: Tensor | None = None) -> Tensor:
         """[...] -> [..., D], of the stack that answers; for a padded batch or a flat one, as the view is."""
@@ -202,9 +210,7 @@ class _Builder:
     def __init__(self, config: TransformerConfig, device: Device) -> None:
         self.config = config
         self.device = device
-        self.heads = (config.hidden_size, config.num_heads, config.num_kv_heads, config.head_dim)
         self.norm = self._norm(config.hidden_size)
-        self.scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
         _lookup(ACTIVATIONS, config.activation, "activation")
 
     def _norm(self, size: int) -> Callable[[], nn.Module]:
@@ -218,41 +224,48 @@ class _Builder:
         if config.windowed_rope_theta is not None:
             windowed = Rotary(config.head_dim, config.windowed_rope_theta)
         crossed = causal and config.stacks == "encoder-decoder"
-        layers = config.encoder_layers if config.stacks == "encoder-decoder" and not causal else config.num_layers
         blocks = [
             block(
                 self.norm,
-                self._attention(windowed if config.is_windowed(layer) else positions, config.is_windowed(layer)),
+                self._attention(layer, windowed if config.is_windowed(layer) else positions),
                 self._feed_forward(),
                 self._cross_attention() if crossed else None,
             )
-            for layer in range(layers)
+            for layer in range(config.num_layers)
         ]
         embedding_norm = self.norm() if config.embedding_norm else nn.Identity()
         return Stack(
             blocks, positions, embedding_norm, nn.Identity() if config.norm_placement == "post" else self.norm()
         )
 
-    def _attention(self, positions: Positions, windowed: bool) -> Attention:
+    def _attention(self, layer: int, positions: Positions) -> Attention:
+        config = self.config
         return Attention(
-            *self.heads,
-            scale=self.scale,
-            bias=self.config.attention_bias,
-            output_bias=self.config.attention_output_bias,
+            *self._heads(),
+            scale=self._scale() / (layer + 1 if config.attention_scale_by_layer else 1),
+            bias=config.attention_bias,
+            output_bias=config.attention_output_bias,
             positions=positions,
-            head_norm=self._norm(self.config.head_dim) if self.config.head_norm else nn.Identity,
-            window=self.config.window if windowed else None,
+            head_norm=self._norm(config.head_dim) if config.head_norm else nn.Identity,
+            window=config.window if config.is_windowed(layer) else None,
             device=self.device,
         )
 
     def _cross_attention(self) -> CrossAttention:
         return CrossAttention(
-            *self.heads,
-            scale=self.scale,
+            *self._heads(),
+            scale=self._scale(),
             bias=self.config.attention_bias,
             output_bias=self.config.attention_output_bias,
             device=self.device,
         )
+
+    def _heads(self) -> tuple[int, int, int, int]:
+        return self.config.hidden_size, self.config.num_heads, self.config.num_kv_heads, self.config.head_dim
+
+    def _scale(self) -> float:
+        scale = self.config.attention_scale
+        return float(self.config.head_dim**-0.5) if scale is None else scale
 
     def _feed_forward(self) -> FeedForward:
         return FeedForward(

@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.published import (
-    WHERE,
     activation,
     layer_rules,
     module_rules,
     published_activation,
-    required,
 )
 from germinal.models.families.published_heads import head_to_hf, two_stack_head
+from germinal.models.families.published_keys import PublishedKeys, maybe
 from germinal.models.weight_rules import Squeeze, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -56,53 +54,81 @@ _LAYER_NAMES = {
 CLASSIFIER_NAMES = {"head.dense": "classification_head.dense", "head.classifier": "classification_head.out_proj"}
 
 
-def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+SHARED: dict[str, Any] = {
+    "vocab_size": 50_265,
+    "max_position_embeddings": 1024,
+    "encoder_layers": 12,
+    "encoder_ffn_dim": 4096,
+    "encoder_attention_heads": 16,
+    "decoder_layers": 12,
+    "decoder_ffn_dim": 4096,
+    "decoder_attention_heads": 16,
+    "activation_function": "gelu",
+    "d_model": 1024,
+    "scale_embedding": maybe(bool, False),
+    "tie_word_embeddings": True,
+}
+"""The keys that BART and Marian have in common, with BART's defaults."""
+NO_EFFECT = frozenset(
+    {"dropout", "activation_dropout", "encoder_layerdrop", "decoder_layerdrop", "init_std", "is_decoder"}
+)
+ALIASES = {
+    "num_attention_heads": "encoder_attention_heads",
+    "hidden_size": "d_model",
+    "num_hidden_layers": "encoder_layers",
+}
+
+KEYS = PublishedKeys(read=SHARED, no_effect=NO_EFFECT, aliases=ALIASES)
+
+
+def sizes_from_hf(said: Mapping[str, Any]) -> dict[str, Any]:
     """The config values that BART and Marian have in common."""
-    for ours, encoder, decoder in (
-        ("heads", "encoder_attention_heads", "decoder_attention_heads"),
-        ("feed-forward widths", "encoder_ffn_dim", "decoder_ffn_dim"),
-    ):
-        if required(hf, encoder) != required(hf, decoder):
-            raise UnsupportedError(f"encoder and decoder have different {ours}.", where=WHERE)
-    heads, hidden_size = hf["encoder_attention_heads"], required(hf, "d_model")
+    heads, hidden_size = said["decoder_attention_heads"], said["d_model"]
+    others = {
+        "num_encoder_heads": (said["encoder_attention_heads"], heads),
+        "encoder_intermediate_size": (said["encoder_ffn_dim"], said["decoder_ffn_dim"]),
+    }
     return {
-        "vocab_size": required(hf, "vocab_size"),
+        "vocab_size": said["vocab_size"],
         "hidden_size": hidden_size,
-        "intermediate_size": hf["encoder_ffn_dim"],
-        "num_layers": required(hf, "decoder_layers"),
-        "num_encoder_layers": required(hf, "encoder_layers"),
+        "intermediate_size": said["decoder_ffn_dim"],
+        "num_layers": said["decoder_layers"],
+        "num_encoder_layers": said["encoder_layers"],
         "num_heads": heads,
+        **{name: own for name, (own, decoder) in others.items() if own != decoder},
         "num_kv_heads": heads,
         "head_dim": hidden_size // heads,
-        "max_position_embeddings": required(hf, "max_position_embeddings"),
-        "activation": activation(hf.get("activation_function", "gelu")),
-        "embedding_scale": hidden_size**0.5 if hf.get("scale_embedding") else 1.0,
-        **two_stack_head(hf),
+        "max_position_embeddings": said["max_position_embeddings"],
+        "activation": activation(said["activation_function"]),
+        "embedding_scale": hidden_size**0.5 if said["scale_embedding"] else 1.0,
+        "tie_embeddings": said["tie_word_embeddings"],
     }
 
 
 def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
     """The inverse of `sizes_from_hf`."""
+    encoder = config.of_encoder()
     return {
         "is_encoder_decoder": True,
         "vocab_size": config.vocab_size,
         "d_model": config.hidden_size,
-        "encoder_ffn_dim": config.intermediate_size,
+        "encoder_ffn_dim": encoder.intermediate_size,
         "decoder_ffn_dim": config.intermediate_size,
-        "encoder_layers": config.encoder_layers,
+        "encoder_layers": encoder.num_layers,
         "decoder_layers": config.num_layers,
-        "encoder_attention_heads": config.num_heads,
+        "encoder_attention_heads": encoder.num_heads,
         "decoder_attention_heads": config.num_heads,
         "max_position_embeddings": config.max_position_embeddings,
         "activation_function": published_activation(config.activation),
         "scale_embedding": config.embedding_scale != 1.0,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a BartForConditionalGeneration."""
-    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(hf)})
+    said = KEYS.values(hf)
+    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(said), **two_stack_head(said, labels=3)})
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
@@ -138,6 +164,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("bart",),
     architecture="BartForConditionalGeneration",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

@@ -14,11 +14,10 @@ from germinal.models.families.published import (
     layer_rules,
     module_rules,
     published_activation,
-    refuse,
-    required,
     usual_sizes,
 )
 from germinal.models.families.published_heads import encoder_head, head_to_hf
+from germinal.models.families.published_keys import PublishedKeys, from_zero
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -52,14 +51,34 @@ ENCODER_NAMES = {
 }
 
 
-def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
+SHARED: dict[str, Any] = {
+    "vocab_size": 30_522,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "hidden_act": "gelu",
+    "max_position_embeddings": 512,
+    "type_vocab_size": from_zero(2),
+    "layer_norm_eps": 1e-12,
+    "tie_word_embeddings": True,
+}
+"""The keys that BERT and RoBERTa have in common, with BERT's defaults."""
+UNSUPPORTED: dict[str, Any] = {"position_embedding_type": "absolute", "is_decoder": False}
+NO_EFFECT = frozenset({"hidden_dropout_prob", "attention_probs_dropout_prob"})
+
+KEYS = PublishedKeys(read=SHARED, only=UNSUPPORTED, no_effect=NO_EFFECT)
+
+
+def sizes_from_hf(said: Mapping[str, Any]) -> dict[str, Any]:
     """The config values that BERT and RoBERTa have in common."""
-    refuse(hf, position_embedding_type="absolute", is_decoder=False, add_cross_attention=False)
     return {
-        **usual_sizes(hf),
-        "norm_eps": hf.get("layer_norm_eps", 1e-12),
-        "activation": activation(hf.get("hidden_act", "gelu")),
-        **encoder_head(hf),
+        **usual_sizes(said),
+        "norm_eps": said["layer_norm_eps"],
+        "activation": activation(said["hidden_act"]),
+        "num_token_types": said["type_vocab_size"],
+        "tie_embeddings": said["tie_word_embeddings"],
+        **encoder_head(said),
     }
 
 
@@ -74,17 +93,15 @@ def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "hidden_act": published_activation(config.activation),
         "layer_norm_eps": config.norm_eps,
         "type_vocab_size": config.num_token_types,
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of any Bert class, which determines the head."""
-    own = {
-        "max_position_embeddings": required(hf, "max_position_embeddings"),
-        "num_token_types": hf.get("type_vocab_size", 2),
-    }
-    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(hf), **own})
+    said = KEYS.values(hf)
+    positions = {"max_position_embeddings": said["max_position_embeddings"]}
+    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(said), **positions})
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
@@ -189,6 +206,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("bert",),
     architecture="BertForMaskedLM",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

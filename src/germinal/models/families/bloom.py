@@ -17,8 +17,9 @@ from germinal.models.families.gguf_format import (
     tied,
 )
 from germinal.models.families.gpt2 import UNUSED_HEADS, classifier_rules
-from germinal.models.families.published import fused_qkv, layer_rules, refuse, required
+from germinal.models.families.published import fused_qkv, layer_rules
 from germinal.models.families.published_heads import decoder_head, head_to_hf
+from germinal.models.families.published_keys import PublishedKeys, maybe
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -38,23 +39,40 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+KEYS = PublishedKeys(
+    read={
+        "vocab_size": 250_880,
+        "hidden_size": 64,
+        "n_embed": maybe(int),
+        "n_layer": 2,
+        "n_head": 8,
+        "seq_length": 2048,
+        "layer_norm_epsilon": 1e-5,
+        "tie_word_embeddings": True,
+    },
+    only={"apply_residual_connection_post_layernorm": False, "is_causal": True},
+    no_effect=frozenset({"is_decoder", "hidden_dropout", "slow_but_exact"}),
+    aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
+)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a BloomForCausalLM. ALiBi does not limit the context; `seq_length` is that of training."""
-    refuse(hf, apply_residual_connection_post_layernorm=False)
-    hidden_size = hf.get("hidden_size") or required(hf, "n_embed")
-    heads = hf.get("num_attention_heads") or required(hf, "n_head")
+    said = KEYS.values(hf)
+    hidden_size = said["hidden_size"] if said["n_embed"] is None else said["n_embed"]
+    heads, tied = said["n_head"], said["tie_word_embeddings"]
     return TransformerConfig(
-        **{**DEFAULTS, "tie_embeddings": hf.get("tie_word_embeddings", True)},
-        vocab_size=required(hf, "vocab_size"),
+        **{**DEFAULTS, "tie_embeddings": tied},
+        vocab_size=said["vocab_size"],
         hidden_size=hidden_size,
         intermediate_size=4 * hidden_size,
-        num_layers=hf.get("num_hidden_layers") or required(hf, "n_layer"),
+        num_layers=said["n_layer"],
         num_heads=heads,
         num_kv_heads=heads,
         head_dim=hidden_size // heads,
-        max_position_embeddings=hf.get("seq_length", 2048),
-        norm_eps=hf.get("layer_norm_epsilon", 1e-5),
-        **decoder_head(hf, tied=hf.get("tie_word_embeddings", True)),
+        max_position_embeddings=said["seq_length"],
+        norm_eps=said["layer_norm_epsilon"],
+        **decoder_head(said, tied=tied),
     )
 
 
@@ -108,6 +126,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("bloom",),
     architecture="BloomForCausalLM",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

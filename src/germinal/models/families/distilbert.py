@@ -13,9 +13,9 @@ from germinal.models.families.published import (
     layer_rules,
     module_rules,
     published_activation,
-    required,
 )
 from germinal.models.families.published_heads import encoder_head, head_to_hf
+from germinal.models.families.published_keys import PublishedKeys
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {**bert.DEFAULTS, "num_token_types": 0, "pooler_activation": "relu"}
@@ -32,19 +32,44 @@ _LAYER_NAMES = {
 }
 
 
+KEYS = PublishedKeys(
+    read={
+        "vocab_size": 30_522,
+        "max_position_embeddings": 512,
+        "n_layers": 6,
+        "n_heads": 12,
+        "dim": 768,
+        "hidden_dim": 3072,
+        "activation": "gelu",
+        "tie_word_embeddings": True,
+    },
+    no_effect=frozenset(
+        {
+            "dropout",
+            "qa_dropout",
+            "seq_classif_dropout",
+            "sinusoidal_pos_embds",  # how the table began; its values are stored all the same
+        }
+    ),
+    aliases={"hidden_size": "dim", "num_attention_heads": "n_heads", "num_hidden_layers": "n_layers"},
+)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of any DistilBert class; DistilBertModel has no pooler."""
-    heads = required(hf, "n_heads")
+    said = KEYS.values(hf)
+    heads = said["n_heads"]
     return TransformerConfig(
-        **{**DEFAULTS, **encoder_head(hf, pooler=False), "activation": activation(hf.get("activation", "gelu"))},
-        vocab_size=required(hf, "vocab_size"),
-        hidden_size=required(hf, "dim"),
-        intermediate_size=required(hf, "hidden_dim"),
-        num_layers=required(hf, "n_layers"),
+        **{**DEFAULTS, **encoder_head(said, pooler=False), "activation": activation(said["activation"])}
+        | {"tie_embeddings": said["tie_word_embeddings"]},
+        vocab_size=said["vocab_size"],
+        hidden_size=said["dim"],
+        intermediate_size=said["hidden_dim"],
+        num_layers=said["n_layers"],
         num_heads=heads,
         num_kv_heads=heads,
-        head_dim=hf["dim"] // heads,
-        max_position_embeddings=required(hf, "max_position_embeddings"),
+        head_dim=said["dim"] // heads,
+        max_position_embeddings=said["max_position_embeddings"],
     )
 
 
@@ -59,7 +84,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "n_heads": config.num_heads,
         "max_position_embeddings": config.max_position_embeddings,
         "activation": published_activation(config.activation),
-        "tie_word_embeddings": True,
+        "tie_word_embeddings": config.tie_embeddings,
     }
 
 
@@ -89,6 +114,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("distilbert",),
     architecture="DistilBertForMaskedLM",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

@@ -11,6 +11,7 @@ from torch import Tensor
 from germinal.errors import SettingError, UnsupportedError, nearest
 from germinal.models.config import TransformerConfig
 from germinal.models.families.gguf_format import GgufFormat
+from germinal.models.families.published_keys import PublishedKeys
 from germinal.models.weight_rules import WeightRules
 from germinal.text.tokenizer_layout import TokenizerLayout
 
@@ -26,6 +27,7 @@ class Family:
             the others, which it is given as a mapping.
         model_types: Hugging Face `model_type`s.
         architecture: The Hugging Face class of its models, as in config.json.
+        keys: The keys of its config.json; None if the family was published without one.
         config_from_hf, config_to_hf: config.json <-> config.
         hf_rules: Weight names of the Hugging Face layout.
         tokenizer: The layout of its tokenizer files from before tokenizer.json; None if it has none.
@@ -42,6 +44,7 @@ class Family:
     config_from_hf: Callable[[Mapping[str, Any]], TransformerConfig]
     config_to_hf: Callable[[TransformerConfig], dict[str, Any]]
     hf_rules: Callable[[TransformerConfig], WeightRules]
+    keys: PublishedKeys | None = None
     tokenizer: TokenizerLayout | None = None
     ties_by_weights: bool = False
     gguf: GgufFormat | None = None

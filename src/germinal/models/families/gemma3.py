@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama, tokenizers
 from germinal.models.families.family import Family, root_of_width
@@ -17,10 +18,12 @@ from germinal.models.families.gguf_format import (
     scaling_metadata,
     tensor_rules,
 )
-from germinal.models.families.published import activation, published_activation, published_rope, refuse, rope
-from germinal.models.families.published_heads import decoder_head, head_to_hf
+from germinal.models.families.published import activation, published_activation
+from germinal.models.families.published_heads import head_to_hf
+from germinal.models.families.published_keys import WHERE, Key, PublishedKeys, maybe
 from germinal.models.families.qwen3 import GGUF_HEAD_NORMS, HEAD_NORMS
-from germinal.models.families.windows import windows_from_hf, windows_to_hf
+from germinal.models.families.rope import published_rope, rope, rope_to_hf, scaling
+from germinal.models.families.windows import WHOLE, WINDOWED, layer_types, windows_from_hf
 from germinal.models.weight_rules import Shift, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -45,46 +48,98 @@ _NAMES = {
 }
 
 
+KEYS = PublishedKeys(
+    read={
+        **{key: default for key, default in llama.SHARED.items() if key != "hidden_act"},
+        "vocab_size": 262_208,
+        "hidden_size": 2304,
+        "intermediate_size": 9216,
+        "num_hidden_layers": 26,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "hidden_activation": "gelu_pytorch_tanh",
+        "max_position_embeddings": 131_072,
+        "tie_word_embeddings": True,
+        "rope_theta": 1_000_000.0,
+        "rope_local_base_freq": 10_000.0,
+        "attention_bias": False,
+        "query_pre_attn_scalar": 256,
+        "sliding_window": maybe(int, 4096),
+        "sliding_window_pattern": 6,
+        "layer_types": maybe(list),
+    },
+    only={
+        **llama.UNSUPPORTED,
+        "final_logit_softcapping": None,
+        "attn_logit_softcapping": None,
+        "use_bidirectional_attention": False,
+    },
+    no_effect=llama.NO_EFFECT | {"_sliding_window_pattern"},  # a record of what layer_types was made from
+)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of a Gemma3ForCausalLM, with the keys of transformers 4 (`rope_local_base_freq`) or 5."""
-    refuse(hf, final_logit_softcapping=None, attn_logit_softcapping=None, use_bidirectional_attention=False)
-    by_kind = hf.get("rope_parameters") or {}
-    whole = {"rope_parameters": by_kind["full_attention"]} if "full_attention" in by_kind else hf
-    local = by_kind.get("sliding_attention", {}).get("rope_theta") or hf.get("rope_local_base_freq", 10_000.0)
+    """config.json of a Gemma3ForCausalLM. Older files, such as Google's own, have a pattern rather than `layer_types`:
+    every so many layers one has no window; by default the sixth.
+    """
+    said = KEYS.values(hf)
+    pattern = said["sliding_window_pattern"]
     own = {
-        **rope({"rope_theta": 1_000_000.0, **whole}),
-        "windowed_rope_theta": float(local),
-        "activation": activation(hf.get("hidden_activation") or "gelu_pytorch_tanh"),
-        "attention_bias": hf.get("attention_bias", False),
-        "attention_output_bias": hf.get("attention_bias", False),
-        "attention_scale": hf.get("query_pre_attn_scalar", 256) ** -0.5,
-        "embedding_scale": hf["hidden_size"] ** 0.5,
-        "tie_embeddings": hf.get("tie_word_embeddings", True),
-        **decoder_head(hf, tied=hf.get("tie_word_embeddings", True)),
+        "activation": activation(said["hidden_activation"]),
+        "attention_bias": said["attention_bias"],
+        "attention_output_bias": said["attention_bias"],
+        "attention_scale": said["query_pre_attn_scalar"] ** -0.5,
+        "embedding_scale": said["hidden_size"] ** 0.5,
     }
-    return TransformerConfig(
-        **{**DEFAULTS, **llama.sizes_from_hf({**hf, "rope_parameters": None}), **windows_from_hf(hf), **own}
-    )
+    windows = windows_from_hf(said, used=True, windowed=lambda layer: (layer + 1) % pattern != 0)
+    shared = llama.shared_from_hf({**said, "hidden_act": said["hidden_activation"]})
+    return TransformerConfig(**{**DEFAULTS, **shared, **windows, **_bases(said), **own})
+
+
+def _bases(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The rotary bases of layers with and without a window. As in transformers, `rope_scaling` is of those without, and
+    counts before `rope_parameters`, which have an entry for each kind.
+    """
+    by_kind = said["rope_parameters"] or {}
+    if not all(isinstance(each, dict) or each is None for each in by_kind.values()):
+        raise UnsupportedError(
+            "must have an entry for each kind of layer.",
+            where=f"{WHERE}: rope_parameters",
+            hint=f"{WHOLE}, {WINDOWED}.",
+        )
+    whole = {**(by_kind.get(WHOLE) or {}), **(said["rope_scaling"] or {})}
+    local = by_kind.get(WINDOWED) or {}
+    if scaling(local, said) is not None:
+        raise UnsupportedError(
+            "scaling of layers with a window is not supported.", where=f"{WHERE}: rope_parameters.{WINDOWED}"
+        )
+    windowed = Key(float, said["rope_local_base_freq"]).value("rope_theta", local)
+    return {
+        **rope({**said, "rope_scaling": None, "rope_parameters": whole}),
+        "windowed_rope_theta": float(windowed),
+    }
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
-    published = llama.sizes_to_hf(config)
-    for key in ("hidden_act", "rope_theta", "rope_scaling"):
-        del published[key]
+    """config.json for transformers 4 and 5, which need a window even where no layer has one."""
+    published = llama.shared_to_hf(config)
+    del published["hidden_act"]
     scale = config.head_dim**-0.5 if config.attention_scale is None else config.attention_scale
-    assert config.windowed_rope_theta is not None
+    local = config.rope_theta if config.windowed_rope_theta is None else config.windowed_rope_theta
+    whole = rope_to_hf(config.rope_theta, config.rope_scaling)
     return {
         **head_to_hf(config, "Gemma3Text", FAMILY.architecture),
         "model_type": "gemma3_text",
         **published,
-        **windows_to_hf(config),
-        "rope_parameters": {
-            "full_attention": published_rope(config.rope_theta, config.rope_scaling),
-            "sliding_attention": published_rope(config.windowed_rope_theta, None),
-        },
+        **whole,
+        "rope_local_base_freq": local,
+        "rope_parameters": {WHOLE: whole["rope_parameters"], WINDOWED: published_rope(local, None)},
+        "layer_types": layer_types(config),
+        "sliding_window": KEYS.keys()["sliding_window"].default if config.window is None else config.window,
         "hidden_activation": published_activation(config.activation),
         "attention_bias": config.attention_bias,
-        "query_pre_attn_scalar": round(scale**-2),
+        "query_pre_attn_scalar": max(1, round(scale**-2)),
     }
 
 
@@ -135,6 +190,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("gemma3_text",),
     architecture="Gemma3ForCausalLM",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

@@ -12,14 +12,12 @@ from germinal.models.families.gguf_format import LAYER_NORM, SIZES, GgufFormat, 
 from germinal.models.families.published import (
     activation,
     fused_qkv,
-    given,
     layer_rules,
     module_rules,
     published_activation,
-    refuse,
-    required,
 )
 from germinal.models.families.published_heads import decoder_head, head_to_hf
+from germinal.models.families.published_keys import PublishedKeys, maybe
 from germinal.models.weight_rules import Transpose, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -37,28 +35,59 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+KEYS = PublishedKeys(
+    read={
+        "vocab_size": 50_257,
+        "n_positions": 1024,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_inner": maybe(int),
+        "activation_function": "gelu_new",
+        "layer_norm_epsilon": 1e-5,
+        "scale_attn_weights": True,
+        "scale_attn_by_inverse_layer_idx": False,
+        "tie_word_embeddings": True,
+    },
+    only={"is_causal": True},
+    no_effect=frozenset(
+        {
+            "is_decoder",
+            "n_ctx",  # n_positions in early files
+            "resid_pdrop",
+            "embd_pdrop",
+            "attn_pdrop",
+            "reorder_and_upcast_attn",  # float32 inside attention, which we have without it
+            *(f"summary_{what}" for what in ("type", "use_proj", "activation", "proj_to_labels", "first_dropout")),
+        }
+    ),
+    aliases={
+        "hidden_size": "n_embd",
+        "max_position_embeddings": "n_positions",
+        "num_attention_heads": "n_head",
+        "num_hidden_layers": "n_layer",
+    },
+)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a GPT2LMHeadModel."""
-    refuse(hf, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
-    hidden_size, heads = required(hf, "n_embd"), required(hf, "n_head")
-    scaled = hf.get("scale_attn_weights", True)
+    said = KEYS.values(hf)
+    hidden_size, heads, tied = said["n_embd"], said["n_head"], said["tie_word_embeddings"]
     return TransformerConfig(
-        **{
-            **DEFAULTS,
-            "activation": activation(hf.get("activation_function", "gelu_new")),
-            "tie_embeddings": hf.get("tie_word_embeddings", True),
-        },
-        vocab_size=required(hf, "vocab_size"),
+        **{**DEFAULTS, "activation": activation(said["activation_function"]), "tie_embeddings": tied},
+        vocab_size=said["vocab_size"],
         hidden_size=hidden_size,
-        intermediate_size=given(hf, "n_inner", 4 * hidden_size),
-        num_layers=required(hf, "n_layer"),
+        intermediate_size=4 * hidden_size if said["n_inner"] is None else said["n_inner"],
+        num_layers=said["n_layer"],
         num_heads=heads,
         num_kv_heads=heads,
         head_dim=hidden_size // heads,
-        max_position_embeddings=required(hf, "n_positions"),
-        norm_eps=hf.get("layer_norm_epsilon", 1e-5),
-        attention_scale=None if scaled else 1.0,
-        **decoder_head(hf, tied=True),
+        max_position_embeddings=said["n_positions"],
+        norm_eps=said["layer_norm_epsilon"],
+        attention_scale=None if said["scale_attn_weights"] else 1.0,
+        attention_scale_by_layer=said["scale_attn_by_inverse_layer_idx"],
+        **decoder_head(said, tied=tied),
     )
 
 
@@ -75,6 +104,7 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "activation_function": published_activation(config.activation),
         "layer_norm_epsilon": config.norm_eps,
         "scale_attn_weights": config.attention_scale is None,
+        "scale_attn_by_inverse_layer_idx": config.attention_scale_by_layer,
         "tie_word_embeddings": config.tie_embeddings,
     }
 
@@ -125,6 +155,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("gpt2",),
     architecture="GPT2LMHeadModel",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

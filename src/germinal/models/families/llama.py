@@ -29,15 +29,14 @@ from germinal.models.families.gguf_format import (
 )
 from germinal.models.families.published import (
     activation,
-    given,
     layer_rules,
     module_rules,
     published_activation,
-    published_rope,
-    rope,
     usual_sizes,
 )
 from germinal.models.families.published_heads import decoder_head, head_to_hf
+from germinal.models.families.published_keys import PublishedKeys, maybe
+from germinal.models.families.rope import ROPE_KEYS, ROPE_ONLY, rope, rope_to_hf
 from germinal.models.weight_rules import PermuteRotary, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -76,14 +75,36 @@ GGUF_LAYERS = {
 }
 
 
+SHARED: dict[str, Any] = {
+    "vocab_size": 32_000,
+    "hidden_size": 4096,
+    "intermediate_size": 11_008,
+    "num_hidden_layers": 32,
+    "num_attention_heads": 32,
+    "num_key_value_heads": maybe(int),
+    "head_dim": maybe(int),
+    "hidden_act": "silu",
+    "max_position_embeddings": 2048,
+    "rms_norm_eps": 1e-6,
+    "tie_word_embeddings": False,
+    **ROPE_KEYS,
+}
+"""The keys that LLaMA and the families derived from it have in common, with LLaMA's defaults."""
+UNSUPPORTED: dict[str, Any] = {**ROPE_ONLY, "is_causal": True}
+NO_EFFECT = frozenset({"is_decoder"})
+
+KEYS = PublishedKeys(read={**SHARED, "attention_bias": False, "mlp_bias": False}, only=UNSUPPORTED, no_effect=NO_EFFECT)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a LlamaForCausalLM."""
+    said = KEYS.values(hf)
     biases = {
-        "attention_bias": hf.get("attention_bias", False),
-        "attention_output_bias": hf.get("attention_bias", False),
-        "feed_forward_bias": hf.get("mlp_bias", False),
+        "attention_bias": said["attention_bias"],
+        "attention_output_bias": said["attention_bias"],
+        "feed_forward_bias": said["mlp_bias"],
     }
-    return TransformerConfig(**{**DEFAULTS, **sizes_from_hf(hf), **biases})
+    return TransformerConfig(**{**DEFAULTS, **shared_from_hf(said), **rope(said), **biases})
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
@@ -91,32 +112,30 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
         **head_to_hf(config, "Llama", FAMILY.architecture),
         "model_type": "llama",
-        **sizes_to_hf(config),
+        **shared_to_hf(config),
+        **rope_to_hf(config.rope_theta, config.rope_scaling),
         "attention_bias": config.attention_bias,
         "mlp_bias": config.feed_forward_bias,
     }
 
 
-def sizes_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """The config values that LLaMA and the families derived from it have in common."""
-    sizes = usual_sizes(hf)
+def shared_from_hf(said: Mapping[str, Any]) -> dict[str, Any]:
+    """The config values that LLaMA and the families derived from it have in common, but for rotary positions."""
+    sizes = usual_sizes(said)
     return {
         **sizes,
-        "num_kv_heads": given(hf, "num_key_value_heads", sizes["num_kv_heads"]),
-        "head_dim": given(hf, "head_dim", sizes["head_dim"]),
-        "max_position_embeddings": hf.get("max_position_embeddings", 2048),
-        "norm_eps": hf.get("rms_norm_eps", 1e-6),
-        "activation": activation(hf.get("hidden_act", "silu")),
-        "tie_embeddings": hf.get("tie_word_embeddings", False),
-        **decoder_head(hf, tied=hf.get("tie_word_embeddings", False)),
-        **rope(hf),
+        "num_kv_heads": sizes["num_kv_heads"] if said["num_key_value_heads"] is None else said["num_key_value_heads"],
+        "head_dim": sizes["head_dim"] if said["head_dim"] is None else said["head_dim"],
+        "max_position_embeddings": said["max_position_embeddings"],
+        "norm_eps": said["rms_norm_eps"],
+        "activation": activation(said["hidden_act"]),
+        "tie_embeddings": said["tie_word_embeddings"],
+        **decoder_head(said, tied=said["tie_word_embeddings"]),
     }
 
 
-def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
-    """The inverse of `sizes_from_hf`, with the keys of both transformers 4 and 5."""
-    parameters = published_rope(config.rope_theta, config.rope_scaling)
-    scaled = {key: value for key, value in parameters.items() if key != "rope_theta"}
+def shared_to_hf(config: TransformerConfig) -> dict[str, Any]:
+    """The inverse of `shared_from_hf`."""
     return {
         "vocab_size": config.vocab_size,
         "hidden_size": config.hidden_size,
@@ -128,9 +147,6 @@ def sizes_to_hf(config: TransformerConfig) -> dict[str, Any]:
         "max_position_embeddings": config.max_position_embeddings,
         "hidden_act": published_activation(config.activation),
         "rms_norm_eps": config.norm_eps,
-        "rope_theta": config.rope_theta,
-        "rope_scaling": None if config.rope_scaling is None else scaled,
-        "rope_parameters": parameters,
         "tie_word_embeddings": config.tie_embeddings,
     }
 
@@ -220,6 +236,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("llama",),
     architecture="LlamaForCausalLM",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 from germinal.models.families import bart, tokenizers
 from germinal.models.families.family import Family
-from germinal.models.families.published import refuse
-from germinal.models.families.published_heads import head_to_hf
+from germinal.models.families.published_heads import head_to_hf, two_stack_head
+from germinal.models.families.published_keys import WHERE, PublishedKeys, maybe
 
 DEFAULTS: dict[str, Any] = {
     **bart.DEFAULTS,
@@ -20,10 +21,24 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+KEYS = PublishedKeys(
+    read={**bart.SHARED, "vocab_size": 58_101, "scale_embedding": False, "decoder_vocab_size": maybe(int, least=0)},
+    only={"share_encoder_decoder_embeddings": True},
+    no_effect=bart.NO_EFFECT,
+    aliases=bart.ALIASES,
+)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a MarianMTModel."""
-    refuse(hf, share_encoder_decoder_embeddings=True, decoder_vocab_size=hf.get("vocab_size"))
-    return TransformerConfig(**{**DEFAULTS, **bart.sizes_from_hf(hf)})
+    said = KEYS.values(hf)
+    if (said["decoder_vocab_size"] or said["vocab_size"]) != said["vocab_size"]:
+        raise UnsupportedError(
+            f"is {said['decoder_vocab_size']:,}, and vocab_size {said['vocab_size']:,}: a decoder with a vocabulary of "
+            "its own is not supported.",
+            where=f"{WHERE}: decoder_vocab_size",
+        )
+    return TransformerConfig(**{**DEFAULTS, **bart.sizes_from_hf(said), **two_stack_head(said)})
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
@@ -36,6 +51,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("marian",),
     architecture="MarianMTModel",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=bart.hf_rules,

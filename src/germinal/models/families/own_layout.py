@@ -7,9 +7,10 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from germinal.errors import CheckpointError
+from germinal.layers.positions import RopeScaling
 from germinal.models.config import TransformerConfig
 from germinal.models.families.family import Family, follow
-from germinal.models.families.published import WHERE, scaling
+from germinal.models.families.published_keys import WHERE
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 _NAMES = [
@@ -52,11 +53,11 @@ def _reader(defaults: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Transf
     def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
         known = {field.name for field in fields(TransformerConfig)}
         given = {key: value for key, value in hf.items() if key in known}
-        if given.get("rope_scaling"):
-            given["rope_scaling"] = scaling({"rope_type": given["rope_scaling"]["kind"], **given["rope_scaling"]})
-        if given.get("windowed_layers"):
-            given["windowed_layers"] = tuple(given["windowed_layers"])
         try:
+            if given.get("rope_scaling"):
+                given["rope_scaling"] = RopeScaling(**given["rope_scaling"])
+            if given.get("windowed_layers"):
+                given["windowed_layers"] = tuple(given["windowed_layers"])
             return TransformerConfig(**follow({**defaults, **given}))
         except TypeError as error:
             raise CheckpointError(f"is not complete: {error}.", where=WHERE) from error

@@ -7,7 +7,7 @@ from typing import Any
 
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models.config import TransformerConfig
-from germinal.models.families.published import WHERE
+from germinal.models.families.published_keys import WHERE
 
 _WHOLE_TEXTS, _TOKENS = "sequence-classification", "token-classification"
 
@@ -38,36 +38,42 @@ CLASSES = tuple(dict.fromkeys([*ENCODER, *DECODER, *TWO_STACKS]))
 """What the names of the classes that are read end in."""
 
 
-def encoder_head(hf: Mapping[str, Any], *, pooler: bool = True) -> dict[str, Any]:
+def encoder_head(said: Mapping[str, Any], *, pooler: bool = True) -> dict[str, Any]:
     """`head` and `num_labels` of an encoder's config.
 
     Args:
+        said: The values of `HEAD_KEYS`.
         pooler: Whether the class without a task, such as BertModel, has a pooler.
 
     Raises:
         UnsupportedError: the class's head is not supported.
     """
-    head = _head(hf, ENCODER, "Model")
-    return {"head": head if pooler or head != "pooler" else None, "num_labels": _labels(hf, head)}
+    head = _head(said, ENCODER, "Model")
+    return {"head": head if pooler or head != "pooler" else None, "num_labels": _labels(said, head)}
 
 
-def decoder_head(hf: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
+def decoder_head(said: Mapping[str, Any], *, tied: bool) -> dict[str, Any]:
     """The same for a decoder. A text is classified by its last token.
 
     A class without a head is read as a language model if the output matrix is tied, since it has all its weights.
     """
-    head = _head(hf, DECODER, "ForCausalLM")
+    head = _head(said, DECODER, "ForCausalLM")
     if head is None and tied:
         head = "lm"
     pooled = {"pooled_token": "last", "pooler_activation": None} if head == _WHOLE_TEXTS else {}
-    return {"head": head, "num_labels": _labels(hf, head), **pooled}
+    return {"head": head, "num_labels": _labels(said, head), **pooled}
 
 
-def two_stack_head(hf: Mapping[str, Any]) -> dict[str, Any]:
-    """The same for an encoder-decoder. Its decoder reads the text too, which is classified by its last token."""
-    head = _head(hf, TWO_STACKS, "ForConditionalGeneration")
+def two_stack_head(said: Mapping[str, Any], *, labels: int = 2) -> dict[str, Any]:
+    """The same for an encoder-decoder. Its decoder reads the text too, which is classified by its last token.
+
+    Args:
+        said: The values of `HEAD_KEYS`.
+        labels: How many there are where config.json does not say.
+    """
+    head = _head(said, TWO_STACKS, "ForConditionalGeneration")
     pooled = {"pooled_token": "last"} if head == _WHOLE_TEXTS else {}
-    return {"head": head, "num_labels": _labels(hf, head), **pooled}
+    return {"head": head, "num_labels": _labels(said, head, labels), **pooled}
 
 
 def head_to_hf(config: TransformerConfig, prefix: str, lm: str | None = None) -> dict[str, Any]:
@@ -87,22 +93,22 @@ def head_to_hf(config: TransformerConfig, prefix: str, lm: str | None = None) ->
     return {"architectures": [name], **({"num_labels": config.num_labels} if config.num_labels else {})}
 
 
-def architecture(hf: Mapping[str, Any], default: str) -> str:
+def architecture(said: Mapping[str, Any], default: str) -> str:
     """The class name in config.json.
 
     Raises:
         CheckpointError: `architectures` is not a list of names.
     """
-    named = hf.get("architectures")
+    named = said["architectures"]
     if not named:
         return default
-    if not isinstance(named, list) or not isinstance(named[0], str):
+    if not isinstance(named[0], str):
         raise CheckpointError(f"must be a list of names, not {named!r}.", where=f"{WHERE}: architectures")
     return named[0]
 
 
-def _head(hf: Mapping[str, Any], heads: Mapping[str, str | None], default: str) -> str | None:
-    name = architecture(hf, default)
+def _head(said: Mapping[str, Any], heads: Mapping[str, str | None], default: str) -> str | None:
+    name = architecture(said, default)
     for ending, head in heads.items():
         if name.endswith(ending):
             return head
@@ -111,9 +117,12 @@ def _head(hf: Mapping[str, Any], heads: Mapping[str, str | None], default: str) 
     )
 
 
-def _labels(hf: Mapping[str, Any], head: str | None) -> int:
+def _labels(said: Mapping[str, Any], head: str | None, default: int = 2) -> int:
+    """The number of labels: `num_labels` counts where `id2label` names more or fewer, as in transformers."""
     if head == "question-answering":
         return 2
     if head not in (_WHOLE_TEXTS, _TOKENS):
         return 0
-    return int(hf.get("num_labels") or len(hf.get("id2label") or (0, 1)))
+    if said["num_labels"] is not None:
+        return int(said["num_labels"])
+    return default if said["id2label"] is None else len(said["id2label"])

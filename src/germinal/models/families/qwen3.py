@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from germinal.models.config import TransformerConfig
-from germinal.models.families import llama, tokenizers
+from germinal.models.families import llama, qwen2, tokenizers
 from germinal.models.families.family import Family
 from germinal.models.families.gguf_format import SCALING, GgufFormat, rotary_decoder, scaling_metadata
 from germinal.models.families.published_heads import head_to_hf
-from germinal.models.families.windows import windows_from_hf, windows_to_hf
+from germinal.models.families.published_keys import PublishedKeys
 from germinal.models.weight_rules import WeightRules
 
 DEFAULTS: dict[str, Any] = {**llama.DEFAULTS, "head_norm": True}
@@ -18,20 +18,23 @@ HEAD_NORMS = {"self_attention.q_norm": "self_attn.q_norm", "self_attention.k_nor
 GGUF_HEAD_NORMS = {"self_attention.q_norm": "attn_q_norm", "self_attention.k_norm": "attn_k_norm"}
 
 
+KEYS = PublishedKeys(
+    read={**qwen2.SHARED, "head_dim": 128, "attention_bias": False}, only=llama.UNSUPPORTED, no_effect=llama.NO_EFFECT
+)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a Qwen3ForCausalLM."""
-    bias = hf.get("attention_bias", False)
-    own = {"attention_bias": bias, "attention_output_bias": bias}
-    return TransformerConfig(**{**DEFAULTS, **llama.sizes_from_hf(hf), **windows_from_hf(hf), **own})
+    said = KEYS.values(hf)
+    biases = dict.fromkeys(("attention_bias", "attention_output_bias"), said["attention_bias"])
+    return TransformerConfig(**{**DEFAULTS, **qwen2.shared_from_hf(said), **biases})
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
     return {
         **head_to_hf(config, "Qwen3", FAMILY.architecture),
         "model_type": "qwen3",
-        **llama.sizes_to_hf(config),
-        **windows_to_hf(config),
-        "use_sliding_window": config.window is not None,
+        **qwen2.shared_to_hf(config),
         "attention_bias": config.attention_bias,
     }
 
@@ -52,6 +55,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("qwen3",),
     architecture="Qwen3ForCausalLM",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

@@ -8,8 +8,9 @@ from typing import Any
 from germinal.models.config import TransformerConfig
 from germinal.models.families import bert, tokenizers
 from germinal.models.families.family import Family
-from germinal.models.families.published import module_rules, required
+from germinal.models.families.published import module_rules
 from germinal.models.families.published_heads import head_to_hf
+from germinal.models.families.published_keys import PublishedKeys, from_zero
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -17,19 +18,27 @@ DEFAULTS: dict[str, Any] = {
     "norm_eps": 1e-5,
     "num_token_types": 1,
     "position_offset": 2,
-    "positions_from_mask": True,
+    "uncounted_token": 1,
+    "head_activation": "gelu",
 }
+
+KEYS = PublishedKeys(
+    read={**bert.SHARED, "vocab_size": 50_265, "pad_token_id": from_zero(1)},
+    only=bert.UNSUPPORTED,
+    no_effect=bert.NO_EFFECT,
+)
 
 
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
-    """config.json of any Roberta class."""
-    offset = hf.get("pad_token_id", 1) + 1
+    """config.json of any Roberta class. The head for masked words has GELU, whatever the layers have."""
+    said = KEYS.values(hf)
+    padding = said["pad_token_id"]
     own = {
-        "position_offset": offset,
-        "max_position_embeddings": required(hf, "max_position_embeddings") - offset,
-        "num_token_types": hf.get("type_vocab_size", 1),
+        "position_offset": padding + 1,
+        "uncounted_token": padding,
+        "max_position_embeddings": said["max_position_embeddings"] - padding - 1,
     }
-    return TransformerConfig(**{**DEFAULTS, **bert.sizes_from_hf(hf), **own})
+    return TransformerConfig(**{**DEFAULTS, **bert.sizes_from_hf(said), **own})
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
@@ -66,6 +75,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("roberta",),
     architecture="RobertaForMaskedLM",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

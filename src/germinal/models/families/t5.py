@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
 from germinal.models.families.bart import CLASSIFIER_NAMES
@@ -20,8 +21,9 @@ from germinal.models.families.gguf_format import (
     tensor_rules,
     tied,
 )
-from germinal.models.families.published import activation, given, module_rules, published_activation, required
+from germinal.models.families.published import activation, module_rules, published_activation
 from germinal.models.families.published_heads import architecture, head_to_hf, two_stack_head
+from germinal.models.families.published_keys import WHERE, PublishedKeys, maybe
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -37,43 +39,79 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
+KEYS = PublishedKeys(
+    read={
+        "vocab_size": 32_128,
+        "d_model": 512,
+        "d_kv": 64,
+        "d_ff": 2048,
+        "num_layers": 6,
+        "num_decoder_layers": maybe(int),
+        "num_heads": 8,
+        "relative_attention_num_buckets": 32,
+        "relative_attention_max_distance": 128,
+        "layer_norm_epsilon": 1e-6,
+        "feed_forward_proj": "relu",
+        "is_gated_act": maybe(bool),
+        "dense_act_fn": maybe(str),
+        "n_positions": maybe(int),
+        "tie_word_embeddings": maybe(bool),
+        "scale_decoder_outputs": maybe(bool),
+    },
+    no_effect=frozenset({"dropout_rate", "initializer_factor", "is_decoder"}),
+    aliases={
+        "hidden_size": "d_model",
+        "num_attention_heads": "num_heads",
+        "num_hidden_layers": "num_layers",
+        "head_dim": "d_kv",
+    },
+)
+
+
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a T5ForConditionalGeneration, of its encoder alone, or with a head for classes.
 
     T5 1.0 has scaled logits and a tied output matrix, 1.1 neither. transformers 5 writes that it is tied in both cases,
     and the difference as `scale_decoder_outputs`; when a folder is read, the weights determine whether it is tied.
     """
-    gate, _, name = str(hf.get("feed_forward_proj", "relu")).rpartition("-")
-    gated = gate == "gated"
-    tied = hf.get("tie_word_embeddings") is not False
-    scaled = hf.get("scale_decoder_outputs", tied)
-    heads = required(hf, "num_heads")
-    encoder_layers = required(hf, "num_layers")
-    alone = architecture(hf, FAMILY.architecture).endswith("EncoderModel")
-    stacks = {"stacks": "encoder"} if alone else {"num_encoder_layers": encoder_layers}
+    said = KEYS.values(hf)
+    tied = said["tie_word_embeddings"] is not False
+    scaled = tied if said["scale_decoder_outputs"] is None else said["scale_decoder_outputs"]
+    alone = architecture(said, FAMILY.architecture).endswith("EncoderModel")
+    stacks = {"stacks": "encoder"} if alone else {"num_encoder_layers": said["num_layers"]}
+    decoder = said["num_layers"] if said["num_decoder_layers"] is None else said["num_decoder_layers"]
     return TransformerConfig(
         **{
             **DEFAULTS,
             **stacks,
-            **two_stack_head(hf),
-            "gated": gated,
-            # "gated-gelu" always meant the tanh form (transformers' T5Config says so).
-            "activation": "gelu_tanh" if gated and name == "gelu" else activation(name),
-            "norm_eps": hf.get("layer_norm_epsilon", 1e-6),
+            **two_stack_head(said),
+            **_feed_forward(said),
+            "norm_eps": said["layer_norm_epsilon"],
         },
-        vocab_size=required(hf, "vocab_size"),
-        hidden_size=required(hf, "d_model"),
-        intermediate_size=required(hf, "d_ff"),
-        num_layers=encoder_layers if alone else given(hf, "num_decoder_layers", encoder_layers),
-        num_heads=heads,
-        num_kv_heads=heads,
-        head_dim=required(hf, "d_kv"),
-        max_position_embeddings=given(hf, "n_positions", 512),
-        num_buckets=hf.get("relative_attention_num_buckets", 32),
-        max_distance=hf.get("relative_attention_max_distance", 128),
+        vocab_size=said["vocab_size"],
+        hidden_size=said["d_model"],
+        intermediate_size=said["d_ff"],
+        num_layers=said["num_layers"] if alone else decoder,
+        num_heads=said["num_heads"],
+        num_kv_heads=said["num_heads"],
+        head_dim=said["d_kv"],
+        max_position_embeddings=512 if said["n_positions"] is None else said["n_positions"],
+        num_buckets=said["relative_attention_num_buckets"],
+        max_distance=said["relative_attention_max_distance"],
         tie_embeddings=tied and scaled,
-        logit_scale=hf["d_model"] ** -0.5 if scaled else 1.0,
+        logit_scale=said["d_model"] ** -0.5 if scaled else 1.0,
     )
+
+
+def _feed_forward(said: Mapping[str, Any]) -> dict[str, Any]:
+    """`gated` and `activation`: as transformers takes them from `feed_forward_proj`, unless they are given apart."""
+    gate, _, name = said["feed_forward_proj"].rpartition("-")
+    if gate not in ("", "gated"):
+        raise UnsupportedError(f"feed_forward_proj {said['feed_forward_proj']!r:.40} is not supported.", where=WHERE)
+    gated = gate == "gated" if said["is_gated_act"] is None else said["is_gated_act"]
+    # "gated-gelu" always meant the tanh form (transformers' T5Config says so).
+    usual = "gelu_new" if gate and name == "gelu" else name
+    return {"gated": gated, "activation": activation(said["dense_act_fn"] or usual)}
 
 
 def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
@@ -189,6 +227,7 @@ FAMILY = Family(
     defaults=DEFAULTS,
     model_types=("t5",),
     architecture="T5ForConditionalGeneration",
+    keys=KEYS,
     config_from_hf=config_from_hf,
     config_to_hf=config_to_hf,
     hf_rules=hf_rules,

@@ -1,0 +1,177 @@
+"""Every key of a published config.json is accounted for, with transformers' config classes as the outside truth."""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, fields
+from typing import Any
+
+import pytest
+import transformers
+from test_families import CONFIGS
+
+from germinal.checkpoints.assembly import read_config
+from germinal.errors import GerminalError
+from germinal.models.families import FAMILIES
+from germinal.models.families.published_keys import REQUIRED
+
+CLASSES: dict[str, Any] = {
+    "bert": transformers.BertConfig,
+    "roberta": transformers.RobertaConfig,
+    "distilbert": transformers.DistilBertConfig,
+    "bart": transformers.BartConfig,
+    "marian": transformers.MarianConfig,
+    "t5": transformers.T5Config,
+    "gpt2": transformers.GPT2Config,
+    "bloom": transformers.BloomConfig,
+    "llama": transformers.LlamaConfig,
+    "mistral": transformers.MistralConfig,
+    "qwen2": transformers.Qwen2Config,
+    "qwen3": transformers.Qwen3Config,
+    "gemma3": transformers.Gemma3TextConfig,
+}
+OLDER = {
+    "rope_theta",
+    "rope_scaling",
+    "torch_dtype",
+    "is_decoder",
+    "add_cross_attention",
+    "tie_word_embeddings",
+    "pruned_heads",
+    "output_attentions",
+    "attn_implementation",
+    "num_labels",
+}
+"""Keys that transformers 4 wrote for every class, or for every class with rotary positions."""
+DERIVED = {
+    "head_dim",  # null is D / H
+    "num_key_value_heads",  # null is H
+    "num_decoder_layers",
+    "decoder_vocab_size",
+    "n_inner",
+    "layer_types",
+}
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_every_key_of_the_class_is_accounted_for(family: str) -> None:
+    """Read, refused by name unless it is neutral, or in the list of those without effect."""
+    config_class = CLASSES[family]
+    keys = (
+        {spec.name for spec in fields(config_class)} | set(config_class.attribute_map) | set(config_class().to_dict())
+    )
+    older = OLDER if hasattr(config_class(), "rope_parameters") else OLDER - {"rope_theta", "rope_scaling"}
+    declared = FAMILIES[family].keys
+    assert declared is not None
+    assert keys | older <= declared.known()
+    assert declared.aliases.items() <= config_class.attribute_map.items()
+    assert not declared.no_effect & (set(declared.read) | set(declared.only))
+
+
+def test_every_family_with_a_class_declares_its_keys() -> None:
+    published = {name for name, family in FAMILIES.items() if hasattr(transformers, family.architecture)}
+    assert published == set(CLASSES)
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_an_absent_key_has_the_default_of_the_class(family: str) -> None:
+    declared = FAMILIES[family].keys
+    assert declared is not None
+    defaults = {spec.name: spec.default for spec in fields(CLASSES[family]) if spec.default is not MISSING}
+    for name, key in declared.keys().items():
+        assert key.default is not REQUIRED
+        if name in defaults and name not in DERIVED:
+            assert key.default == defaults[name], name
+
+
+def whole(family: str, config: dict[str, Any], ending: str = "") -> dict[str, Any]:
+    """What transformers writes of a config."""
+    return {**CLASSES[family](**config).to_dict(), "architectures": [ending or FAMILIES[family].architecture]}
+
+
+def family_of(name: str) -> str:
+    return {"GPT2": "gpt2"}.get(name, name.lower())
+
+
+LEFT_OUT = [
+    pytest.param(family_of(name), name + ending, config, id=f"{name}{ending}-{number}")
+    for name, models in CONFIGS.items()
+    for number, (ending, config) in enumerate(models)
+]
+
+
+@pytest.mark.parametrize(("family", "architecture", "config"), LEFT_OUT)
+def test_a_key_left_out_is_read_as_transformers_reads_it(family: str, architecture: str, config: Any) -> None:
+    """Each key in turn is deleted: ours of what is left is ours of what transformers makes of it."""
+    written = whole(family, config, architecture)
+    compared = 0
+    for key in written:
+        if key in ("model_type", "architectures"):
+            continue
+        less = {name: value for name, value in written.items() if name != key}
+        try:
+            completed = whole(
+                family, {name: value for name, value in less.items() if name != "model_type"}, architecture
+            )
+        except Exception:  # a config that transformers refuses, such as heads that do not divide the width
+            continue
+        try:
+            expected = FAMILIES[family].config_from_hf(completed)
+        except GerminalError:
+            with pytest.raises(GerminalError):
+                FAMILIES[family].config_from_hf(less)
+            continue
+        assert FAMILIES[family].config_from_hf(less) == expected, key
+        compared += 1
+    assert compared > 10
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_another_name_of_a_key_counts_before_it(family: str) -> None:
+    declared = FAMILIES[family].keys
+    assert declared is not None
+    written = CLASSES[family]().to_dict()
+    for other, name in declared.aliases.items():
+        contradicting = {**written, other: 48}
+        assert getattr(CLASSES[family](**{**contradicting, "id2label": None}), name) == 48
+        assert declared.values(contradicting) == declared.values({**written, name: 48})
+
+
+def wrong(family: str, published: dict[str, Any]) -> str:
+    """Where the error lies that reading a config gives, if it gives one."""
+    try:
+        read_config(lambda: FAMILIES[family].config_from_hf(published))
+    except GerminalError as error:
+        return str(error.where)
+    return ""
+
+
+WRONG = (
+    float("nan"),
+    float("inf"),
+    -1,
+    0,
+    1.5,
+    True,
+    "x",
+    "12",
+    [],
+    {},
+    [[[]]],
+    None,
+    10**30,
+    2_000_000_000,
+    -(10**30),
+)
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_a_wrong_value_is_an_error_that_names_a_file(family: str) -> None:
+    """Whatever a damaged file holds: the config, or an error of ours. Nothing is allocated for it."""
+    written = whole(family, {})
+    declared = FAMILIES[family].keys
+    assert declared is not None
+    told = 0
+    for key in sorted(declared.known()):
+        for value in WRONG:
+            told += "config" in wrong(family, {**written, key: value})
+    assert told > 100
