@@ -213,7 +213,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], Any], int, tuple[str, ...]]] = {
     "nothing in config": (lambda folder: (folder / "config.json").write_text(""), 6, ("config.json", "not valid JSON")),
     "half a config": (lambda folder: (folder / "config.json").write_text('{"a": '), 6, ("not valid JSON",)),
     "empty object": (lambda folder: (folder / "config.json").write_text("{}"), 6, ("has no 'model_type'",)),
-    "bytes": (lambda folder: (folder / "config.json").write_bytes(b"\xff\x00"), 6, ("config.json", "not valid JSON")),
+    "bytes": (lambda folder: (folder / "config.json").write_bytes(b"\xff\x00"), 6, ("config.json", "not UTF-8")),
     "another width": (
         say(intermediate_size=81),
         6,
