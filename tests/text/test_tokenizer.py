@@ -151,9 +151,6 @@ def test_a_malformed_file_is_named(copy: Path, content: str) -> None:
 
 
 def test_what_is_missing_is_named(copy: Path) -> None:
-    (copy / "tokenizer_config.json").write_text(json.dumps({"pad_token": "[PAD]"}))
-    with pytest.raises(CheckpointError, match=r"pad_token is '\[PAD\]'"):
-        Tokenizer.from_folder(copy)
     (copy / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"no tokenizer\.json"):
         Tokenizer.from_folder(copy)
@@ -173,7 +170,7 @@ def test_a_foreign_vocabulary_is_refused_by_both_names(tokenizer: Tokenizer) -> 
 
 
 def test_ids_outside_the_vocabulary_have_no_piece(tokenizer: Tokenizer) -> None:
-    with pytest.raises(VocabularyMismatchError, match="outside the vocabulary"):
+    with pytest.raises(VocabularyMismatchError, match="not in the vocabulary"):
         tokenizer.pieces([tokenizer.vocab_size])
 
 

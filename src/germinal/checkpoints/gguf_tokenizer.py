@@ -14,7 +14,8 @@ from germinal.checkpoints import gguf_pre_tokenizers
 from germinal.checkpoints.gguf_chat_templates import chat_templates
 from germinal.errors import CheckpointError, GerminalError, UnsupportedError, nearest
 from germinal.text.sentencepiece_file import SPACE, Piece, SentencePieceFile, sentencepiece_backend
-from germinal.text.tokenizer import Tokenizer
+from germinal.text.tokenizer import WRITTEN_CLASS, Tokenizer
+from germinal.text.tokenizer_folder import MODEL_INPUTS
 
 KEY = "tokenizer.ggml.{}".format
 BYTE_LEVEL, SENTENCEPIECE, UNIGRAM, WORDPIECE = "gpt2", "llama", "t5", "bert"
@@ -232,7 +233,8 @@ def _add_special_tokens(backend: Backend, tokens: list[str], kinds: list[int]) -
 
 def _config(metadata: Mapping[str, Any], tokens: list[str], kind: str, name: str) -> dict[str, Any]:
     """tokenizer_config.json for the tokenizer; its class makes transformers use tokenizer.json unchanged."""
-    config: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "clean_up_tokenization_spaces": False}
+    config: dict[str, Any] = {"tokenizer_class": WRITTEN_CLASS, "clean_up_tokenization_spaces": False}
+    config["model_input_names"] = list(MODEL_INPUTS[kind == WORDPIECE])
     ids = {role: metadata.get(KEY(key)) for role, key in ROLES.items()}
     if kind == WORDPIECE:  # whose first token may also be called bos
         ids["cls_token"] = ids["bos_token"] if ids["cls_token"] is None else ids["cls_token"]

@@ -101,9 +101,10 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
     tokenizer, generation_config = checkpoint.tokenizer, checkpoint.generation_config
     published = checkpoint.family.config_to_hf(checkpoint.config)
     named = {"bos_token_id": tokenizer.bos_id, "eos_token_id": tokenizer.eos_id, "pad_token_id": tokenizer.pad_id}
+    rows = checkpoint.config.vocab_size
     return {
         **published,
-        **{key: id for key, id in named.items() if id is not None and key not in published},
+        **{key: id for key, id in named.items() if id is not None and id < rows and key not in published},
         **{key: generation_config[key] for key in _TOKEN_IDS if key in generation_config and key not in published},
         **head_config_to_hf(checkpoint.head_config, checkpoint.config),
         "torch_dtype": checkpoint.precision,

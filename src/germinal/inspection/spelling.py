@@ -10,12 +10,12 @@ _SIGNS = str.maketrans({" ": "·", "\n": "↵", "\t": "→", "\r": "\\r"})
 
 
 def spelt(tokenizer: Tokenizer, ids: Iterable[int]) -> list[str]:
-    """Printable text of each token; an id beyond the vocabulary (a padding row of the embedding) as its number."""
+    """Printable text of each token; an id without a token (a padding row of the embedding) as its number."""
     return [_spelt(tokenizer, id) for id in ids]
 
 
 def _spelt(tokenizer: Tokenizer, id: int) -> str:
-    if id >= tokenizer.vocab_size:
+    if not tokenizer.has_piece(id):
         return f"#{id}"
     token = tokenizer.token_bytes(id)
     try:

@@ -157,7 +157,7 @@ class Reader:
         self, numbers: tuple[int, ...], encodings: Sequence[tokenizers.Encoding], width: int, for_head: bool
     ) -> Batch:
         shape, device = (len(numbers), width), self.network.device
-        pad = self.tokenizer.pad_id or 0
+        pad = self.tokenizer.filler_id
         input_ids = torch.full(shape, pad, dtype=torch.long)
         token_types = torch.zeros(shape, dtype=torch.long)
         attention_mask = torch.zeros(shape, dtype=torch.long)
@@ -165,7 +165,7 @@ class Reader:
             length = len(encoding.ids)
             input_ids[row, :length] = torch.tensor(encoding.ids)
             attention_mask[row, :length] = 1
-            if self.config.num_token_types > 1:
+            if self.config.num_token_types > 1 and self.tokenizer.has_token_types:
                 token_types[row, :length] = torch.tensor(encoding.type_ids)
         input_ids, token_types, attention_mask = (each.to(device) for each in (input_ids, token_types, attention_mask))
         hidden_states = self._hidden_states(input_ids, token_types, attention_mask, for_head)

@@ -10,7 +10,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from germinal.errors import ContextWindowError, GerminalError, SettingError, TemplateError, UnsupportedError
+from germinal.errors import (
+    ContextWindowError,
+    GerminalError,
+    SettingError,
+    TemplateError,
+    UnsupportedError,
+    VocabularyMismatchError,
+)
 
 logger = logging.getLogger("germinal.serving")
 
@@ -86,6 +93,8 @@ def translated(error: Exception) -> APIError:
             return APIError(str(error), param=error.where, code="unsupported_parameter")
         case TemplateError():
             return APIError(str(error), param="messages", code="chat_template_error")
+        case VocabularyMismatchError():  # a token of the text has no row in the embedding
+            return APIError(str(error), code="token_without_embedding")
         case GerminalError():
             logger.error("%s", error)
             return APIError(str(error), status=500, code=type(error).__name__)

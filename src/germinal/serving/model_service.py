@@ -122,6 +122,5 @@ class ModelReply:
         return self._logprob(token.id, token.logprob) | {"top_logprobs": likeliest}
 
     def _logprob(self, token_id: int, logprob: float) -> dict[str, Any]:
-        spelt = token_id < self._tokenizer.vocab_size  # the embedding table may have more rows than there are tokens
-        as_bytes = self._tokenizer.token_bytes(token_id) if spelt else b""
+        as_bytes = self._tokenizer.token_bytes(token_id) if self._tokenizer.has_piece(token_id) else b""
         return {"token": as_bytes.decode(errors="replace"), "logprob": logprob, "bytes": list(as_bytes)}

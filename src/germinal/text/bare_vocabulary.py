@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import Encoding, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Backend
 
-from germinal.errors import CheckpointError, SettingError, UnsupportedError
+from germinal import files
+from germinal.errors import CheckpointError, UnsupportedError
+from germinal.text.declared_tokens import sentinel_count, token_text
+from germinal.text.library import calling
 from germinal.text.sentencepiece_file import read_sentencepiece, sentencepiece_backend
 from germinal.text.tokenizer_layout import TokenizerLayout
 
@@ -33,36 +36,29 @@ def bare_files(folder: Path) -> tuple[Path, ...]:
 
 
 def bare_backend(folder: Path, config: dict[str, Any], layout: TokenizerLayout) -> Backend:
-    """Build the tokenizer of a folder's vocabulary files.
+    """Build the tokenizer of a folder's vocabulary files, without the tokens that other files add.
 
     Args:
-        config: The contents of tokenizer_config.json. Special tokens that the layout names and the vocabulary has are
-            added to it.
+        config: The contents of tokenizer_config.json.
 
     Raises:
         CheckpointError: a file is malformed, or the files contradict each other.
         UnsupportedError: the kind of vocabulary is not supported.
     """
-    files = bare_files(folder)
-    if files[0].name in SENTENCEPIECE:
-        backend = _sentencepiece(files[0], config, layout)
-    elif len(files) == 2:
-        backend = _byte_level(*files, config, layout)
-    else:
-        backend = _wordpiece(files[0], config, layout)
-    for role, text in layout.special_tokens.items():
-        if config.get(role, "") == "" and backend.token_to_id(text) is not None:
-            config[role] = text
-    _add_tokens(backend, folder, config, layout)
-    _add_borders(backend, config, layout, folder)
-    return backend
+    vocabulary = bare_files(folder)
+    with calling("no tokenizer can be built from it", str(vocabulary[0])):
+        if vocabulary[0].name in SENTENCEPIECE:
+            return _sentencepiece(vocabulary[0], config, layout)
+        if len(vocabulary) == 2:
+            return _byte_level(*vocabulary, config, layout)
+        return _wordpiece(vocabulary[0], config, layout)
 
 
 def _wordpiece(file: Path, config: Mapping[str, Any], layout: TokenizerLayout) -> Backend:
     """WordPiece with BERT's normaliser (Devlin et al. 2018, arXiv 1810.04805)."""
-    with file.open(encoding="utf-8", newline=_NEWLINE) as lines:
-        vocabulary = {line.rstrip("\r\n"): id for id, line in enumerate(lines)}
-    unknown = _text(config.get("unk_token")) or layout.special_tokens.get("unk_token", "[UNK]")
+    lines = files.read_text(file).split(_NEWLINE)
+    vocabulary = {line.rstrip("\r"): id for id, line in enumerate(lines) if line or id < len(lines) - 1}
+    unknown = token_text(config.get("unk_token")) or layout.special_tokens.get("unk_token", "[UNK]")
     if unknown not in vocabulary:
         raise CheckpointError(f"has no {unknown}, the token for unknown words.", where=str(file))
     backend = Backend(models.WordPiece(vocab=vocabulary, unk_token=unknown, max_input_chars_per_word=100))
@@ -80,18 +76,12 @@ def _wordpiece(file: Path, config: Mapping[str, Any], layout: TokenizerLayout) -
 
 def _byte_level(file: Path, merges_file: Path, config: Mapping[str, Any], layout: TokenizerLayout) -> Backend:
     """Byte-level BPE as in GPT-2 (Radford et al. 2019), or with the layout's own pattern for splitting text."""
-    lines = merges_file.read_text(encoding="utf-8").split("\n")
+    lines = files.read_text(merges_file).split(_NEWLINE)
     pairs = [tuple(line.split(" ")) for line in lines if line.strip() and not line.startswith("#version")]
     if not all(len(pair) == 2 for pair in pairs):
         raise CheckpointError("has a line that is not a pair of tokens.", where=str(merges_file))
-    try:
+    with calling("vocabulary and merges contradict each other", str(file.parent)):
         backend = Backend(models.BPE(vocab=_vocabulary(file), merges=pairs))  # type: ignore[arg-type]
-    except CheckpointError:
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(
-            f"vocabulary and merges contradict each other: {error}.", where=str(file.parent)
-        ) from error
     prefix = bool(config.get("add_prefix_space", False))
     if layout.unicode_form is not None:
         backend.normalizer = getattr(normalizers, layout.unicode_form)()
@@ -113,59 +103,39 @@ def _sentencepiece(file: Path, config: Mapping[str, Any], layout: TokenizerLayou
             where=str(file.parent),
         )
     ids = _vocabulary(shared) if file.name == "source.spm" else None
-    read = read_sentencepiece(file)
-    try:
-        return sentencepiece_backend(
-            read,
-            sentinels=int(config.get("extra_ids", layout.sentinels)),
-            ids=ids,
-            prefix_once=config.get("legacy") is False,
-        )
-    except (CheckpointError, SettingError):
-        raise
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"no tokenizer can be built from its pieces: {error}.", where=str(file)) from error
+    return sentencepiece_backend(
+        read_sentencepiece(file),
+        sentinels=sentinel_count(config, layout),
+        ids=ids,
+        prefix_once=config.get("legacy") is False,
+    )
 
 
 def _vocabulary(file: Path) -> dict[str, int]:
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"is not valid JSON: {error}.", where=str(file)) from error
-    if not isinstance(value, dict) or not all(isinstance(id, int) for id in value.values()):
+    value = files.read_json_object(file)
+    if not all(isinstance(id, int) and not isinstance(id, bool) and 0 <= id < 1 << 32 for id in value.values()):
         raise CheckpointError("must map each token to its id.", where=str(file))
     return value
 
 
-def _add_tokens(backend: Backend, folder: Path, config: Mapping[str, Any], layout: TokenizerLayout) -> None:
-    """Mark the named tokens as special, and add the tokens of added_tokens.json with their ids."""
-    named = {role: config[role] for role in config if role.endswith("_token") and _text(config[role])}
-    for role, token in named.items():
-        flags = {"lstrip": role in layout.lstrip}
-        if isinstance(token, Mapping):
-            flags |= {key: bool(token[key]) for key in ("lstrip", "rstrip", "single_word") if key in token}
-        content = _text(token)
-        if content is not None and backend.token_to_id(content) is not None:
-            backend.add_special_tokens([AddedToken(content, normalized=False, special=True, **flags)])
-    extra = folder / "added_tokens.json"
-    if not extra.is_file():
-        return
-    for text, id in sorted(_vocabulary(extra).items(), key=lambda item: item[1]):
-        backend.add_tokens([AddedToken(text, normalized=False, special=text in map(_text, named.values()))])
-        if backend.token_to_id(text) != id:
-            raise CheckpointError(
-                f"token {text!r} should have id {id}, but got {backend.token_to_id(text)}.", where=str(extra)
-            )
+def add_borders(
+    backend: Backend, config: Mapping[str, Any], layout: TokenizerLayout, folder: Path, *, instead: bool = False
+) -> None:
+    """Put special tokens around a text: the layout's template, with bos and eos as in tokenizer_config.json.
 
+    Args:
+        instead: The tokenizer is from a tokenizer.json. Its own template stays where it does the same, where it knows
+            more tokens than the layout, and where the vocabulary lacks the layout's; bos and eos are the file's matter.
 
-def _add_borders(backend: Backend, config: Mapping[str, Any], layout: TokenizerLayout, folder: Path) -> None:
-    """Add special tokens around a text: the layout's template, with bos and eos as in tokenizer_config.json."""
-    texts = {role: text for role in config if role.endswith("_token") and (text := _text(config[role])) is not None}
+    Raises:
+        CheckpointError: the vocabulary lacks a token, and there is no tokenizer.json.
+    """
+    texts = {role: text for role in config if role.endswith("_token") and (text := token_text(config[role]))}
     used: dict[str, int] = {}
     templates = []
     for template in (layout.single, layout.pair):
         parts = []
-        for part in _with_choices(template.split(), config):
+        for part in template.split() if instead else _with_choices(template.split(), config):
             role, colon, segment = part.partition(":")
             if role.startswith("$"):
                 parts.append(part)
@@ -173,23 +143,44 @@ def _add_borders(backend: Backend, config: Mapping[str, Any], layout: TokenizerL
             text = texts.get(role)
             id = None if text is None else backend.token_to_id(text)
             if text is None or id is None:
+                if instead:
+                    return
                 raise CheckpointError(
                     f"the vocabulary lacks the {role} that the family puts around a text.", where=str(folder)
                 )
             used[text] = id
             parts.append(f"{text}{colon}{segment}")
         templates.append(parts)
-    if not used:
+    if not used or (instead and len(_template_tokens(backend)) > len(used)):
         return
-    template_processor = processors.TemplateProcessing(
+    template_processor: processors.PostProcessor = processors.TemplateProcessing(
         single=templates[0], pair=templates[1], special_tokens=list(used.items())
     )
-    if not layout.trim_offsets:
+    if layout.trim_offsets:
+        prefix = bool(config.get("add_prefix_space", False))
+        trimmed = processors.ByteLevel(add_prefix_space=prefix, trim_offsets=True)
+        template_processor = processors.Sequence([trimmed, template_processor])
+    if not instead or _borders(backend, template_processor) != _borders(backend, backend.post_processor):
         backend.post_processor = template_processor
-        return
-    prefix = bool(config.get("add_prefix_space", False))
-    trimmed = processors.ByteLevel(add_prefix_space=prefix, trim_offsets=True)
-    backend.post_processor = processors.Sequence([trimmed, template_processor])
+
+
+def _template_tokens(backend: Backend) -> set[str]:
+    """The special tokens in the template of a tokenizer.json."""
+    state = {} if backend.post_processor is None else json.loads(backend.post_processor.__getstate__())
+    steps = state.get("processors", [state])
+    return {token for step in steps for token in step.get("special_tokens", {})}
+
+
+def _borders(backend: Backend, processor: processors.PostProcessor | None) -> list[tuple[list[int], list[int]]]:
+    """Ids and segments of a probe and of a pair of probes."""
+    probe = backend.encode("a", add_special_tokens=False)
+    found = []
+    for pair in (None, probe):
+        encoding = probe if pair is None else Encoding.merge([probe, probe])
+        if processor is not None:
+            encoding = processor.process(probe, pair, True)
+        found.append((encoding.ids, encoding.type_ids))
+    return found
 
 
 def _with_choices(parts: list[str], config: Mapping[str, Any]) -> list[str]:
@@ -210,10 +201,3 @@ def _with_choices(parts: list[str], config: Mapping[str, Any]) -> list[str]:
             around += [border, part] if before else [part, border]
         parts = around
     return parts
-
-
-def _text(token: Any) -> str | None:
-    """A special token is written as text, or as a mapping with its `content`."""
-    if isinstance(token, Mapping):
-        token = token.get("content")
-    return token if isinstance(token, str) and token else None

@@ -18,6 +18,7 @@ from typing import Protocol
 
 from tokenizers import decoders
 
+from germinal.text.clean_up import CleanUp
 from germinal.text.tokenizer import Tokenizer
 
 _REPLACEMENT = "\ufffd"
@@ -39,7 +40,8 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer, stop: Sequence[str] = (), skip_special_tokens: bool = True) -> None:
         byte_level = isinstance(tokenizer.backend.decoder, decoders.ByteLevel)
-        self._decoder: _Decoder = (_ByteDecoder if byte_level else _WindowDecoder)(tokenizer, skip_special_tokens)
+        decoder: _Decoder = (_ByteDecoder if byte_level else _WindowDecoder)(tokenizer, skip_special_tokens)
+        self._decoder = _CleanedDecoder(decoder) if tokenizer.cleans_up else decoder
         self._stop = tuple(stop)
         self._held = ""
         self._shown: list[str] = []
@@ -91,6 +93,19 @@ class _Decoder(Protocol):
     def finish(self) -> str: ...
 
 
+class _CleanedDecoder:
+    """For tokenizers that clean up spaces after decoding."""
+
+    def __init__(self, decoder: _Decoder) -> None:
+        self._decoder, self._clean_up = decoder, CleanUp()
+
+    def push(self, token_id: int) -> str:
+        return self._clean_up.push(self._decoder.push(token_id))
+
+    def finish(self) -> str:
+        return self._clean_up.push(self._decoder.finish()) + self._clean_up.finish()
+
+
 class _ByteDecoder:
     """For byte-level vocabularies: feeds the bytes of each token to an incremental UTF-8 decoder."""
 
@@ -100,10 +115,10 @@ class _ByteDecoder:
         self._utf8 = codecs.getincrementaldecoder("utf-8")(errors="replace")
 
     def push(self, token_id: int) -> str:
-        if token_id in self._skipped or self._tokenizer.backend.id_to_token(token_id) is None:
+        if token_id in self._skipped or not self._tokenizer.has_piece(token_id):
             return ""
         if token_id in self._tokenizer.added_ids:  # spelled as text, not as bytes
-            return self._utf8.decode(self._tokenizer.decode([token_id], skip_special_tokens=False).encode())
+            return self._utf8.decode(self._tokenizer.decode_as_is([token_id], skip_special_tokens=False).encode())
         return self._utf8.decode(self._tokenizer.token_bytes(token_id))
 
     def finish(self) -> str:
@@ -148,7 +163,7 @@ class _WindowDecoder:
         return added
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return self._tokenizer.decode(ids, skip_special_tokens=False)
+        return self._tokenizer.decode_as_is(ids, skip_special_tokens=False)
 
 
 def _skipped_ids(tokenizer: Tokenizer, skip_special_tokens: bool) -> frozenset[int]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,16 +18,20 @@ from typing import Any
 import tokenizers
 
 from germinal import storage
-from germinal.errors import CheckpointError, SettingError, UnsupportedError, VocabularyMismatchError
+from germinal.errors import CheckpointError, SettingError, VocabularyMismatchError
 from germinal.text import chat_template_files
-from germinal.text.bare_vocabulary import bare_backend, bare_files
 from germinal.text.chat_template import ChatTemplate, Sources
+from germinal.text.clean_up import clean_up
+from germinal.text.declared_tokens import NAMED_TOKENS, read_settings, token_text
+from germinal.text.library import calling, check_text
+from germinal.text.tokenizer_folder import read_backend
 from germinal.text.tokenizer_layout import TokenizerLayout
 
-NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 _BYTE_PIECE = re.compile(r"<0x([0-9A-Fa-f]{2})>")
-_PADDED_ROWS = 1024
-"""Embedding tables are padded to round sizes. A table with more spare rows than this belongs to another model."""
+_SPARE_ROWS = (1024, 1 / 32)
+"""Embedding tables are padded to round sizes. One with more spare rows than this number, and than this share of its
+rows, belongs to another model. (Phi-2 has 905, DeepSeek LLM 2,385 of 102,400.)"""
+WRITTEN_CLASS = "PreTrainedTokenizerFast"
 
 
 class Tokenizer:
@@ -54,11 +59,13 @@ class Tokenizer:
         self.chat_template = chat_template
         self.name = name
         added = backend.get_added_tokens_decoder()
-        self.special_tokens = {key: text for key in NAMED_TOKENS if (text := _content(self.config.get(key)))}
+        self.special_tokens = {key: text for key in NAMED_TOKENS if (text := token_text(self.config.get(key)))}
         self._named_ids = {key: self._id_of(text, key) for key, text in self.special_tokens.items()}
         self.special_ids = frozenset(self._named_ids.values()) | {id for id, token in added.items() if token.special}
         self.added_ids = frozenset(added)
-        self.vocab_size = max(backend.get_vocab_size(with_added_tokens=True), max(added, default=-1) + 1)
+        self.vocab_size = 1 + max(backend.get_vocab(with_added_tokens=True).values(), default=-1)
+        self._rows = self.vocab_size
+        self._model = "the model"
 
     @property
     def bos_id(self) -> int | None:
@@ -73,6 +80,11 @@ class Tokenizer:
         return self._named_ids.get("pad_token")
 
     @property
+    def filler_id(self) -> int:
+        """What fills up the rows of a batch, where nothing reads it: the padding token if it has a row, else 0."""
+        return self.pad_id if self.pad_id is not None and self.pad_id < self._rows else 0
+
+    @property
     def mask_id(self) -> int | None:
         return self._named_ids.get("mask_token")
 
@@ -84,17 +96,49 @@ class Tokenizer:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the tokenizer's canonical JSON and its named special tokens."""
+        """SHA-256 of the tokenizer's canonical JSON, its named special tokens, and what else changes ids or text."""
         named = json.dumps(self.special_tokens, sort_keys=True, ensure_ascii=True)
+        if beside := {key: value for key, value in self._beside().items() if value}:
+            named += json.dumps(beside, sort_keys=True)
         return hashlib.sha256(f"{self.backend.to_str()}\n{named}".encode()).hexdigest()
 
+    def _beside(self) -> dict[str, bool]:
+        """What changes ids or text and is not in tokenizer.json."""
+        return {
+            "clean_up_tokenization_spaces": self.cleans_up,
+            "split_special_tokens": self.backend.encode_special_tokens,
+            "token_types": self.has_token_types,
+        }
+
+    @cached_property
+    def cleans_up(self) -> bool:
+        """Whether decoding removes spaces before punctuation, as tokenizer_config.json says; never for BPE, whose
+        spaces are the text's own."""
+        spaces = "clean_up_tokenization_spaces"
+        always = self.config.get(f"{spaces}_for_bpe_even_though_it_will_corrupt_output") is True
+        bpe = isinstance(self.backend.model, tokenizers.models.BPE)
+        return self.config.get(spaces) is True and (always or not bpe)
+
+    @cached_property
+    def has_token_types(self) -> bool:
+        """Whether the model is told which of two texts a token belongs to: `model_input_names` of
+        tokenizer_config.json, else the class's."""
+        return "token_type_ids" in self.config.get("model_input_names", ())
+
     def encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
-        """Token ids of a text, by default with the special tokens that the model's format puts around it."""
-        return self.backend.encode(text, add_special_tokens=add_special_tokens).ids
+        """Token ids of a text, by default with the special tokens that the model's format puts around it.
+
+        Raises:
+            VocabularyMismatchError: a token has no row in the model's embedding; so do all methods that encode.
+            SettingError: the text holds half of a character; so do all methods that encode.
+        """
+        return self.encodings([text], add_special_tokens)[0].ids
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
         """`encode` for many texts at once."""
-        return [item.ids for item in self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)]
+        with self._encoding(texts):
+            found = self.backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+        return [self._with_rows(item).ids for item in found]
 
     def encodings(
         self,
@@ -111,15 +155,17 @@ class Tokenizer:
         Raises:
             SettingError: there is no room for a token beside the special ones.
         """
-        if cut_to is None:
-            return self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
-        if cut_to <= self.backend.num_special_tokens_to_add(any(isinstance(text, tuple) for text in texts)):
+        pairs = any(isinstance(text, tuple) for text in texts)
+        if cut_to is not None and cut_to <= self.backend.num_special_tokens_to_add(pairs):
             raise SettingError(f"leaves no room for a token beside the special ones: {cut_to}.", where="max_tokens")
-        self.backend.enable_truncation(cut_to)
         try:
-            return self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
+            with self._encoding(texts):
+                if cut_to is not None:
+                    self.backend.enable_truncation(cut_to)
+                found = self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         finally:
             self.backend.no_truncation()
+        return [self._with_rows(item) for item in found]
 
     def windows(self, first: str, second: str, size: int, overlap: int) -> list[tokenizers.Encoding]:
         """Encode a pair with the second text split into overlapping windows.
@@ -130,16 +176,17 @@ class Tokenizer:
             size: Most tokens of a window, the first text and special tokens included.
             overlap: Tokens that neighbouring windows share.
         """
-        self.backend.enable_truncation(size, stride=overlap, strategy="only_second")
         try:
-            encoding = self.backend.encode(first, second)
+            with self._encoding([(first, second)]):
+                self.backend.enable_truncation(size, stride=overlap, strategy="only_second")
+                encoding = self.backend.encode(first, second)
         finally:
             self.backend.no_truncation()
-        return [encoding, *encoding.overflowing]
+        return [self._with_rows(each) for each in (encoding, *encoding.overflowing)]
 
     def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids without added special tokens, and the (start, end) character span of each."""
-        encoding = self.backend.encode(text, add_special_tokens=False)
+        (encoding,) = self.encodings([text], add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def encode_continuation(
@@ -167,8 +214,18 @@ class Tokenizer:
         return whole[:border], whole[border:]
 
     def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
-        """The text of token ids."""
-        return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+        """The text of token ids; an id without a token has none."""
+        text = self.decode_as_is(ids, skip_special_tokens)
+        return clean_up(text) if self.cleans_up else text
+
+    def decode_as_is(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str:
+        """`decode`, before spaces are cleaned up."""
+        with calling("cannot be decoded", self.name):
+            return self.backend.decode(ids, skip_special_tokens=skip_special_tokens)
+
+    def has_piece(self, id: int) -> bool:
+        """Whether the vocabulary has a token with this id: an embedding may have spare rows, a vocabulary holes."""
+        return self.backend.id_to_token(id) is not None
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Each token as spelled in the vocabulary (byte-level vocabularies spell a space as Ġ)."""
@@ -190,9 +247,14 @@ class Tokenizer:
         return piece.encode()
 
     def save(self, folder: Path) -> None:
-        """Write tokenizer.json, its config, the special tokens map and the chat template into a folder."""
+        """Write tokenizer.json, its config, the special tokens map and the chat template into a folder.
+
+        The flags of the class that the tokenizer was read with are in tokenizer.json by now, so that the class written
+        is the one that takes the file as it is.
+        """
         storage.write_text(folder / "tokenizer.json", self.backend.to_str(pretty=True))
-        storage.write_json(folder / "tokenizer_config.json", self.config)
+        config = {key: value for key, value in self.config.items() if key != "auto_map"}  # its code is not written
+        storage.write_json(folder / "tokenizer_config.json", config | {"tokenizer_class": WRITTEN_CLASS})
         storage.write_json(folder / "special_tokens_map.json", self.special_tokens)
         if self.chat_template is not None:
             chat_template_files.write_sources(folder, self.chat_template)
@@ -202,36 +264,64 @@ class Tokenizer:
         """Read a Hugging Face folder's tokenizer.
 
         Args:
-            layout: What the family's vocabulary files do not state; required if there is no tokenizer.json.
+            layout: What its class sets beside the files; required if there is no tokenizer.json, which None takes as
+                it is.
 
         Raises:
-            CheckpointError: a file is missing or malformed, or names a token that the vocabulary lacks.
+            CheckpointError: a file is missing or malformed, or two contradict each other.
             UnsupportedError: the folder has vocabulary files only, and no layout was given.
         """
-        config = _read_object(folder / "tokenizer_config.json")
-        for key, value in _read_object(folder / "special_tokens_map.json").items():
-            if key in NAMED_TOKENS:
-                config.setdefault(key, value)
-        backend = _read_backend(folder, config, layout)
-        _add_declared_tokens(backend, config, folder)
+        config = read_settings(folder)
+        backend = read_backend(folder, config, layout)
         templates = chat_template_files.read_sources(folder, config.pop("chat_template", None))
         return cls(backend, config, templates, name=name or folder.name)
 
     def check_belongs(self, model_vocab_size: int, model: str = "the model") -> None:
-        """Check that the size of the vocabulary fits the model's embedding table.
+        """Check that the vocabulary fits the model's embedding table, and remember how many rows that has.
+
+        Ids are counted, not tokens, for a vocabulary may have holes. Added tokens may be without a row (Gemma 3's
+        <image_soft_token>, a padding token added later): only a text that produces such an id is refused. That the
+        vocabulary itself has ids beyond the table, or ends far before it, shows that it is another model's.
 
         Raises:
-            VocabularyMismatchError: the tokenizer has ids beyond the table, or far fewer tokens than table rows.
+            VocabularyMismatchError: the tokenizer belongs to another model.
         """
-        missing = self.vocab_size - model_vocab_size
-        if 0 <= -missing <= _PADDED_ROWS:
+        own = (id for id in self.backend.get_vocab(with_added_tokens=False).values() if id not in self.added_ids)
+        missing = 1 + max(own, default=-1) - model_vocab_size
+        spare = model_vocab_size - self.vocab_size
+        most, share = _SPARE_ROWS
+        if missing <= 0 and spare <= max(most, share * model_vocab_size):
+            self._rows, self._model = model_vocab_size, model
             return
         problem = "the model has no embedding for" if missing > 0 else "the tokenizer lacks"
         raise VocabularyMismatchError(
             f"tokenizer '{self.name}' has {self.vocab_size:,} tokens and model '{model}' has {model_vocab_size:,}: "
-            f"{problem} {abs(missing):,} of them.",
+            f"{problem} {missing if missing > 0 else spare:,} of them.",
             hint="Use the tokenizer that was published with the model.",
         )
+
+    @contextmanager
+    def _encoding(self, texts: Sequence[str | tuple[str, str]]) -> Iterator[None]:
+        """Call the library to encode texts."""
+        for text in texts:
+            for each in (text,) if isinstance(text, str) else text:
+                check_text(each)
+        with calling("cannot encode the text", self.name):
+            yield
+
+    def _with_rows(self, encoding: tokenizers.Encoding) -> tokenizers.Encoding:
+        """The encoding, if every token has a row in the embedding."""
+        if self._rows >= self.vocab_size:
+            return encoding
+        for id in encoding.ids:
+            if id >= self._rows:
+                raise VocabularyMismatchError(
+                    f"token {self._piece(id)!r} has id {id:,}, and the embedding of '{self._model}' has "
+                    f"{self._rows:,} rows.",
+                    where=self.name,
+                    hint="The tokenizer is longer than the model: write the text without this token.",
+                )
+        return encoding
 
     def _id_of(self, token: str, role: str) -> int:
         id = self.backend.token_to_id(token)
@@ -243,7 +333,7 @@ class Tokenizer:
         piece = self.backend.id_to_token(id)
         if piece is None:
             raise VocabularyMismatchError(
-                f"token id {id} is outside the vocabulary of '{self.name}', which has {self.vocab_size:,} tokens."
+                f"token id {id} is not in the vocabulary of '{self.name}', whose ids end at {self.vocab_size - 1:,}."
             )
         return piece
 
@@ -255,61 +345,6 @@ class Tokenizer:
         if "ByteLevel" in kinds:
             return "byte-level"
         return "byte-fallback" if kinds & {"ByteFallback", "Metaspace"} else "plain"
-
-
-def _content(token: Any) -> str | None:
-    """A special token is written as text, or as a mapping with its `content`."""
-    if isinstance(token, Mapping):
-        token = token.get("content")
-    return token if isinstance(token, str) and token else None
-
-
-def _read_backend(folder: Path, config: dict[str, Any], layout: TokenizerLayout | None) -> tokenizers.Tokenizer:
-    path = folder / "tokenizer.json"
-    if not path.is_file():
-        files = bare_files(folder)
-        if not files:
-            raise CheckpointError("no tokenizer.json, so the model cannot read text.", where=str(folder))
-        if layout is None:
-            raise UnsupportedError(
-                f"the tokenizer is in {files[0].name}, and the model family that defines how to read it is unknown.",
-                where=str(folder),
-                hint="Add a tokenizer.json, or the config.json of a family whose tokenizer is in such a file.",
-            )
-        return bare_backend(folder, config, layout)
-    try:
-        return tokenizers.Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
-        raise CheckpointError(f"is not a tokenizer: {error}.", where=str(path)) from error
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        raise CheckpointError(f"is not valid JSON: {error}.", where=str(path)) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("must hold a JSON object.", where=str(path))
-    return value
-
-
-def _add_declared_tokens(backend: tokenizers.Tokenizer, config: Mapping[str, Any], folder: Path) -> None:
-    """Add the tokens that tokenizer_config.json declares and tokenizer.json lacks, with their declared ids."""
-    declared = config.get("added_tokens_decoder") or {}
-    known = backend.get_added_tokens_decoder()
-    flags = ("single_word", "lstrip", "rstrip", "normalized", "special")
-    for id, token in sorted((int(id), token) for id, token in declared.items()):
-        if id in known:
-            continue
-        kept = {flag: bool(token[flag]) for flag in flags if flag in token}
-        backend.add_tokens([tokenizers.AddedToken(token["content"], **kept)])
-        if backend.token_to_id(token["content"]) != id:
-            raise CheckpointError(
-                f"token {token['content']!r} should have id {id}, but got {backend.token_to_id(token['content'])}.",
-                where=str(folder / "tokenizer_config.json"),
-            )
 
 
 def _bytes_of_characters() -> dict[str, int]:

@@ -1,18 +1,19 @@
-"""What a family's vocabulary files do not state about its tokenizer, as data; `models/families/` has the values."""
+"""What a tokenizer class of published models sets beside its files, as data; `models/families/` has the values."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenizerLayout:
-    """How text becomes tokens in a folder without tokenizer.json.
+    """How text becomes tokens where the files leave it open, or where the class has its own word beside tokenizer.json.
 
-    The files tell the kind of tokenizer: vocab.txt is WordPiece, vocab.json with merges.txt is byte-level BPE, and
-    spiece.model, tokenizer.model, sentencepiece.bpe.model or source.spm is SentencePiece, unigram or BPE.
-    tokenizer_config.json overrides the values here.
+    Without tokenizer.json the files tell the kind of tokenizer: vocab.txt is WordPiece, vocab.json with merges.txt is
+    byte-level BPE, and spiece.model, tokenizer.model, sentencepiece.bpe.model or source.spm is SentencePiece, unigram
+    or BPE. tokenizer_config.json overrides the values here.
 
     Attributes:
         special_tokens: The text of each role ("eos_token"); ignored if the vocabulary lacks it.
@@ -23,6 +24,10 @@ class TokenizerLayout:
         unicode_form: Byte-level BPE: Unicode normal form applied to the text, or None.
         trim_offsets: Byte-level BPE: a token's character span excludes the space before it.
         sentinels: SentencePiece: number of "<extra_id_i>" tokens that follow the vocabulary, the highest i first.
+        flags: Fields of tokenizer_config.json that the class sets on tokenizer.json too, with the class's defaults.
+        borders: Who puts special tokens around a text beside a tokenizer.json: the class (`single`, `pair`), or the
+            file.
+        token_types: The model is told which of two texts a token belongs to, unless `model_input_names` says otherwise.
     """
 
     special_tokens: Mapping[str, str] = field(default_factory=dict)
@@ -33,3 +38,6 @@ class TokenizerLayout:
     unicode_form: str | None = None
     trim_offsets: bool = False
     sentinels: int = 0
+    flags: Mapping[str, Any] = field(default_factory=dict)
+    borders: Literal["class", "file"] = "file"
+    token_types: bool = False

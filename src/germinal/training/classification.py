@@ -173,7 +173,7 @@ def tune_classifier(
     if (folder / "result.json").exists() and (folder / MODEL).is_dir():
         return folder / MODEL
     network = with_class_head(lm.network, len(labels), config.seed)
-    data = ClassData(examples, config, lm.tokenizer.pad_id or 0, network.device)
+    data = ClassData(examples, config, lm.tokenizer.filler_id, network.device)
     result = train(network, class_loss, data, config, folder, reporter, recipe=recipe, task="tune")
     tuned = Checkpoint(
         config=network.config,

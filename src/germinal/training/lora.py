@@ -68,7 +68,7 @@ def tune_lora(
         micro_batch_size=config.micro_batch_size,
         validation_fraction=config.validation_fraction,
         seed=config.seed,
-        pad_id=lm.tokenizer.pad_id or 0,
+        pad_id=lm.tokenizer.filler_id,
         device=lm.network.device,
         answer_start=answer_start,
     )
