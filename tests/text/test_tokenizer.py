@@ -179,7 +179,7 @@ def test_named_templates_and_template_files(copy: Path) -> None:
     named = [{"name": "tool_use", "template": "T"}, {"name": "default", "template": "D"}]
     (copy / "tokenizer_config.json").write_text(json.dumps({**config, "chat_template": named}))
     (copy / "chat_template.jinja").unlink(missing_ok=True)
-    assert Tokenizer.from_folder(copy).chat_template == "D"
+    assert Tokenizer.from_folder(copy).chat_template == {"tool_use": "T", "default": "D"}
     (copy / "chat_template.jinja").write_text("F")
     assert Tokenizer.from_folder(copy).chat_template == "F"
 
