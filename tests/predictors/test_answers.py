@@ -67,6 +67,34 @@ def test_a_label_is_read_at_the_start_only(text: str, label: str | None) -> None
         (["straße", "weg"], "STRASSE", "straße"),
         (["caf\u00e9", "bar"], "Cafe\u0301 noir", "caf\u00e9"),
         (["सकार", "नकार"], "सकारा", None),
+        *(
+            (["1", "0"], text, None)
+            for text in ("–1", "- 1", "−1", "—1", "－1", "‑1", "⁻1", "– 1", "±1", "> 1", "≤1", "~1")
+        ),
+        *(
+            (["1", "5"], text, None)
+            for text in (".5", "1.5", "1,5", "1/5", "1:5", "1-5", "1–5", "1 – 5", "1^5", "1e5", "5+")
+        ),
+        *((["1", "11", "12"], text, None) for text in ("1½", "1²", "1 000", "1'000", "½", "1st", "1⁄2")),
+        *((["1", "0"], text, "1") for text in ("1", "(1)", "1.", "1, because", "**1**", "#1", "1 - good", "１", "+1")),
+        *((["-1", "0", "1"], text, "-1") for text in ("-1", "–1", "−1", "'-1'", "－1.")),
+        (["non", "toxic"], "non-toxic", None),
+        (["positive", "negative"], "non-positive", None),
+        (["positive", "negative"], "positive-ish", None),
+        (["positive", "negative"], "positive - mostly", "positive"),
+        (["positive", "negative"], "positive—because", "positive"),
+        (["positive", "negative"], "!positive", None),
+        (["positive", "negative"], "¬positive", None),
+        (["positive", "negative"], "<positive>", "positive"),
+        (["positive", "negative"], "positive_score", None),
+        (["spam", "ham"], "not spam", None),
+        (["spam", "not spam"], "Not spam.", "not spam"),
+        (["can", "don"], "can't", None),
+        (["C", "Java"], "C++", None),
+        (["C", "C++"], "C++.", "C++"),
+        (["A", "B"], "A-", None),
+        (["A", "B"], "B) because", "B"),
+        (["+", "-"], "-1", None),
     ],
 )
 def test_words_of_every_kind(words: list[str], text: str, label: str | None) -> None:
@@ -153,6 +181,16 @@ def test_rules_take_what_they_need_and_nothing_else() -> None:
         decide("generate", replace(scored, text=None), SENTIMENT)
     with pytest.raises(ValueError, match="log-probabilities"):
         decide("likelihood", replace(scored, label_logprobs=None), SENTIMENT)
+
+
+def test_words_lose_the_blanks_around_them() -> None:
+    assert Labels({"pos": " Positive ", "neg": "Negative\n"}) == SENTIMENT
+    assert Labels.of(["pos", "neg"], {"pos": "\tPositive", "neg": " Negative"}).words == {
+        "neg": "Negative",
+        "pos": "Positive",
+    }
+    with pytest.raises(SettingError, match="same word"):
+        Labels.of(["yes", " yes"])
 
 
 def test_labels_are_checked() -> None:

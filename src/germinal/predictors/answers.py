@@ -15,12 +15,12 @@ any time and without the model. The rules:
 from __future__ import annotations
 
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from germinal.errors import SettingError, nearest
+from germinal.predictors import label_text
 
 Rule = Literal["generate", "likelihood", "calibrated"]
 RULES: tuple[Rule, ...] = get_args(Rule)
@@ -37,7 +37,7 @@ class Labels:
     """The labels of a classification, each with the word that stands for it in prompts and answers.
 
     Attributes:
-        words: Label -> word. Their order decides ties, and is that of figures.
+        words: Label -> word, without blanks around it. Their order decides ties, and is that of figures.
 
     Raises:
         SettingError: there are fewer than two labels, a word is blank, or two words differ in case only.
@@ -52,11 +52,13 @@ class Labels:
         for label, word in self.words.items():
             if not word.strip():
                 raise SettingError(f"label '{label}' has a blank word.", where="labels", hint="Give it a word.")
-            folded = _folded(word.strip())
+            folded = label_text.folded(word.strip())
             if folded in owners:
                 what = f"labels '{owners[folded]}' and '{label}' have the same word '{word}', apart from case."
                 raise SettingError(what, where="labels", hint="Give each label its own word.")
             owners[folded] = label
+        # A blank would be a token of its own, or two spaces in a prompt, and no model answers so.
+        object.__setattr__(self, "words", {label: word.strip() for label, word in self.words.items()})
 
     @classmethod
     def of(cls, names: Iterable[str], words: Mapping[str, str] | None = None) -> Labels:
@@ -233,46 +235,17 @@ def parse_label(text: str, labels: Labels) -> str | None:
 
     Case is ignored, and so are spaces and punctuation before the word, and what follows it unless that makes another
     word or number of it. With the word "Positive", the texts "positive.", "**Positive** because ..." and
-    "\\n'POSITIVE'" are answers; "Positively" and "The review is positive" are not. If one word begins with another
-    ("neutral to good", "neutral"), the longest counts.
+    "\\n'POSITIVE'" are answers; "Positively", "non-positive" and "The review is positive" are not. With the word "1",
+    "1." and "(1)" are; "-1", "- 1", "–1", "1.5", "1/2" and ">1" are not. If one word begins with another ("neutral to
+    good", "neutral"), the longest counts.
     """
-    folded = _folded(text)
-    stripped = folded.lstrip()
-    bare = _without_leading_punctuation(folded)
-    by_length = sorted(labels.names, key=lambda name: len(labels.words[name].strip()), reverse=True)
-    # First as it stands: a word may itself begin with punctuation ("-1", "<none>").
-    for candidate in (stripped, bare):
+    words = {name: label_text.folded(word) for name, word in labels.words.items()}
+    by_length = sorted(words, key=lambda name: len(words[name]), reverse=True)
+    for opening in label_text.openings(label_text.folded(text)):
         for name in by_length:
-            word = _folded(labels.words[name].strip())
-            if candidate.startswith(word) and not _goes_on(word, candidate[len(word) :]):
+            if label_text.begins_with(opening, words[name]):
                 return name
     return None
-
-
-def _folded(text: str) -> str:
-    return unicodedata.normalize("NFKC", text).casefold()
-
-
-def _without_leading_punctuation(text: str) -> str:
-    start = 0
-    while start < len(text) and unicodedata.category(text[start])[0] in "ZCPS":
-        if text[start] in "-\N{MINUS SIGN}" and text[start + 1 : start + 2].isdigit():
-            break  # "-1" is not the label "1"
-        start += 1
-    return text[start:]
-
-
-def _goes_on(word: str, rest: str) -> bool:
-    """Whether the text after a word continues it. Where words are written without spaces, nothing is taken to."""
-    if not rest or unicodedata.east_asian_width(rest[0]) in "WF":
-        return False
-    if word[-1].isdigit() and rest[0] in ".," and rest[1:2].isdigit():
-        return True  # "4.5" is not the label "4"
-    return _is_part_of_word(word[-1]) and _is_part_of_word(rest[0])
-
-
-def _is_part_of_word(character: str) -> bool:
-    return unicodedata.category(character)[0] in "LNM"
 
 
 def _shortened(text: str) -> str:

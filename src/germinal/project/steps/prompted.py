@@ -56,7 +56,7 @@ class PromptSpec:
             "answer": kept.answer,
             "chat": kept.chat,
             "separator": kept.separator,
-            "words": dict(self.words),
+            "words": {label: word.strip() for label, word in self.words.items()},
             "overflow": kept.overflow,
             "truncate_side": side,
         }
