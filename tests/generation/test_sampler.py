@@ -106,6 +106,15 @@ def test_seeds_and_answer_indices_give_streams_of_their_own() -> None:
     assert streams[1, 2] == tuple(run(Sampler(GenerationConfig(temperature=1.0, seed=1), index=2), steps))
 
 
+def test_each_prompt_has_a_stream_of_its_own() -> None:
+    steps, config = random_logits(1).expand(40, -1), GenerationConfig(temperature=1.0, seed=1)
+    prompts: list[list[int]] = [[number] for number in range(8)] + [[1, 2], [12], [0, 12], [258], [2, 1]]
+    streams = {tuple(run(Sampler(config, prompt), steps)) for prompt in prompts}
+    assert len(streams) == len(prompts)
+    read_by_an_encoder = {tuple(run(Sampler(config, [0], drawn_for=prompt), steps)) for prompt in prompts}
+    assert read_by_an_encoder == streams
+
+
 def test_without_a_seed_the_drawn_one_can_be_recorded() -> None:
     steps = random_logits(1).expand(40, -1)
     sampler = Sampler(GenerationConfig(temperature=1.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_project import TOML
 
+from germinal.generation.sampler import STREAMS
 from germinal.project import Project
 from germinal.project.file.config import ProjectConfig
 from germinal.project.file.reader import read_project_file
@@ -19,7 +21,7 @@ from germinal.project.plan.step_graph import StepGraph
 from germinal.project.plan.trials import candidates_of, comparisons_of, trials_of
 from germinal.project.steps.keys import RecipeKeys, changed_parts, prediction_key
 from germinal.project.steps.model import short_name
-from germinal.project.steps.predict import shared_tokens
+from germinal.project.steps.predict import PredictStep, shared_tokens
 
 
 @pytest.fixture
@@ -93,6 +95,15 @@ def test_a_recipe_key_names_everything_that_bears_on_the_result(config: ProjectC
     assert set(parts["dependencies"]) == {"rows", "labels", "weights", "tokenizer", "adapter"}
 
 
+def test_only_sampled_answers_depend_on_how_random_numbers_are_drawn(config: ProjectConfig) -> None:
+    graph = StepGraph(config)
+    steps = [step for trial in graph.trials for step in graph.steps(trial, "dev").values()]
+    predict = next(step for step in steps if isinstance(step, PredictStep) and "generate" in step.wants)
+    assert "streams" not in predict.settings()["generation"]
+    sampled = replace(predict, generation={"temperature": 0.7, "seed": 0}).settings()["generation"]
+    assert sampled == {"temperature": 0.7, "seed": 0, "streams": STREAMS}
+
+
 def _key(**changes: object) -> str:
     parts: dict[str, object] = {
         "kind": "generate",
@@ -119,6 +130,7 @@ def _key(**changes: object) -> str:
         {"settings": {"max_new_tokens": 3.0}},
         {"precision": "bfloat16"},
         {"seed": 0},
+        {"streams": 2},
     ],
 )
 def test_a_prediction_key_changes_with_every_part(change: dict[str, object]) -> None:

@@ -137,7 +137,7 @@ class GenerationConfig:
         None,
         Values(int, "an integer of 64 bits", integer, lambda v: -(2**63) <= v < 2**63),
         "sampling",
-        "The same seed gives the same tokens.",
+        "The same seed gives the same tokens for the same prompt, whatever else is asked.",
     )
     n: int = setting(1, integers(1), "sampling", "How many answers to sample.")
     num_beams: int = setting(1, integers(1), "always", "Number of beams in beam search; 1 does not search.")

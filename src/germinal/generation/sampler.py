@@ -1,7 +1,8 @@
 """Choosing the next token: one `Sampler` per sequence, and `choose_batch` for all sequences of a step.
 
 A token is sampled by inverting the cumulative distribution at a uniform random number. Each sequence draws these from a
-generator of its own, seeded by (seed, index of the answer), so they are the same in any batch and on any device.
+generator of its own, seeded by (seed, prompt, number of the answer to that prompt): different prompts get independent
+numbers, and an answer is the same in any batch, at any place of a list and on any device.
 Reported log-probabilities are those of the model itself, before bias, penalties, temperature and cuts.
 
 Shapes: B sequences, V vocabulary.
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from array import array
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ from torch.nn.functional import pad
 from germinal.errors import CheckpointError
 from germinal.generation.config import GenerationConfig
 from germinal.generation.processors import History, Processor, processors_for
+
+STREAMS = 2
+"""Version of what a sequence's generator is seeded by: part of the keys of stored answers that are sampled."""
 
 _BLOCK = 256
 """Size of the vocabulary blocks whose probabilities are summed first when a token is sampled."""
@@ -49,20 +54,30 @@ class Sampler:
         config: The settings; `n` is not used, as each answer has its own sampler.
         prompt_ids: The prompt, which some processors read.
         index: Number of this answer among several to one prompt; each has its own random numbers.
+        drawn_for: What stands for the prompt in the seed; None takes `prompt_ids`. For an encoder-decoder it is what
+            the encoder reads, as all its answers begin alike.
 
     Attributes:
         seed: The config's seed, or else a random one.
         processors: The processors of the logits, in order.
     """
 
-    def __init__(self, config: GenerationConfig, prompt_ids: Sequence[int] = (), index: int = 0) -> None:
+    def __init__(
+        self,
+        config: GenerationConfig,
+        prompt_ids: Sequence[int] = (),
+        index: int = 0,
+        drawn_for: Sequence[int] | None = None,
+    ) -> None:
         self.config = config
         self.processors = processors_for(config)
         self.seed = secrets.randbits(63) if config.seed is None else config.seed
         self.prompt_ids = tuple(prompt_ids)
         self._generator: torch.Generator | None = None
         if not config.greedy:
-            self._generator = torch.Generator().manual_seed(_stream_seed(self.seed, index))
+            self._generator = torch.Generator().manual_seed(
+                _stream_seed(self.seed, self.prompt_ids if drawn_for is None else drawn_for, index)
+            )
 
     def uniform(self) -> float:
         """The next random number of the sequence, in [0, 1)."""
@@ -167,6 +182,8 @@ def _with_logprobs(logits: Tensor, ids: Tensor, samplers: Sequence[Sampler]) -> 
     return tokens
 
 
-def _stream_seed(seed: int, index: int) -> int:
-    """A hash of seed and index, 63 bits. Their sum would give answer 1 of seed 0 the numbers of answer 0 of seed 1."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{index}".encode()).digest()[:8], "big") >> 1
+def _stream_seed(seed: int, prompt_ids: Sequence[int], index: int) -> int:
+    """A hash of the three, 63 bits. Sums would give answer 1 of seed 0 the numbers of answer 0 of seed 1."""
+    hashed = hashlib.sha256(f"{seed}/{index}/".encode())
+    hashed.update(array("q", prompt_ids).tobytes())
+    return int.from_bytes(hashed.digest()[:8], "big") >> 1

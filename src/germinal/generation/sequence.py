@@ -65,7 +65,7 @@ class Sequence:
         self.adapter = adapter
         self.forks = tuple(forks)
         self.encoder_input_ids = None if encoder_input_ids is None else tuple(encoder_input_ids)
-        self.sampler = Sampler(self.config, self.prompt_ids, index)
+        self.sampler = Sampler(self.config, self.prompt_ids, index, drawn_for=self.encoder_input_ids)
         self.ids = [*self.prompt_ids, *(self.target_ids or ())]
         self.token_ids: list[int] = []
         self.tokens: list[SampledToken] = []

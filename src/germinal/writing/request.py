@@ -19,6 +19,7 @@ class Request:
         continuations: Token ids of each continuation to score.
         adapter: Name of the adapter that the tokens go through; None is the model without one.
         answers: How many answers to generate, at least 1; each draws its own random numbers.
+        first: Number of the first of them among all answers to this prompt, where another request asks for others.
     """
 
     prompt_ids: tuple[int, ...]
@@ -26,6 +27,7 @@ class Request:
     continuations: tuple[tuple[int, ...], ...] = ()
     adapter: str | None = None
     answers: int = 1
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ It is the mirror of `germinal.reading.reader`. Text and templates live here; the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
@@ -123,6 +124,9 @@ class Writer:
     ) -> list[list[Completion]]:
         """Answer all prompts at the same time, each `n` times.
 
+        What is sampled depends on the seed and the prompt alone, and not on the other prompts or on their order. Equal
+        prompts get different answers: those that `n` would give.
+
         Args:
             settings: `GenerationConfig`'s, over the checkpoint's own.
 
@@ -132,7 +136,14 @@ class Writer:
             TemplateError: messages were given, and the model has no chat template.
             UnsupportedError: the model does not write texts.
         """
-        pendings = [self._answers(prompt, settings, adapter) for prompt in prompts]
+        encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
+        configs = [self.generation_config(settings, len(ids)) for ids in encoded]
+        asked: Counter[tuple[int, ...]] = Counter()  # answers to equal prompts, which are draws of one distribution
+        pendings: list[Pending] = []
+        for ids, config in zip(encoded, configs, strict=True):
+            request = Request(ids, config, adapter=adapter, answers=config.n, first=asked[ids])
+            asked[ids] += config.n
+            pendings.append(self._pending(request))
         for _ in self.driver.run(pendings):
             pass
         return [list(pending.response().completions) for pending in pendings]
@@ -146,7 +157,8 @@ class Writer:
         """
         if self.generation_config(settings).n > 1:
             raise SettingError("several answers cannot be streamed as one text.", where="n", hint="Use generate.")
-        pending = self._answers(prompt, settings, adapter)
+        ids = encode_prompt(prompt, self.tokenizer)
+        pending = self._pending(Request(ids, self.generation_config(settings, len(ids)), adapter=adapter))
         for _ in self.driver.run([pending]):
             yield from (piece.text for piece in pending.take() if piece.text)
 
@@ -228,11 +240,6 @@ class Writer:
         """What the decoder of an encoder-decoder reads before an answer; None if the answer follows the prompt."""
         return (self.decoder_start_id, *self.opening) if self.two_stacks else None
 
-    def _answers(self, prompt: Content, settings: Mapping[str, Any], adapter: str | None) -> Pending:
-        ids = encode_prompt(prompt, self.tokenizer)
-        config = self.generation_config(settings, len(ids))
-        return self._pending(Request(ids, config, adapter=adapter, answers=config.n))
-
     def _pending(self, request: Request) -> Pending:
         """One sequence leads and computes the prompt; the others fork from it at the prompt's end."""
         ids, config, adapter = request.prompt_ids, request.generation, request.adapter
@@ -244,8 +251,9 @@ class Writer:
             lead = self._sequence(ids, target_ids=targets[0], adapter=adapter, forks=others)
             return Pending(lead, (), (lead, *others), len(self.opening))
         scored = tuple(self._sequence(ids, target_ids=target, adapter=adapter) for target in targets)
-        others = tuple(self._sequence(ids, config, adapter=adapter, index=index) for index in range(1, request.answers))
-        lead = self._sequence(ids, config, adapter=adapter, forks=(*others, *scored))
+        first, *rest = range(request.first, request.first + request.answers)
+        others = tuple(self._sequence(ids, config, adapter=adapter, index=index) for index in rest)
+        lead = self._sequence(ids, config, adapter=adapter, index=first, forks=(*others, *scored))
         streams = tuple(TextStream(each, self.tokenizer, index) for index, each in enumerate((lead, *others)))
         return Pending(lead, streams, scored, len(self.opening))
 

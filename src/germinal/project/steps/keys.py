@@ -77,6 +77,7 @@ def prediction_key(
     settings: Mapping[str, Any] | Sequence[Sequence[int]],
     precision: str,
     seed: int | None,
+    streams: int | None = None,
 ) -> str:
     """The key of one stored row.
 
@@ -88,8 +89,11 @@ def prediction_key(
         settings: Generation settings, or the continuations that are scored.
         precision: Number format of the arithmetic.
         seed: None where nothing is drawn at random.
+        streams: Version of what random numbers are made from; None where nothing is drawn, which leaves the key as it
+            was before there were versions.
     """
-    return digest([kind, weights, adapter, list(token_ids), settings, precision, seed])
+    drawn = [] if streams is None else [streams]
+    return digest([kind, weights, adapter, list(token_ids), settings, precision, seed, *drawn])
 
 
 def changed_parts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

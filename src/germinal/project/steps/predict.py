@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from germinal.data import Row
+from germinal.generation.sampler import STREAMS
 from germinal.predictors.language_model_predictor import LanguageModelPredictor, Want
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
@@ -42,6 +43,8 @@ class PredictStep(PromptedStep):
 
     def settings(self) -> Mapping[str, Any]:
         generation = dict(self.generation) if "generate" in self.wants else None
+        if generation and generation.get("temperature"):
+            generation["streams"] = STREAMS
         return {
             "prompt": self.prompt_spec.key_parts(),
             "wants": list(self.wants),

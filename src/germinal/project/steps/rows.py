@@ -13,6 +13,7 @@ from itertools import count
 from typing import Any
 
 from germinal.data import Row
+from germinal.generation.sampler import STREAMS
 from germinal.ledger import Ledger
 from germinal.ledger.records import Prediction, PredictionLink, StepRecord
 from germinal.predictors.answers import Output
@@ -172,6 +173,7 @@ def _key(want: Want, predictor: LanguageModelPredictor, prompt: FittedPrompt, id
         settings=settings,
         precision=identity.precision,
         seed=generation.seed if want == "generate" else None,
+        streams=None if want == "score" or generation.greedy else STREAMS,
     )
 
 
