@@ -35,6 +35,7 @@ BART = {
     "bos_token_id": 0,
     "eos_token_id": 2,
 }
+MARIAN = {**BART, "decoder_start_token_id": 1}
 T5 = {"vocab_size": 61, "d_model": 24, "d_kv": 5, "d_ff": 40, "num_layers": 2, "num_heads": 4}
 GPT2 = {"vocab_size": 61, "n_embd": 24, "n_head": 4, "n_layer": 2, "n_positions": 48}
 BLOOM = {"vocab_size": 61, "hidden_size": 24, "n_head": 4, "n_layer": 2, "seq_length": 48}
@@ -105,11 +106,11 @@ CONFIGS: dict[str, list[tuple[str, dict[str, Any]]]] = {
         ("Model", BART),
     ],
     "Marian": [
-        ("MTModel", {**BART, "decoder_start_token_id": 1}),
-        ("MTModel", {**BART, "scale_embedding": True, "activation_function": "swish"}),
-        ("MTModel", {**BART, "encoder_layers": 1, "decoder_layers": 3, "encoder_attention_heads": 2}),
-        ("MTModel", {**BART, "d_model": 20, "activation_function": "relu"}),
-        ("MTModel", {**BART, "max_position_embeddings": 40}),
+        ("MTModel", MARIAN),
+        ("MTModel", {**MARIAN, "scale_embedding": True, "activation_function": "swish"}),
+        ("MTModel", {**MARIAN, "encoder_layers": 1, "decoder_layers": 3, "encoder_attention_heads": 2}),
+        ("MTModel", {**MARIAN, "d_model": 20, "activation_function": "relu"}),
+        ("MTModel", {**MARIAN, "max_position_embeddings": 40}),
     ],
     "T5": [
         ("ForConditionalGeneration", T5),

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import resource
 from dataclasses import MISSING, fields
 from typing import Any
 
 import pytest
+import torch
 import transformers
-from test_families import CONFIGS
+from test_families import CONFIGS, GROUPED, batch, expected_answer, peer
 
 from germinal.checkpoints.assembly import read_config
 from germinal.errors import GerminalError
+from germinal.layers.positions import RopeScaling
+from germinal.models import families
 from germinal.models.families import FAMILIES
-from germinal.models.families.published_keys import REQUIRED
+from germinal.models.families.published_keys import REQUIRED, TRAINING
 
 CLASSES: dict[str, Any] = {
     "bert": transformers.BertConfig,
@@ -136,6 +140,68 @@ def test_another_name_of_a_key_counts_before_it(family: str) -> None:
         assert declared.values(contradicting) == declared.values({**written, name: 48})
 
 
+OTHER: dict[type, Any] = {int: 192, float: 0.25}
+SAID_BY_OTHERS = {
+    "rope_parameters",  # each of their own form
+    "rope_scaling",
+    "architectures",
+    "num_labels",
+    "id2label",
+    "layer_types",
+    "n_embed",  # as good as hidden_size
+    "original_max_position_embeddings",  # where positions are stretched
+    "max_window_layers",  # where a window is used
+    "decoder_vocab_size",
+    "slow_but_exact",  # which has an effect, a refused one, where pretraining_tp is more than 1
+    "pretraining_tp",
+}
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_a_key_that_is_read_changes_the_config(family: str) -> None:
+    declared = FAMILIES[family].keys
+    assert declared is not None
+    usual = FAMILIES[family].config_from_hf({})
+    for name, key in declared.keys().items():
+        if name in SAID_BY_OTHERS or (name == "sliding_window" and "use_sliding_window" in declared.read):
+            continue
+        other = "gated-silu" if name == "feed_forward_proj" else OTHER.get(key.kind, "relu6")
+        if "head" in name and key.kind is int:
+            other = 2 if "key_value" in name else 64
+        other = not key.default if key.kind is bool else other
+        other = (
+            False if name == "scale_decoder_outputs" or (name == "tie_word_embeddings" and family == "t5") else other
+        )
+        assert FAMILIES[family].config_from_hf({name: other}) != usual, name
+
+
+SMALL = {name: models[0] for name, models in CONFIGS.items()} | {"Llama": ("ForCausalLM", GROUPED)}
+
+
+@pytest.mark.parametrize("name", SMALL)
+@torch.no_grad()
+def test_a_key_without_effect_has_none(name: str) -> None:
+    """All of them at once have other values than the usual ones."""
+    family, (ending, config) = FAMILIES[family_of(name)], SMALL[name]
+    assert family.keys is not None
+    usual = CLASSES[family.name]().to_dict()
+    changed: dict[str, Any] = {"chunk_size_feed_forward": 1, "pretraining_tp": 2, "use_cache": False, "n_ctx": 3}
+    for key in (family.keys.no_effect | TRAINING) & set(usual):
+        changed[key] = not usual[key] if isinstance(usual[key], bool) else 0.4
+    changed |= {"summary_type": "last", "summary_activation": "tanh"} if name == "GPT2" else {}
+    changed |= {"is_decoder": False} if name in ("Bart", "Marian", "T5") else {}  # of the class's inside
+    assert len(changed) > 5
+    theirs, same = peer(name, ending, config), peer(name, ending, {**config, **changed})
+    same.load_state_dict(theirs.state_dict())
+    inputs = batch(theirs.config.is_encoder_decoder, "none")
+    found, expected = expected_answer(name, ending, same(**inputs)), expected_answer(name, ending, theirs(**inputs))
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)  # sums in another order
+    written = same.config.to_dict() | {"architectures": [name + ending]}
+    assert family.config_from_hf(written) == family.config_from_hf(
+        {**theirs.config.to_dict(), "architectures": [name + ending]}
+    )
+
+
 def wrong(family: str, published: dict[str, Any]) -> str:
     """Where the error lies that reading a config gives, if it gives one."""
     try:
@@ -175,3 +241,32 @@ def test_a_wrong_value_is_an_error_that_names_a_file(family: str) -> None:
         for value in WRONG:
             told += "config" in wrong(family, {**written, key: value})
     assert told > 100
+
+
+HUGE = 2**31 - 2
+
+
+@pytest.mark.parametrize(
+    ("family", "sizes"),
+    [
+        ("llama", {"head_dim": HUGE}),
+        ("llama", {"head_dim": HUGE, "rope_scaling": RopeScaling("yarn", 4.0)}),
+        ("gemma3", {"head_dim": HUGE, "window": 4}),
+        ("transformer", {"hidden_size": HUGE, "head_dim": 4}),
+        ("bloom", {"num_heads": HUGE, "num_kv_heads": 1, "head_dim": 1}),
+        ("t5", {"num_buckets": HUGE - 1, "max_distance": HUGE}),
+        ("bert", {"max_position_embeddings": HUGE, "num_token_types": HUGE, "vocab_size": HUGE}),
+    ],
+)
+def test_a_size_that_no_memory_holds_costs_nothing_before_it_is_checked(family: str, sizes: dict[str, Any]) -> None:
+    """The network is built without memory for its weights, and its tables of positions when they are used."""
+    small: dict[str, Any] = {
+        "vocab_size": 50,
+        "hidden_size": 16,
+        "intermediate_size": 24,
+        "num_layers": 1,
+        "num_heads": 4,
+    }
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    families.build(family, device="meta", **{**small, "max_position_embeddings": 32, **sizes})
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from germinal.errors import UnsupportedError
 from germinal.models.config import TransformerConfig
 from germinal.models.families import llama
 from germinal.models.families.family import Family
@@ -19,7 +20,7 @@ from germinal.models.families.gguf_format import (
 from germinal.models.families.gpt2 import UNUSED_HEADS, classifier_rules
 from germinal.models.families.published import fused_qkv, layer_rules
 from germinal.models.families.published_heads import decoder_head, head_to_hf
-from germinal.models.families.published_keys import PublishedKeys, maybe
+from germinal.models.families.published_keys import WHERE, PublishedKeys, maybe
 from germinal.models.weight_rules import WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
@@ -49,9 +50,11 @@ KEYS = PublishedKeys(
         "seq_length": 2048,
         "layer_norm_epsilon": 1e-5,
         "tie_word_embeddings": True,
+        "slow_but_exact": False,
+        "pretraining_tp": 1,
     },
     only={"apply_residual_connection_post_layernorm": False, "is_causal": True},
-    no_effect=frozenset({"is_decoder", "hidden_dropout", "slow_but_exact"}),
+    no_effect=frozenset({"is_decoder", "hidden_dropout"}),
     aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
 )
 
@@ -59,6 +62,9 @@ KEYS = PublishedKeys(
 def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
     """config.json of a BloomForCausalLM. ALiBi does not limit the context; `seq_length` is that of training."""
     said = KEYS.values(hf)
+    if said["slow_but_exact"] and said["pretraining_tp"] > 1:
+        what = "with pretraining_tp is not supported: the published code then leaves out the biases of two layers."
+        raise UnsupportedError(what, where=f"{WHERE}: slow_but_exact", hint="Without it, the sums are the same.")
     hidden_size = said["hidden_size"] if said["n_embed"] is None else said["n_embed"]
     heads, tied = said["n_head"], said["tie_word_embeddings"]
     return TransformerConfig(
