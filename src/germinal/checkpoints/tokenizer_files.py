@@ -8,7 +8,7 @@ from typing import Any
 
 from germinal import files
 from germinal.checkpoints.json_file import read_json
-from germinal.errors import CheckpointError
+from germinal.errors import CheckpointError, GerminalError
 from germinal.text.tokenizer import Tokenizer
 from germinal.text.tokenizer_layout import TokenizerLayout
 
@@ -42,7 +42,11 @@ def _layout(folder: Path, published: Mapping[str, Any] | None) -> TokenizerLayou
         )
     if published is None:
         return None
-    return tokenizers.class_of_vocabulary(families.for_hf(published).tokenizer, named)
+    try:
+        return tokenizers.class_of_vocabulary(families.for_hf(published).tokenizer, named)
+    except GerminalError as error:
+        error.where = f"{folder}: {error.where}"
+        raise
 
 
 def _class_name(folder: Path, published: Mapping[str, Any]) -> str | None:

@@ -27,6 +27,19 @@ from germinal.text.tokenizer_layout import TokenizerLayout
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
 CONFIG, MAP, ADDED = "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
+_SWITCHES = (
+    "do_lower_case",
+    "strip_accents",
+    "tokenize_chinese_chars",
+    "add_prefix_space",
+    "legacy",
+    "add_bos_token",
+    "add_eos_token",
+    "split_special_tokens",
+    "separate_vocabs",
+    "clean_up_tokenization_spaces",
+    "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
+)
 _MOST = 100_000
 """More added tokens than this no model has; each costs time at every start."""
 
@@ -176,12 +189,17 @@ def _check_entries(config: Mapping[str, Any], file: Path) -> None:
         if not content or content in seen:
             raise CheckpointError("has no text of its own.", where=f"{file}: {where}")
         seen.add(content)
-    for key in ("extra_ids",):
-        value = config.get(key, 0)
-        if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= _MOST // 10:
-            raise CheckpointError(
-                f"must be a whole number from 0 to {_MOST // 10:,}, not {value!r:.40}.", where=f"{file}: {key}"
-            )
+    number = config.get("extra_ids", 0)
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MOST // 10:
+        raise CheckpointError(
+            f"must be a whole number from 0 to {_MOST // 10:,}, not {number!r:.40}.", where=f"{file}: extra_ids"
+        )
+    for key in _SWITCHES:
+        if not isinstance(config.get(key), bool | None):
+            raise CheckpointError(f"must be true, false or null, not {config[key]!r:.40}.", where=f"{file}: {key}")
+    inputs = config.get("model_input_names", [])
+    if not isinstance(inputs, list) or not all(isinstance(name, str) for name in inputs):
+        raise CheckpointError(f"must list names, not {inputs!r:.80}.", where=f"{file}: model_input_names")
 
 
 def _check_token(token: Any, key: str, file: Path) -> None:

@@ -6,6 +6,7 @@ tokenizer follows the file's normalizer settings, so it encodes as the sentencep
 
 from __future__ import annotations
 
+import math
 import re
 import struct
 from collections.abc import Mapping
@@ -17,12 +18,17 @@ from typing import Any, Literal
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Backend
 
+from germinal import files
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.text.protobuf import fields
+from germinal.text.tokenizer_checks import check_charsmap
 
 SPACE = "▁"
 _ABSENT_SCORE = -1e4
 """Score of a piece of a shared vocabulary that only the target side has: source text uses it only as a last resort."""
+_MOST_BYTES = 1 << 25
+"""The vocabulary of a million pieces takes half of it."""
+_MOST_CHARACTERS = 1_000
 
 
 class _Kind(IntEnum):
@@ -71,33 +77,49 @@ def read_sentencepiece(path: Path) -> SentencePieceFile:
         CheckpointError: it is truncated or not a SentencePiece model.
         UnsupportedError: the model is neither unigram nor BPE, or marks spaces in an unsupported way.
     """
+    content = files.read_bytes(path, most=_MOST_BYTES)
     try:
-        found = list(fields(path.read_bytes()))
-        pieces = tuple(_piece(value) for number, value in found if number == 1)
-        trainer, normalizer = (_last(found, number, b"") for number in (2, 3))
-        training, normal = dict(fields(trainer)), dict(fields(normalizer))
-    except (ValueError, IndexError, struct.error, TypeError) as error:
+        return _read(content, str(path))
+    except (ValueError, IndexError, struct.error, TypeError, AttributeError, OverflowError) as error:
         raise CheckpointError(f"is not a SentencePiece model: {error}.", where=str(path)) from error
+
+
+def _read(content: bytes, where: str) -> SentencePieceFile:
+    found = list(fields(content))
+    pieces = tuple(_piece(value) for number, value in found if number == 1)
+    trainer, normalizer = (_last(found, number, b"") for number in (2, 3))
+    training, normal = dict(fields(trainer)), dict(fields(normalizer))
     if not pieces:
-        raise CheckpointError("is not a SentencePiece model: it has no pieces.", where=str(path))
+        raise CheckpointError("is not a SentencePiece model: it has no pieces.", where=where)
     kind = training.get(3, 1)
     if kind not in (1, 2):
-        raise UnsupportedError(
-            "is a word or character model; only unigram and BPE models are supported.", where=str(path)
-        )
+        raise UnsupportedError("is a word or character model; only unigram and BPE models are supported.", where=where)
     if training.get(24, 0) or not normal.get(5, 1):
         raise UnsupportedError(
-            "treats whitespace as a suffix or does not escape it; neither is supported.", where=str(path)
+            "treats whitespace as a suffix or does not escape it; neither is supported.", where=where
         )
-    return SentencePieceFile(
+    file = SentencePieceFile(
         pieces=pieces,
         algorithm="unigram" if kind == 1 else "bpe",
         byte_fallback=bool(training.get(35, 0)),
         unknown_id=int(training.get(40, 0)),
-        charsmap=normal.get(2, b""),
+        charsmap=bytes(normal.get(2, b"")),
         add_dummy_prefix=bool(normal.get(3, 1)),
         remove_extra_whitespaces=bool(normal.get(4, 1)),
     )
+    _check(file, where)
+    return file
+
+
+def _check(file: SentencePieceFile, where: str) -> None:
+    """Refuse what no tokenizer can be built from, or only in a time that grows with the square of a piece's length."""
+    if not 0 <= file.unknown_id < len(file.pieces):
+        raise CheckpointError(f"its unknown piece is {file.unknown_id}, of {len(file.pieces):,} pieces.", where=where)
+    for id, piece in enumerate(file.pieces):
+        if len(piece.text) > _MOST_CHARACTERS or not math.isfinite(piece.score):
+            raise CheckpointError(
+                f"piece {id} has {len(piece.text):,} characters and the score {piece.score}.", where=where
+            )
 
 
 def sentencepiece_backend(
@@ -179,6 +201,7 @@ def _renumbered(file: SentencePieceFile, ids: Mapping[str, int]) -> tuple[list[P
 def _normalizer(file: SentencePieceFile, prefix_once: bool) -> normalizers.Normalizer:
     steps: list[normalizers.Normalizer] = []
     if file.charsmap:
+        check_charsmap(file.charsmap, "precompiled_charsmap")
         steps.append(normalizers.Precompiled(file.charsmap))
     if file.remove_extra_whitespaces:  # only spaces: the character map handles other whitespace
         steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))

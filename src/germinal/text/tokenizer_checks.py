@@ -34,7 +34,7 @@ def check_tokenizer(state: dict[str, Any], where: str) -> None:
         UnsupportedError: it drops merges at random.
     """
     for part in _PARTS:
-        steps = list(_steps(state.get(part)))
+        steps = list(_steps(state.get(part), f"{where}: {part}"))
         if len(steps) > MAX_STEPS:
             raise CheckpointError(f"has {len(steps):,} steps; at most {MAX_STEPS} are read.", where=f"{where}: {part}")
         check_growth(steps, f"{where}: {part}")
@@ -82,7 +82,6 @@ def check_charsmap(charsmap: bytes, where: str) -> None:
         raise broken
     units = struct.unpack_from(f"<{size // 4}I", charsmap, 4)
     texts = charsmap[4 + size :]
-    starts = {0, *(place + 1 for place, byte in enumerate(texts) if byte == 0)}
     longest = max((len(text) for text in texts.split(b"\0")), default=0)
     try:
         texts.decode()
@@ -91,12 +90,15 @@ def check_charsmap(charsmap: bytes, where: str) -> None:
     if texts and texts[-1] != 0:
         raise broken
     for place, unit in enumerate(units):
-        if unit >> 31:  # a leaf
-            value = unit & 0x7FFFFFFF
-            if value >= len(texts) or (value not in starts and not _starts_character(texts[value])):
-                raise broken
-        elif (place ^ _offset(unit)) | 0xFF >= len(units):
+        if place and unit >> 31:  # a leaf, which is looked at only through its parent
+            continue
+        below = place ^ _offset(unit)
+        if below | 0xFF >= len(units):
             raise broken
+        if unit & 0x100:  # it has a leaf
+            value = units[below] & 0x7FFFFFFF
+            if value >= len(texts) or not _starts_character(texts[value]):
+                raise broken
     if longest > MAX_TEXT:
         raise CheckpointError(f"the map of characters inserts {longest:,} bytes for one.", where=where)
 
@@ -109,16 +111,21 @@ def _starts_character(byte: int) -> bool:
     return byte & 0xC0 != 0x80
 
 
-def _steps(step: Any) -> Iterator[dict[str, Any]]:
-    """Each step of a part, in order; sequences are opened."""
-    if not isinstance(step, dict):
+def _steps(part: Any, where: str) -> Iterator[dict[str, Any]]:
+    """Each step of a part, in order; sequences are opened.
+
+    The library also reads a step without its type, or as a list of its values. No published file has such.
+    """
+    if part is None:
         return
-    if step.get("type") != "Sequence":
-        yield step
+    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
+        raise CheckpointError(f"is not a tokenizer: a step has no type: {part!r:.80}.", where=where)
+    if part["type"] != "Sequence":
+        yield part
     for inner in ("normalizers", "pretokenizers", "decoders", "processors"):
-        found = step.get(inner)
+        found = part.get(inner)
         for each in found if isinstance(found, list) else []:
-            yield from _steps(each)
+            yield from _steps(each, where)
 
 
 def _growth(step: dict[str, Any], where: str) -> float:

@@ -151,7 +151,7 @@ def class_of_vocabulary(family: TokenizerLayout | None, tokenizer_class: str | N
     if name not in CLASSES:
         raise UnsupportedError(
             f"the tokenizer class '{tokenizer_class}' is not supported without a tokenizer.json.",
-            where="tokenizer_config.json",
+            where="tokenizer_class of tokenizer_config.json",
             hint="Write a tokenizer.json: transformers' save_pretrained does, where its class has one.",
         )
     return CLASSES[name]
