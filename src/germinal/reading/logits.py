@@ -77,12 +77,14 @@ def loss(reader: Reader, inputs: Inputs, labels: Ids | None = None) -> Tensor:
 
     Raises:
         UnsupportedError, SettingError, ContextWindowError: as of `logits`.
-        SettingError: there are no labels, and the model has an encoder.
+        SettingError: there are no labels, and the model has an encoder; or a label is outside the vocabulary.
     """
     reader.require_head("give the loss of its vocabulary", *VOCABULARY_HEADS)
     stacks, device = reader.config.stacks, reader.network.device
     tensors = inputs.tensors(device)
     targets = None if labels is None else torch.as_tensor(labels, device=device)
+    if targets is not None:
+        _check_known(reader, targets[targets != IGNORED], "labels")
     if stacks == "decoder":
         targets = _real_tokens(tensors) if targets is None else targets
         if (documents := tensors.get("document_ids")) is not None:
@@ -107,10 +109,18 @@ def _hidden_states(reader: Reader, tensors: Mapping[str, Tensor]) -> Tensor:
     return hidden_states
 
 
+def _check_known(reader: Reader, ids: Tensor, name: str) -> None:
+    """Refuse ids that have no row in the embedding."""
+    rows = reader.config.vocab_size
+    if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < rows:
+        raise SettingError(f"has a token id outside the model's vocabulary of {rows:,}.", where=name)
+
+
 def _check_length(reader: Reader, name: str, ids: Tensor, document_ids: Tensor | None) -> None:
     """Refuse rows longer than the learned positions. Packed documents each begin at the first position."""
     if ids.dim() != 2:
         raise SettingError(f"must have two dimensions [B, T], not {ids.dim()}.", where=name)
+    _check_known(reader, ids, name)
     known, length = reader.config.max_position_embeddings, ids.shape[1]
     if length > known and document_ids is not None and document_ids.shape == ids.shape:
         length = longest_document(document_ids)
@@ -123,7 +133,7 @@ def _moved_right(reader: Reader, labels: Tensor, document_ids: Tensor | None) ->
     start = reader.decoder_start_id
     padding = reader.hf_generation_config.get("pad_token_id")
     if padding is None:
-        padding = start if reader.tokenizer.pad_id is None else reader.tokenizer.pad_id
+        padding = start if reader.tokenizer.pad_id is None else reader.tokenizer.filler_id
     moved = labels.roll(1, -1)
     moved = moved.masked_fill(moved == IGNORED, padding)
     moved[:, :1] = start
