@@ -99,11 +99,13 @@ def config_class(kind: str) -> Any:
     return getattr(transformers, "Gemma3TextConfig" if family == "Gemma3" else f"{family}Config")
 
 
-def make_folder(folder: Path, kind: str, **changes: Any) -> Path:
+def make_folder(folder: Path, kind: str, sizes: dict[str, Any] | None = None, **changes: Any) -> Path:
     """A random model of transformers with our small tokenizer."""
     torch.manual_seed(0)
     tokenizer = small_tokenizer()
-    config = config_class(kind)(vocab_size=len(tokenizer), **{**IDS, **MODELS[kind], **changes})
+    config = config_class(kind)(
+        vocab_size=len(tokenizer), **{**IDS, **(MODELS[kind] if sizes is None else sizes), **changes}
+    )
     model = getattr(transformers, kind)(config)
     for name, parameter in model.named_parameters():
         if "embed_positions" not in name:
@@ -125,9 +127,12 @@ def outputs(folder: Path, kind: str) -> tuple[Any, dict[str, Any]]:
         return model.eval()(**inputs), report
 
 
-def assert_same_outputs(found: Any, expected: Any) -> None:
+OUTPUTS = ("logits", "last_hidden_state", "pooler_output", "start_logits", "end_logits")
+
+
+def assert_same_outputs(found: Any, expected: Any, names: tuple[str, ...] = OUTPUTS) -> None:
     compared = 0
-    for name in ("logits", "last_hidden_state", "pooler_output", "start_logits", "end_logits"):
+    for name in names:
         if getattr(expected, name, None) is not None:
             torch.testing.assert_close(getattr(found, name), getattr(expected, name), atol=1e-6, rtol=1e-5)
             compared += 1

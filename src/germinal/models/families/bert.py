@@ -115,37 +115,34 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
     """Names of transformers' BertModel and the classes built on it."""
-    rules = encoder_rules("bert")
-    if config.head in ("pooler", "sequence-classification"):
-        rules += module_rules({"head.dense": "bert.pooler.dense"})
-    heads = module_rules(
-        {
-            "head.dense": "cls.predictions.transform.dense",
-            "head.norm": "cls.predictions.transform.LayerNorm",
-            "head.classifier": "qa_outputs" if config.head == "question-answering" else "classifier",
-        }
-    )
-    heads += [
-        *logit_bias_rules("cls.predictions.bias", "cls.predictions.decoder.bias", config),
-        WeightRule("cls.predictions.decoder.weight", "lm_head.weight"),
-    ]
+    heads = module_rules(_HEADS.get(config.head or "", {}))
+    if config.head == "masked-lm":
+        heads += logit_rules("cls.predictions.bias", "cls.predictions.decoder", config)
     # With a masked-language-model head, the pooler and the next-sentence head of pre-training have no use.
     unused = ("bert.pooler.*", "cls.*", "classifier.*", "qa_outputs.*")
-    return WeightRules([*rules, *heads], ignored=(*BUFFERS, *unused), prefix="bert.")
+    return WeightRules([*encoder_rules("bert"), *heads], ignored=(*BUFFERS, *unused), prefix="bert.")
 
 
+_HEADS: dict[str, dict[str, str]] = {
+    "masked-lm": {"head.dense": "cls.predictions.transform.dense", "head.norm": "cls.predictions.transform.LayerNorm"},
+    "pooler": {"head.dense": "bert.pooler.dense"},
+    "sequence-classification": {"head.dense": "bert.pooler.dense", "head.classifier": "classifier"},
+    "token-classification": {"head.classifier": "classifier"},
+    "question-answering": {"head.classifier": "qa_outputs"},
+}
 BUFFERS = ("*embeddings.position_ids", "*embeddings.token_type_ids")
 """Numbers that every model has, which older versions of the published code stored."""
 
 
-def logit_bias_rules(head: str, decoder: str, config: TransformerConfig) -> list[WeightRule]:
-    """Rules for the bias of the logits, which the head has and its output matrix shares.
+def logit_rules(bias: str, decoder: str, config: TransformerConfig) -> list[WeightRule]:
+    """Rules for the output matrix (`decoder`) and the bias of the logits, which the head has and the matrix as well.
 
-    transformers 5 shares it only if the matrix is tied; otherwise the head's own has no effect.
+    transformers 5 lets the two share it only if the matrix is tied; otherwise the head's own has no effect.
     """
+    matrix, copy = WeightRule(f"{decoder}.weight", "lm_head.weight"), WeightRule(f"{decoder}.bias", "logit_bias")
     if config.tie_embeddings:
-        return [WeightRule(head, "logit_bias"), WeightRule(decoder, "logit_bias")]
-    return [WeightRule(decoder, "logit_bias"), WeightRule(head, "logit_bias", fallback=True)]
+        return [matrix, WeightRule(bias, "logit_bias"), copy]
+    return [matrix, copy, WeightRule(bias, "logit_bias", fallback=True)]
 
 
 def encoder_rules(prefix: str) -> list[WeightRule]:

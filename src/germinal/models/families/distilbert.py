@@ -96,17 +96,22 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         *module_rules({"encoder.embedding_norm": "distilbert.embeddings.LayerNorm"}),
         *layer_rules("distilbert.transformer.layer.{i}", "encoder.layers.{i}", _LAYER_NAMES),
     ]
-    heads = module_rules(
-        {
-            "head.dense": "vocab_transform" if config.head == "masked-lm" else "pre_classifier",
-            "head.norm": "vocab_layer_norm",
-            "head.classifier": "qa_outputs" if config.head == "question-answering" else "classifier",
-        }
-    )
-    heads += [WeightRule("vocab_projector.bias", "logit_bias"), WeightRule("vocab_projector.weight", "lm_head.weight")]
+    heads = module_rules(_HEADS.get(config.head or "", {}))
+    if config.head == "masked-lm":
+        heads += [
+            WeightRule("vocab_projector.bias", "logit_bias"),
+            WeightRule("vocab_projector.weight", "lm_head.weight"),
+        ]
     unused = ("vocab_*", "pre_classifier.*", "classifier.*", "qa_outputs.*")
     return WeightRules([*rules, *heads], ignored=(*bert.BUFFERS, *unused), prefix="distilbert.")
 
+
+_HEADS: dict[str, dict[str, str]] = {
+    "masked-lm": {"head.dense": "vocab_transform", "head.norm": "vocab_layer_norm"},
+    "sequence-classification": {"head.dense": "pre_classifier", "head.classifier": "classifier"},
+    "token-classification": {"head.classifier": "classifier"},
+    "question-answering": {"head.classifier": "qa_outputs"},
+}
 
 FAMILY = Family(
     name="distilbert",

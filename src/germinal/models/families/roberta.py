@@ -11,7 +11,7 @@ from germinal.models.families.family import Family
 from germinal.models.families.published import module_rules
 from germinal.models.families.published_heads import head_to_hf
 from germinal.models.families.published_keys import PublishedKeys, from_zero
-from germinal.models.weight_rules import WeightRule, WeightRules
+from germinal.models.weight_rules import WeightRules
 
 DEFAULTS: dict[str, Any] = {
     **bert.DEFAULTS,
@@ -53,20 +53,21 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
     """Names of transformers' RobertaModel and the classes built on it."""
-    dense = {"masked-lm": "lm_head.dense", "sequence-classification": "classifier.dense"}
-    classifier = {"sequence-classification": "classifier.out_proj", "question-answering": "qa_outputs"}
-    heads = module_rules(
-        {
-            "head.dense": dense.get(config.head or "", "roberta.pooler.dense"),
-            "head.norm": "lm_head.layer_norm",
-            "head.classifier": classifier.get(config.head or "", "classifier"),
-        }
-    )
-    heads += bert.logit_bias_rules("lm_head.bias", "lm_head.decoder.bias", config)
-    heads.append(WeightRule("lm_head.decoder.weight", "lm_head.weight"))
+    heads = module_rules(_HEADS.get(config.head or "", {}))
+    if config.head == "masked-lm":
+        heads += bert.logit_rules("lm_head.bias", "lm_head.decoder", config)
     unused = ("roberta.pooler.*", "lm_head.*", "classifier.*", "qa_outputs.*")
     rules = [*bert.encoder_rules("roberta"), *heads]
     return WeightRules(rules, ignored=(*bert.BUFFERS, *unused), prefix="roberta.")
+
+
+_HEADS: dict[str, dict[str, str]] = {
+    "masked-lm": {"head.dense": "lm_head.dense", "head.norm": "lm_head.layer_norm"},
+    "pooler": {"head.dense": "roberta.pooler.dense"},
+    "sequence-classification": {"head.dense": "classifier.dense", "head.classifier": "classifier.out_proj"},
+    "token-classification": {"head.classifier": "classifier"},
+    "question-answering": {"head.classifier": "qa_outputs"},
+}
 
 
 FAMILY = Family(
