@@ -49,7 +49,7 @@ def assemble(
     expected = expected_shapes(config)
     plan = plan_weights(stored, rules, config, expected)
     refuse_mismatch(plan, list(_misshapen(plan, stored, expected)), where, hint=SAME_MODEL)
-    check_copies(stored, plan, where)
+    check_copies(stored, plan, rules, where)
     state = {name: torch.full(expected[name], value, dtype=dtype) for name, value in plan.absent.items()}
     for source in plan.sources:
         tensors = _transformed(stored[source.theirs], source.transform, dtype)

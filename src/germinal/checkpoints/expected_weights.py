@@ -78,7 +78,7 @@ def _sizes(config: TransformerConfig) -> Iterator[tuple[str, int]]:
     """The sizes that a matrix of the network has, each with a name for messages."""
     yield "vocab_size", config.vocab_size
     yield "hidden_size", config.hidden_size
-    yield "intermediate_size", config.intermediate_size
+    yield "intermediate_size", max(config.intermediate_size, config.encoder_intermediate_size or 0)
     yield "num_heads x head_dim", config.num_heads * config.head_dim
     yield "num_kv_heads x head_dim", config.num_kv_heads * config.head_dim
     yield "num_token_types", config.num_token_types

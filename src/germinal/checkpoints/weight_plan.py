@@ -96,7 +96,7 @@ def plan_weights(
     return WeightPlan(tuple(sources), absent, tuple(missing), extra)
 
 
-def check_copies(stored: Mapping[str, Stored], plan: WeightPlan, where: str) -> None:
+def check_copies(stored: Mapping[str, Stored], plan: WeightPlan, rules: WeightRules, where: str) -> None:
     """Refuse tensors that are one by the config and the rules, and hold different values.
 
     Raises:
@@ -105,12 +105,13 @@ def check_copies(stored: Mapping[str, Stored], plan: WeightPlan, where: str) -> 
     for source in plan.sources:
         for copy in source.copies:
             if not equal_values(stored[source.theirs], stored[copy]):
+                tied = (HEAD,) in (_names(rules, source.theirs), _names(rules, copy))
                 raise CheckpointError(
                     f"'{source.theirs}' and '{copy}' are one tensor of the model, but hold different values.",
                     where=where,
-                    hint="Remove the wrong one, or set tie_word_embeddings to false in config.json if both are right."
-                    if EMBEDDING in source.names
-                    else "Remove the wrong one.",
+                    hint="If both are right, set tie_word_embeddings to false in config.json; if not, remove one."
+                    if tied
+                    else "Remove the one that is wrong; a model that has both is not supported.",
                 )
 
 

@@ -137,13 +137,13 @@ def config_to_hf(config: TransformerConfig) -> dict[str, Any]:
 
 def hf_rules(config: TransformerConfig) -> WeightRules:
     """Names of transformers' Bart classes."""
-    rules = [WeightRule("model.shared.weight", "embed_tokens.weight")]
+    untied = not config.tie_embeddings  # then transformers 5 takes each stack's own table, and not the shared one
+    shared = WeightRule("model.shared.weight", "embed_tokens.weight", fallback=untied, copied=untied)
+    rules = [] if untied else [shared]
     unused = ["lm_head.*", "final_logits_bias", "classification_head.*", "qa_outputs.*"]
     for stack in ("encoder", "decoder"):
         unused.append(f"model.{stack}.version")
-        # transformers 5 takes each stack's own table unless the output matrix is tied.
-        table = f"model.{stack}.embed_tokens.weight"
-        rules.append(WeightRule(table, "embed_tokens.weight", copied=not config.tie_embeddings))
+        rules.append(WeightRule(f"model.{stack}.embed_tokens.weight", "embed_tokens.weight", copied=untied))
         rules += layer_rules(f"model.{stack}.layers.{{i}}", f"{stack}.layers.{{i}}", _LAYER_NAMES)
         rules += module_rules({f"{stack}.embedding_norm": f"model.{stack}.layernorm_embedding"})
         if config.positions == "learned":
@@ -155,7 +155,8 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         WeightRule("lm_head.weight", "lm_head.weight"),
         *module_rules(CLASSIFIER_NAMES),
     ]
-    return WeightRules([*rules, *heads], ignored=tuple(unused), prefix="model.")
+    rules += [*heads, shared] if untied else heads
+    return WeightRules(rules, ignored=tuple(unused), prefix="model.")
 
 
 FAMILY = Family(
