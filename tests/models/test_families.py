@@ -9,7 +9,9 @@ import torch
 import transformers
 from tiny_models import ours_from
 
+from germinal.layers import activations as layers
 from germinal.models import families
+from germinal.models.families.published import ACTIVATIONS, activation
 from germinal.models.transformer import Transformer
 
 HEADED = {
@@ -309,3 +311,15 @@ def test_config_and_weights_there_and_back(family: str, ending: str, config: dic
     for name, tensor in weights.items():
         key = name if name in state else name.split(".", 1)[1]
         torch.testing.assert_close(tensor, state[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_an_activation_is_the_one_of_that_name(name: str) -> None:
+    """All forms of the tanh approximation are the same function."""
+    inputs = torch.linspace(-12, 12, 4001, dtype=torch.float64)
+    found = layers.ACTIVATIONS[activation(name)](inputs)
+    torch.testing.assert_close(found, transformers.activations.ACT2FN[name](inputs), atol=1e-9, rtol=1e-9)
+
+
+def test_only_activations_that_have_weights_or_score_experts_are_not_known() -> None:
+    assert set(transformers.activations.ACT2FN) - set(ACTIVATIONS) == {"prelu", "xielu", "sqrtsoftplus"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import resource
 from dataclasses import MISSING, fields
 from typing import Any
@@ -200,6 +201,44 @@ def test_a_key_without_effect_has_none(name: str) -> None:
     assert family.config_from_hf(written) == family.config_from_hf(
         {**theirs.config.to_dict(), "architectures": [name + ending]}
     )
+
+
+KINDS = ["sliding_attention", "full_attention"]
+CONTRADICTING: list[tuple[str, dict[str, Any], str]] = [
+    ("qwen2", {"num_hidden_layers": 2, "layer_types": KINDS}, "no sliding_window is given or used"),
+    ("qwen3", {"layer_types": KINDS}, "2 entries for 32 layers"),
+    ("gemma3", {"sliding_window": None}, "sliding_window: is null"),
+    (
+        "gemma3",
+        {"num_hidden_layers": 2, "layer_types": ["sliding_attention", "chunked_attention"]},
+        "'chunked_attention'",
+    ),
+    ("gemma3", {"rope_parameters": {"rope_theta": 1e4}}, "an entry for each kind of layer"),
+    (
+        "gemma3",
+        {"rope_parameters": {"sliding_attention": {"rope_type": "linear", "factor": 2.0}}},
+        "scaling of layers with",
+    ),
+    ("gemma3", {"final_logit_softcapping": 30.0}, "final_logit_softcapping=30.0"),
+    ("mistral", {"num_hidden_layers": 2, "layer_types": KINDS}, "such as ministral"),
+    ("llama", {"rope_parameters": {"full_attention": {"rope_theta": 1e4}}}, "share one rotary base"),
+    ("llama", {"partial_rotary_factor": 0.5}, "partial_rotary_factor=0.5"),
+    ("llama", {"is_causal": False}, "is_causal=False"),
+    ("llama", {"rope_scaling": {"rope_type": "longrope"}}, "'longrope' is not supported"),
+    ("llama", {"hidden_act": "xielu"}, "'xielu' is not supported"),
+    ("bert", {"position_embedding_type": "relative_key"}, "5 passes over this key"),
+    ("roberta", {"is_decoder": True}, "read as an encoder"),
+    ("marian", {"decoder_vocab_size": 7}, "a vocabulary of its own"),
+    ("bloom", {"slow_but_exact": True, "pretraining_tp": 4}, "leaves out the biases"),
+    ("t5", {"feed_forward_proj": "half-gated-gelu"}, "'half-gated-gelu'"),
+    ("gpt2", {"add_cross_attention": True}, "add_cross_attention=True"),
+]
+
+
+@pytest.mark.parametrize(("family", "said", "message"), CONTRADICTING)
+def test_what_contradicts_itself_or_is_not_supported(family: str, said: dict[str, Any], message: str) -> None:
+    with pytest.raises(GerminalError, match=re.escape(message)):
+        FAMILIES[family].config_from_hf(said)
 
 
 def wrong(family: str, published: dict[str, Any]) -> str:

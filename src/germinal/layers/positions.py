@@ -11,7 +11,7 @@ Attention calls all three, so that no layer asks which strategy it has.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Literal, get_args
 
@@ -45,7 +45,7 @@ class Positions(nn.Module):
         return None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class RopeScaling:
     """How a rotary base is stretched for a longer context.
 
@@ -74,6 +74,15 @@ class RopeScaling:
     beta_fast: float = 32.0
     beta_slow: float = 1.0
     truncate: bool = True
+
+    def __repr__(self) -> str:
+        """Without the last four values where they are defaults: older fingerprints of models were made of such text."""
+        older = len(fields(self)) - 4
+        values = {spec.name: getattr(self, spec.name) for spec in fields(self)}
+        shown = [
+            spec.name for place, spec in enumerate(fields(self)) if place < older or values[spec.name] != spec.default
+        ]
+        return f"RopeScaling({', '.join(f'{name}={values[name]!r}' for name in shown)})"
 
 
 def rotary_frequencies(head_dim: int, theta: float, scaling: RopeScaling | None = None) -> Tensor:

@@ -65,9 +65,14 @@ SHARED: dict[str, Any] = {
 }
 """The keys that BERT and RoBERTa have in common, with BERT's defaults."""
 UNSUPPORTED: dict[str, Any] = {"position_embedding_type": "absolute", "is_decoder": False}
+HINTS = {
+    "position_embedding_type": "Use a model with absolute positions. (transformers 4 adds a vector for each distance "
+    "to the keys of every layer; 5 passes over this key, and gives other outputs.)",
+    "is_decoder": "The class is read as an encoder.",
+}
 NO_EFFECT = frozenset({"hidden_dropout_prob", "attention_probs_dropout_prob"})
 
-KEYS = PublishedKeys(read=SHARED, only=UNSUPPORTED, no_effect=NO_EFFECT)
+KEYS = PublishedKeys(read=SHARED, only=UNSUPPORTED, hints=HINTS, no_effect=NO_EFFECT)
 
 
 def sizes_from_hf(said: Mapping[str, Any]) -> dict[str, Any]:

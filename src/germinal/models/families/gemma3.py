@@ -102,7 +102,8 @@ def _bases(said: Mapping[str, Any]) -> dict[str, Any]:
     counts before `rope_parameters`, which have an entry for each kind.
     """
     by_kind = said["rope_parameters"] or {}
-    if not all(isinstance(each, dict) or each is None for each in by_kind.values()):
+    kinds = [by_kind.get(kind) for kind in (WHOLE, WINDOWED)]
+    if (by_kind and kinds == [None, None]) or not all(each is None or isinstance(each, dict) for each in kinds):
         raise UnsupportedError(
             "must have an entry for each kind of layer.",
             where=f"{WHERE}: rope_parameters",

@@ -149,12 +149,14 @@ class PublishedKeys:
         read: Key -> how it is read; a plain value is a default that also gives the type.
         only: Key -> the only value that is supported; null and absent are the same as this one.
         no_effect: Keys that have no effect on the network's outputs.
+        hints: What to do about a key with a value that is not supported, where more can be said than the value that is.
         aliases: Another name of a key -> the key. Where both are given the other name counts, as in transformers.
     """
 
     read: Mapping[str, Any]
     only: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     no_effect: frozenset[str] = frozenset()
+    hints: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
     def keys(self) -> dict[str, Key]:
@@ -180,7 +182,6 @@ class PublishedKeys:
         said = {**hf, **{name: hf[other] for other, name in self.aliases.items() if other in hf}}
         for name, value in self.refused().items():
             if said.get(name) not in (None, value):
-                raise UnsupportedError(
-                    f"{name}={said[name]!r:.80} is not supported.", where=WHERE, hint=f"Supported: {value!r}."
-                )
+                hint = self.hints.get(name, f"Supported: {value!r}.")
+                raise UnsupportedError(f"{name}={said[name]!r:.80} is not supported.", where=WHERE, hint=hint)
         return {name: key.value(name, said) for name, key in self.keys().items()}

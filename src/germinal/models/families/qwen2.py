@@ -40,9 +40,8 @@ def config_from_hf(hf: Mapping[str, Any]) -> TransformerConfig:
 
 def shared_from_hf(said: Mapping[str, Any]) -> dict[str, Any]:
     """The config values that Qwen2 and Qwen3 have in common. By default the first layers have no window."""
-    windows = windows_from_hf(
-        said, used=said["use_sliding_window"], windowed=lambda layer: layer >= said["max_window_layers"]
-    )
+    used = said["use_sliding_window"] and said["sliding_window"] is not None
+    windows = windows_from_hf(said, used=used, windowed=lambda layer: layer >= said["max_window_layers"])
     return {**llama.shared_from_hf(said), **rope(said), **windows}
 
 

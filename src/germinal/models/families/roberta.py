@@ -25,6 +25,7 @@ DEFAULTS: dict[str, Any] = {
 KEYS = PublishedKeys(
     read={**bert.SHARED, "vocab_size": 50_265, "pad_token_id": from_zero(1)},
     only=bert.UNSUPPORTED,
+    hints=bert.HINTS,
     no_effect=bert.NO_EFFECT,
 )
 

@@ -29,10 +29,12 @@ def windows_from_hf(
     """
     layers, window, kinds = said["num_hidden_layers"], said["sliding_window"] if used else None, said["layer_types"]
     if kinds is None:
-        if window is None or layers > MOST_LAYERS:  # which the config refuses
+        chosen = tuple(windowed(layer) for layer in range(min(layers, MOST_LAYERS))) if used else ()
+        if not any(chosen):
             return {"window": None}
-        chosen = tuple(windowed(layer) for layer in range(layers))
-        return {"window": window, "windowed_layers": chosen} if any(chosen) else {"window": None}
+        if window is None:
+            raise CheckpointError("is null, and some layers have a window.", where=f"{WHERE}: sliding_window")
+        return {"window": window, "windowed_layers": chosen}
     kinds = [_OLDER.get(kind, kind) if isinstance(kind, str) else kind for kind in kinds]
     if len(kinds) != layers:
         raise CheckpointError(f"has {len(kinds):,} entries for {layers:,} layers.", where=where)

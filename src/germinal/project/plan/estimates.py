@@ -246,7 +246,7 @@ def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
     stored = None
     if path.is_dir():
         published = read_json(path / "config.json")
-        config = families.for_hf(published).config_from_hf(published)
+        config = read_config(partial(families.for_hf(published).config_from_hf, published))
     else:
         header = read_header(path)
         family = families.for_gguf(str(header.metadata.get("general.architecture")))
