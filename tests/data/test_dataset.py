@@ -38,6 +38,13 @@ def test_the_input_stays_as_it_is_and_the_target_loses_outer_spaces() -> None:
     assert (row.input, row.target) == ("  good \n", "pos")
 
 
+def test_a_label_is_the_same_whatever_cannot_be_seen_of_it() -> None:
+    rows = dataset(("a", "caf\u00e9"), ("b", "cafe\u0301 "), ("c", "\ufeffcaf\u00e9\u200b")).rows
+    assert {row.target for row in rows} == {"caf\u00e9"}
+    with pytest.raises(DataError, match="1 of 2 rows have no value in column 'label'"):
+        dataset(("a", "pos"), ("b", "\u200b"))
+
+
 def test_numbers_and_truth_values_become_text() -> None:
     rows = dataset((1, True), (2.0, False), (2.5, 0)).rows
     assert [(row.input, row.target) for row in rows] == [("1", "true"), ("2", "false"), ("2.5", "0")]

@@ -198,6 +198,12 @@ def test_labels_are_checked() -> None:
     assert Labels.of(["pos", "neg"], {"pos": "Good"}).words == {"neg": "neg", "pos": "Good"}
     with pytest.raises(SettingError, match=r"no label 'posi'.*Did you mean 'pos'"):
         Labels.of(["pos", "neg"], {"posi": "Good"})
+    for twin in ("Pos", "p\u200bos", "ｐｏｓ"):
+        with pytest.raises(SettingError, match=r"same word .*apart from case and blanks"):
+            Labels.of(["neg", "pos", twin])
+    assert Labels.of(["A", "a"], {" A": "upper", "a\u200b": "lower"}).words == {"A": "upper", "a": "lower"}
+    with pytest.raises(SettingError, match="two names are the same label"):
+        Labels.of(["neg", "pos"], {"pos": "good", "pos ": "fine"})
     with pytest.raises(SettingError, match="same word"):
         Labels({"a": "Good", "b": " good"})
     with pytest.raises(SettingError, match="blank"):

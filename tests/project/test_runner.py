@@ -429,7 +429,7 @@ def test_grouped_rows_and_a_metric_that_needs_probabilities(make_project: Callab
     best = min(scored, key=lambda candidate: candidate.figures["dev"]["log_loss"].value)
     assert results.choice is not None
     assert results.choice.best == best.id
-    assert best.figures["dev"]["log_loss"].method == "clustered bootstrap"
+    assert best.figures["dev"]["log_loss"].method == "jackknife over 8 groups"
     films = {row.group for row in project.ledger.answers(best.trials[0].id)}
     assert len(films) < results.splits["dev"].rows
 

@@ -18,11 +18,13 @@ import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from germinal.data.normal_forms import tidy
 from germinal.data.readers import Record, Table, read_table
+from germinal.data.units import units_of
 from germinal.errors import DataError
 from germinal.storage import digest
 
@@ -38,10 +40,9 @@ class Row:
     Attributes:
         id: Hash of input, target and group.
         key: Hash of the input alone; unlike the id, it stays the same when a label is corrected.
-        unit: Hash of what a split keeps together: the group or, without groups, the input regardless of case and
-            spacing.
+        unit: Hash of what a split keeps together, see `germinal.data.units`.
         input: The text, exactly as in the file.
-        target: The right answer, without outer whitespace.
+        target: The right answer, tidied (`germinal.data.normal_forms`).
         group: The source that rows share, if the project names such a column.
         position: Index of the row in the file, from 0.
     """
@@ -107,9 +108,8 @@ def make_dataset(
         DataError: a column is missing, a value is missing, the same input has two labels, or, unless `duplicates` is
             "drop", an input occurs twice.
     """
-    inputs = _texts(table, input, strip=False)
-    targets = _texts(table, target, strip=True)
-    groups = _texts(table, group, strip=True) if group else [None] * len(inputs)
+    inputs, targets = inputs_of(table, input), targets_of(table, target)
+    groups = [name.strip() for name in _texts(table, group)] if group else [None] * len(inputs)
     rows = [_row(*content, position) for position, content in enumerate(zip(inputs, targets, groups, strict=True))]
     if closed or duplicates == "error":
         _refuse_conflicts(rows, table, closed)
@@ -120,12 +120,18 @@ def make_dataset(
         raise DataError(
             what, where=str(table.path), hint='Remove them, or set duplicates = "drop" to keep one of each.'
         )
-    return Dataset(tuple(kept), tuple(dropped))
+    units = units_of([row.input for row in kept], [row.group for row in kept])
+    return Dataset(tuple(replace(row, unit=unit) for row, unit in zip(kept, units, strict=True)), tuple(dropped))
 
 
 def inputs_of(table: Table, column: str) -> list[str]:
     """The texts of one column, in the file's order, duplicates included."""
-    return _texts(table, column, strip=False)
+    return _texts(table, column)
+
+
+def targets_of(table: Table, column: str) -> list[str]:
+    """The right answers of one column, tidied; otherwise as `inputs_of`."""
+    return [tidy(text) for text in _texts(table, column)]
 
 
 def read_pairs(path: str | Path, *, input: str, target: str) -> list[tuple[str, str]]:
@@ -136,20 +142,15 @@ def read_pairs(path: str | Path, *, input: str, target: str) -> list[tuple[str, 
         UnsupportedError: the file is of another kind.
     """
     table = read_table(path)
-    return list(zip(_texts(table, input, strip=False), _texts(table, target, strip=True), strict=True))
+    return list(zip(inputs_of(table, input), targets_of(table, target), strict=True))
 
 
 def _row(input: str, target: str, group: str | None, position: int) -> Row:
-    same = _comparable(input)
-    unit = (
-        ("group", group)
-        if group is not None
-        else ("input", " ".join(unicodedata.normalize("NFKC", same).casefold().split()))
-    )
+    same = _same(input)
     return Row(
         id=digest((same, target, group)),
         key=digest(same),
-        unit=digest(unit),
+        unit="",  # known once duplicates are gone
         input=input,
         target=target,
         group=group,
@@ -157,20 +158,20 @@ def _row(input: str, target: str, group: str | None, position: int) -> Row:
     )
 
 
-def _comparable(text: str) -> str:
+def _same(text: str) -> str:
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
-def _texts(table: Table, column: str, *, strip: bool) -> list[str]:
-    """One column as text; a value that is missing or only whitespace is an error."""
+def _texts(table: Table, column: str) -> list[str]:
+    """One column as text; a value that is missing, or that nobody could see, is an error."""
     table.require_column(column)
     texts = []
     missing: list[Record] = []
     for record in table.records:
         text = _as_text(record.values.get(column), record.where, column)
-        if not text.strip():
+        if not tidy(text):
             missing.append(record)
-        texts.append(text.strip() if strip else text)
+        texts.append(text)
     if missing:
         where = _listed(record.where for record in missing)
         what = f"{len(missing)} of {len(texts)} rows have no value in column '{column}': {where}."

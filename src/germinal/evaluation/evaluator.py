@@ -1,19 +1,31 @@
 """Values with intervals, and differences with tests, by the method that suits the metric, replicates and clusters.
 
 A candidate is a sequence of samples, its replicates over the same rows. Its value is the mean of the metric over the
-replicates. The bootstrap resamples and the permutation test swaps whole rows (or clusters of rows), with the answers of
-all replicates at once: three choices of examples do not turn 300 rows into 900.
+replicates. Intervals resample and the permutation test swaps whole rows (or clusters of rows), with the answers of all
+replicates at once: three choices of examples do not turn 300 rows into 900.
+
+A paired test of G units has no p-value below 2^(1-G), however much the candidates differ (Phipson & Smyth 2010): with
+five groups it cannot show anything at the level of 5%. The name of the test says so then.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean, stdev
 
 import numpy as np
 
-from germinal.evaluation.intervals import DRAWS, Statistic, bootstrap, wilson
+from germinal.evaluation.intervals import (
+    DRAWS,
+    Interval,
+    Statistic,
+    newcombe,
+    resampled,
+    sum_by_cluster,
+    wilson,
+)
 from germinal.evaluation.metric import FloatArray, Metric
 from germinal.evaluation.metrics import metric_named
 from germinal.evaluation.sample import Sample
@@ -29,24 +41,26 @@ class Estimate:
     Attributes:
         metric: Name of the metric.
         value: Mean over the replicates.
-        low: Lower end of the confidence interval.
-        high: Upper end of the confidence interval.
+        low: Lower end of the confidence interval, None if no interval can be given.
+        high: Upper end, likewise.
         level: Confidence level of the interval.
         n: Number of rows.
-        method: How the interval was computed ("Wilson", "bootstrap", "clustered bootstrap").
+        method: How the interval was computed ("Wilson", "bootstrap", "jackknife over 7 groups"), or why there is none.
         replicates: The value of each replicate.
         spread: Standard deviation over the replicates, None if there is only one.
+        units: Number of independent units, see `Sample.units`; None if it is that of the rows.
     """
 
     metric: str
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     level: float
     n: int
     method: str
     replicates: tuple[float, ...]
     spread: float | None
+    units: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,46 +70,56 @@ class Comparison:
     Attributes:
         metric: Name of the metric.
         difference: Difference of the values.
-        low: Lower end of the paired bootstrap interval of the difference.
-        high: Upper end of that interval.
+        low: Lower end of the paired interval of the difference, None if no interval can be given.
+        high: Upper end of that interval, likewise.
         level: Confidence level of the interval.
         p_value: Two-sided, not corrected for multiple comparisons.
         test: The test that the p-value is from.
         n: Number of rows.
         only_first: Number of rows on which only the first is right (mean over replicates).
         only_second: Number of rows on which only the second is right (mean over replicates).
+        method: How the interval was computed, or why there is none.
     """
 
     metric: str
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     level: float
     p_value: float
     test: str
     n: int
     only_first: float
     only_second: float
+    method: str
 
 
 def estimate(metric: str, candidate: Candidate, *, level: float = 0.95, draws: int = DRAWS, seed: int = 0) -> Estimate:
-    """Estimate a metric of a candidate, with Wilson's interval for proportions of independent rows, else bootstrap."""
+    """Estimate a metric of a candidate: Wilson's interval for a proportion of independent rows, else by resampling.
+
+    See `germinal.evaluation.intervals` for what is done with few units, or units that do not differ.
+    """
     measured = metric_named(metric)
     first = _first(candidate)
     values = tuple(measured.point(sample) for sample in candidate)
     value = fmean(values)
     if measured.is_proportion and len(candidate) == 1 and first.clusters is None:
-        low, high = wilson(round(value * len(first)), len(first), level)
-        method = "Wilson"
+        found = Interval(*wilson(round(value * len(first)), len(first), level), "Wilson")
     else:
         features, statistic = _joined(measured, candidate)
-        low, high = bootstrap(features, statistic, clusters=first.clusters, level=level, draws=draws, seed=seed)
-        method = "bootstrap" if first.clusters is None else "clustered bootstrap"
-        if low == high and value in measured.bounds:
-            low, high = _at_the_bound(measured, value, first, level)
-            method = f"Wilson, as the {method} has no spread"
+        found = resampled(
+            features,
+            statistic,
+            clusters=first.clusters,
+            bounds=measured.bounds,
+            level=level,
+            draws=draws,
+            seed=seed,
+        )
+        if found.low is None and (measured.is_unit_mean or value in measured.bounds):
+            found = _of_a_share(measured, value, first, level, found)
     spread = stdev(values) if len(values) > 1 else None
-    return Estimate(metric, value, low, high, level, len(first), method, values, spread)
+    return Estimate(metric, value, found.low, found.high, level, len(first), found.method, values, spread, first.units)
 
 
 def compare(
@@ -125,16 +149,67 @@ def compare(
         )
         p_value = result.p_value
         test = "exact paired permutation" if result.draws is None else f"paired permutation, {result.draws:,} draws"
-    (ours, our_value), (theirs, their_value) = _joined(measured, first), _joined(measured, second)
+    if smallest_p(rows) > 1 - level:
+        kind = "rows" if rows.clusters is None else "groups"
+        test += f" ({rows.units} {kind} give no p-value below {smallest_p(rows):.2g})"
+    observed, found = _difference(measured, first, second, level=level, draws=draws, seed=seed)
+    return Comparison(
+        metric,
+        observed,
+        found.low,
+        found.high,
+        level,
+        p_value,
+        test,
+        len(rows),
+        only_first,
+        only_second,
+        found.method,
+    )
+
+
+def smallest_p(rows: Sample) -> float:
+    """The smallest p-value that a two-sided paired test of so many units can give."""
+    return min(1.0, 2.0 ** (1 - rows.units))
+
+
+def _difference(
+    metric: Metric, first: Candidate, second: Candidate, *, level: float, draws: int, seed: int
+) -> tuple[float, Interval]:
+    """The difference of two candidates' values, and its interval."""
+    (ours, our_value), (theirs, their_value) = _joined(metric, first), _joined(metric, second)
     border = ours.shape[1]
 
     def difference(sums: FloatArray) -> FloatArray:
         return our_value(sums[..., :border]) - their_value(sums[..., border:])
 
-    both = np.concatenate([ours, theirs], axis=1)
-    low, high = bootstrap(both, difference, clusters=rows.clusters, level=level, draws=draws, seed=seed)
-    observed = float(difference(both.sum(0)))
-    return Comparison(metric, observed, low, high, level, p_value, test, len(rows), only_first, only_second)
+    both, rows = np.concatenate([ours, theirs], axis=1), first[0]
+    least, greatest = metric.bounds
+    bounds = (-math.inf, None) if greatest is None else (least - greatest, greatest - least)
+    found = resampled(both, difference, clusters=rows.clusters, bounds=bounds, level=level, draws=draws, seed=seed)
+    if found.low is None and metric.is_unit_mean:
+        ahead = sum_by_cluster(_pooled(metric, first) - _pooled(metric, second), rows.clusters)[:, 0] / len(rows)  # [N]
+        gained, lost = (rows.units * float(np.clip(side, 0, None).sum()) for side in (ahead, -ahead))
+        found = Interval(*newcombe(gained, lost, rows.units, level), _instead("Newcombe", found))
+    return float(difference(both.sum(0))), found
+
+
+def _instead(method: str, found: Interval) -> str:
+    """The name of the method that gives an interval where resampling gave none, with the reason."""
+    return f"{method}, {found.method.removeprefix('none, ')}"
+
+
+def _of_a_share(metric: Metric, value: float, rows: Sample, level: float, found: Interval) -> Interval:
+    """Wilson's interval with the units as its sample, where resampling found none.
+
+    At its best or worst value any metric is taken for what it then is: a share of all units, or of none of them.
+    """
+    least, greatest = metric.bounds
+    if greatest is None:
+        return found
+    width = greatest - least
+    low, high = wilson((value - least) / width * rows.units, rows.units, level)
+    return Interval(least + low * width, least + high * width, _instead("Wilson", found))
 
 
 def _first(candidate: Candidate) -> Sample:
@@ -166,17 +241,3 @@ def _disagreements(first: Candidate, second: Candidate) -> tuple[float, float]:
     right = metric_named("accuracy" if first[0].labels else "exact_match")
     ours, theirs = (_pooled(right, candidate)[:, 0] for candidate in (first, second))
     return float((ours * (1 - theirs)).sum()), float((theirs * (1 - ours)).sum())
-
-
-def _at_the_bound(metric: Metric, value: float, rows: Sample, level: float) -> tuple[float, float]:
-    """Interval of a best or worst possible value, for which every bootstrap draw gives the same value.
-
-    A bootstrap interval of zero width would say nothing about unseen rows. Wilson's interval of a proportion of 0 or 1
-    of the rows (or clusters) does; it is scaled to the bounds of the metric.
-    """
-    lowest, highest = metric.bounds
-    if highest is None:
-        return value, value
-    n = len(rows) if rows.clusters is None else len(set(rows.clusters))
-    low, high = wilson(n if value == highest else 0, n, level)
-    return lowest + low * (highest - lowest), lowest + high * (highest - lowest)

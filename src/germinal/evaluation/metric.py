@@ -62,6 +62,11 @@ class Metric:
     library: str | None = None
     settings: Callable[[], str] | None = None
 
+    @property
+    def is_unit_mean(self) -> bool:
+        """Whether the value is a mean over rows of scores from 0 to 1, such as a share of rows."""
+        return self.reduce is mean and self.bounds == (0, 1)
+
     def has_figure(self, sample: Sample) -> bool:
         """Whether this metric can be computed for the sample."""
         fits = (self.answers == "labels") == bool(sample.labels)

@@ -37,6 +37,11 @@ class Sample:
     def __len__(self) -> int:
         return len(self.targets)
 
+    @property
+    def units(self) -> int:
+        """How many independent units there are: sources, or rows where none is shared."""
+        return len(self) if self.clusters is None else len(set(self.clusters))
+
     @classmethod
     def from_answers(
         cls,

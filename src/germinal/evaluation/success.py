@@ -7,6 +7,9 @@ from enum import StrEnum
 from germinal.evaluation.evaluator import Estimate
 from germinal.evaluation.metric import Metric
 
+FEWEST_UNITS = 5
+"""With fewer independent units on test (groups, or rows) nothing counts as reached, whatever the interval."""
+
 
 class Verdict(StrEnum):
     """REACHED: the whole interval passes. NOT_SHOWN: only the estimate passes. MISSED: the estimate does not pass."""
@@ -17,9 +20,13 @@ class Verdict(StrEnum):
 
 
 def judge(required: float, estimate: Estimate, metric: Metric) -> Verdict:
-    """Compare an estimate from the test split with the required value: a maximum if less is better, else a minimum."""
+    """Compare an estimate from the test split with the required value: a maximum if less is better, else a minimum.
+
+    Without an interval, or with fewer than `FEWEST_UNITS` units, a value that passes is not shown to.
+    """
     sign = 1.0 if metric.higher_is_better else -1.0
     worst = estimate.low if metric.higher_is_better else estimate.high
-    if sign * worst >= sign * required:
+    units = estimate.n if estimate.units is None else estimate.units
+    if worst is not None and sign * worst >= sign * required and units >= FEWEST_UNITS:
         return Verdict.REACHED
     return Verdict.NOT_SHOWN if sign * estimate.value >= sign * required else Verdict.MISSED

@@ -5,9 +5,10 @@
   that a text in another script has none. rougeLsum treats each line as a sentence.
 - `bleu` (Papineni et al. 2002): sacrebleu's corpus BLEU, 0 to 100, from n-gram counts summed over rows.
 - `chrf` (Popović 2015): sacrebleu's corpus chrF, 0 to 100, from character n-gram counts summed over rows.
-- `exact_match`: share of rows that equal the reference after stripping outer whitespace.
-- `token_f1`: mean F of words over rows, normalized as in SQuAD 2.0 (Rajpurkar et al. 2018): case, punctuation and
-  English articles do not count.
+- `exact_match`: share of rows that equal the reference in one normal form (`germinal.data.normal_forms.comparable`):
+  Unicode's NFC, every run of blanks as one space, none at the ends, no unseen characters.
+- `token_f1`: mean F of words over rows, of texts in that form, normalized further as in SQuAD 2.0 (Rajpurkar et al.
+  2018): case, punctuation and English articles do not count.
 
 A failed answer counts as an empty text. The features of a pair of texts are cached, because intervals and tests need
 them again.
@@ -27,6 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from germinal.data.normal_forms import comparable
 from germinal.evaluation.metric import FloatArray, Metric, by_sums, mean
 from germinal.evaluation.sample import Sample
 
@@ -184,7 +186,7 @@ def _sacrebleu_settings(metric: Callable[[], BLEU | CHRF]) -> Callable[[], str]:
 
 @lru_cache(_PAIRS_KEPT)
 def _same(target: str, said: str) -> tuple[float, ...]:
-    return float(target.strip() == said.strip()), 1.0
+    return float(comparable(target) == comparable(said)), 1.0
 
 
 @lru_cache(_PAIRS_KEPT)
@@ -197,7 +199,7 @@ def _token_f1(target: str, said: str) -> tuple[float, ...]:
 
 
 def _words(text: str) -> list[str]:
-    bare = "".join(character for character in text.lower() if character not in string.punctuation)
+    bare = "".join(character for character in comparable(text).lower() if character not in string.punctuation)
     return re.sub(r"\b(a|an|the)\b", " ", bare).split()
 
 
@@ -229,6 +231,17 @@ def _text_metric(
         library=library,
         settings=settings,
     )
+
+
+_COMPARED = "texts in Unicode's NFC, every run of blanks as one space, none at the ends, without characters of no width"
+
+
+def _exact_settings() -> str:
+    return f"{_COMPARED}; case and punctuation count"
+
+
+def _token_f1_settings() -> str:
+    return f"{_COMPARED}; case, punctuation and the articles a, an, the do not count, as in SQuAD 2.0"
 
 
 _exact_features, _token_f1_features = _of_pairs(_same), _of_pairs(_token_f1)
@@ -269,7 +282,16 @@ TEXT_METRICS: Mapping[str, Metric] = {
             _exact_features,
             mean,
             is_proportion=True,
+            settings=_exact_settings,
         ),
-        _text_metric("token_f1", "Token F1", 1, by_sums(_token_f1_features, mean), _token_f1_features, mean),
+        _text_metric(
+            "token_f1",
+            "Token F1",
+            1,
+            by_sums(_token_f1_features, mean),
+            _token_f1_features,
+            mean,
+            settings=_token_f1_settings,
+        ),
     )
 }

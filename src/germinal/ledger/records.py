@@ -59,10 +59,11 @@ class MetricRecord:
 
 @dataclass(frozen=True, slots=True)
 class SplitRecord:
-    """How many rows a split holds, by label."""
+    """How many rows a split holds, by label, and how many independent units: groups, or rows that no other repeats."""
 
     rows: int
     labels: dict[str, int]
+    units: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
+from germinal.data.normal_forms import folded, tidy
 from germinal.errors import SettingError, nearest
 from germinal.predictors import label_text
 
@@ -40,7 +41,8 @@ class Labels:
         words: Label -> word, without blanks around it. Their order decides ties, and is that of figures.
 
     Raises:
-        SettingError: there are fewer than two labels, a word is blank, or two words differ in case only.
+        SettingError: there are fewer than two labels, a word is blank, or two words differ in nothing but case, blanks,
+            Unicode form or unseen characters.
     """
 
     words: Mapping[str, str]
@@ -50,25 +52,30 @@ class Labels:
             raise SettingError(f"a classification needs at least two labels, not {len(self.words)}.", where="labels")
         owners: dict[str, str] = {}
         for label, word in self.words.items():
-            if not word.strip():
+            if not tidy(word):
                 raise SettingError(f"label '{label}' has a blank word.", where="labels", hint="Give it a word.")
-            folded = label_text.folded(word.strip())
-            if folded in owners:
-                what = f"labels '{owners[folded]}' and '{label}' have the same word '{word}', apart from case."
-                raise SettingError(what, where="labels", hint="Give each label its own word.")
-            owners[folded] = label
+            form = folded(word)
+            if form in owners:
+                what = f"labels {owners[form]!r} and {label!r} have the same word {word!r}, apart from case and blanks."
+                hint = "Write a label alike in all rows, and give different labels words of their own."
+                raise SettingError(what, where="labels", hint=hint)
+            owners[form] = label
         # A blank would be a token of its own, or two spaces in a prompt, and no model answers so.
-        object.__setattr__(self, "words", {label: word.strip() for label, word in self.words.items()})
+        object.__setattr__(self, "words", {label: tidy(word) for label, word in self.words.items()})
 
     @classmethod
     def of(cls, names: Iterable[str], words: Mapping[str, str] | None = None) -> Labels:
         """Labels in sorted order. Each is its own word unless `words`, label -> word, has another for it.
 
         Raises:
-            SettingError: `words` has a word for a label that is not among the names, or as of `Labels`.
+            SettingError: `words` has a word for a label that is not among the names, or two, or as of `Labels`.
         """
         known = sorted(set(names))
-        chosen = dict(words or {})
+        chosen = {tidy(name): word for name, word in (words or {}).items()}  # as labels are read from data
+        if words and len(chosen) < len(words):
+            raise SettingError(
+                "two names are the same label, apart from blanks.", where="labels", hint="Give each label one word."
+            )
         for label in chosen:
             if label not in known:
                 raise SettingError(f"there is no label '{label}'.", where="labels", hint=nearest(label, known))
@@ -163,7 +170,7 @@ def decide(rule: Rule, output: Output, labels: Labels | None, priors: Mapping[st
         if output.text is None:
             raise ValueError("the rule 'generate' needs a generated text")
         if labels is None:
-            return Answer(None, output.text.strip())
+            return Answer(None, tidy(output.text))  # the form of right answers in the data
         label = parse_label(output.text, labels)
         error = None if label else f"no label at the start of {_shortened(output.text)!r}"
         return Answer(label, output.text, error=error)

@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from germinal.data.normal_forms import tidy
 from germinal.predictors.answers import Answer
 from germinal.predictors.folder import damaged, write_content
 from germinal.predictors.training_rows import check_rows, fit_vectorizer, restored_vectorizer
@@ -89,7 +90,7 @@ class LeadPredictor(_Untrained):
     kind: ClassVar[str] = "lead"
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
-        return [Answer(None, first_sentence(text)) for text in inputs]
+        return [Answer(None, tidy(first_sentence(text))) for text in inputs]
 
 
 class CopyPredictor(_Untrained):
@@ -98,7 +99,7 @@ class CopyPredictor(_Untrained):
     kind: ClassVar[str] = "copy"
 
     def predict(self, inputs: Sequence[str], reporter: Reporter = silent) -> list[Answer]:
-        return [Answer(None, text.strip()) for text in inputs]
+        return [Answer(None, tidy(text)) for text in inputs]
 
 
 class NearestPredictor:

@@ -78,9 +78,12 @@ def _scores(comparison: TrialComparison) -> RenderableType:
 
 def _verdict(comparison: TrialComparison) -> RenderableType:
     digits = formats.digits(comparison.metric)
-    low, high = (formats.difference(end, digits) for end in (comparison.low, comparison.high))
     text = Text(f"A − B: {formats.difference(comparison.difference, digits)} {comparison.metric}, ")
-    text.append(f"95% interval {low} to {high}, ")
+    if comparison.low is None or comparison.high is None:
+        text.append("no interval can be given, ")
+    else:
+        low, high = (formats.difference(end, digits) for end in (comparison.low, comparison.high))
+        text.append(f"95% interval {low} to {high}, ")
     text.append(formats.p_stated(comparison.p_value), style="bold")
     text.append(f" ({comparison.test}; exploratory, not corrected for other pairs)", style="dim")
     return text

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from germinal.data.units import clusters_of
 from germinal.errors import LedgerError, SettingError
 from germinal.evaluation import evaluator
 from germinal.evaluation.metrics import METRICS
@@ -73,7 +74,7 @@ class TrialComparison:
         figures: Its value for the first and for the second.
         better: On how many examples the first has the better value, and on how many the second.
         difference: The metric of the first minus that of the second.
-        low: Lower end of the difference's 95% interval; `high` is the upper one.
+        low: Lower end of the difference's 95% interval, None where none can be given; `high` is the upper one.
         p_value: Of the paired test, uncorrected.
         test: Its name.
         differing: The examples whose answers differ; both may be wrong. They are in the split's order; for texts, those
@@ -95,8 +96,8 @@ class TrialComparison:
     figures: tuple[float, float]
     better: tuple[int, int]
     difference: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p_value: float
     test: str
     differing: list[Difference]
@@ -209,8 +210,7 @@ def text_sample(answers: Sequence[AnswerRecord]) -> Sample:
 
 
 def _clusters(answers: Sequence[AnswerRecord]) -> tuple[str, ...] | None:
-    grouped = any(row.group is not None for row in answers)
-    return tuple(row.group or row.row_id for row in answers) if grouped else None
+    return clusters_of([row.input for row in answers], [row.group for row in answers])
 
 
 def _difference(

@@ -46,7 +46,8 @@ def success(record: SuccessRecord, board: Leaderboard) -> str:
     if record.figure is None:
         return f"{verdict}: {wanted}."
     figure, shown = record.figure, digits(record.metric)
-    measured = f"measured {value(figure.value, shown)}, 95% interval {interval(figure, shown)}"
+    ends = f"95% interval {interval(figure, shown)}" if figure.low is not None else "no interval can be given"
+    measured = f"measured {value(figure.value, shown)}, {ends}"
     return f"{verdict}: {wanted}; {measured}."
 
 

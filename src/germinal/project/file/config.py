@@ -69,7 +69,7 @@ class Scope(_Table):
     target: Annotated[str, Field(min_length=1)]
     """The column that holds the right answer."""
     group: str | None = None
-    """A column that names the source of a row; rows of one source stay in one split."""
+    """A column that names the source of a row; rows of one source stay in one split, as near-duplicates do anyway."""
     labels: dict[str, str] = {}
     """Words that stand for labels in prompts and answers, where they are not the labels: { pos = "Positive" }."""
     duplicates: Literal["error", "drop"] = "error"

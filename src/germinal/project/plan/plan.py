@@ -77,23 +77,23 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
     standing = _trials_by_step(graph, resolver.recipes.key)
     planned = [_planned(step, resolver, standing) for step in steps]
     planned += _planned_test(graph, resolver)
-    rows = _dev_rows(config, resolver.look(graph.data), limit)
+    units = _dev_units(config, resolver.look(graph.data), limit)
     return Plan(
         trials=graph.trials,
         candidates=graph.candidates,
         steps=planned,
         comparisons=graph.comparisons,
-        detectable_difference=graph.detectable(rows) if rows else None,
+        detectable_difference=graph.detectable(units) if units else None,
         estimates=estimate_trials(graph, resolver, ledger, folder),
     )
 
 
-def _dev_rows(config: ProjectConfig, data: Resolved | None, limit: int | None) -> int | None:
-    """How many rows dev has; None where it is a share of rows that are not counted yet."""
+def _dev_units(config: ProjectConfig, data: Resolved | None, limit: int | None) -> int | None:
+    """How many independent units dev has; None where groups, or rows of which it is a share, are not counted yet."""
     if data and data.record:
-        return int(data.record.values["splits"]["dev"]["rows"])
+        return int(data.record.values["splits"]["dev"]["units"])
     asked = config.scope.split.dev
-    if isinstance(asked, float):
+    if isinstance(asked, float) or config.scope.group is not None:
         return None
     return asked if limit is None else min(asked, limit)
 

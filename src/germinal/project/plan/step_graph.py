@@ -120,16 +120,18 @@ class StepGraph:
             tested.append(winner)
         return tested
 
-    def detectable(self, rows: int) -> float | None:
-        """The smallest difference that so many rows show reliably; None where they show none, or it cannot be told.
+    def detectable(self, units: int) -> float | None:
+        """The smallest difference that so many units show reliably; None where they show none, or it cannot be told.
+
+        A unit is a row, or a group of rows, which then counts as one: the more its rows differ, the less is enough.
 
         For labels, which are right or wrong, it is a difference in accuracy, whichever metric decides. For texts it is
         one in the deciding metric, if that is a share of right answers or a mean over rows.
         """
         metric, comparisons = METRICS[self.config.scope.metrics[0]], max(1, len(self.comparisons))
         if self.answers == "labels" or metric.is_proportion:
-            return detectable_difference(rows, comparisons=comparisons).difference
-        return detectable_mean_difference(rows, comparisons=comparisons) if metric.reduce is mean else None
+            return detectable_difference(units, comparisons=comparisons).difference
+        return detectable_mean_difference(units, comparisons=comparisons) if metric.reduce is mean else None
 
     def clock(self, trial: Trial) -> ClockStep:
         """The step that measures how long one answer of a trial takes."""

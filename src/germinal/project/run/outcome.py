@@ -70,14 +70,16 @@ def outcome(
     """
     scope = graph.config.scope
     figures = ledger.measurements(measured.key).get(CANDIDATE, {})
-    rows = data.values["splits"]["dev"]["rows"]
+    units = {name: split["units"] for name, split in data.values["splits"].items()}
     return {
         "choose": choose.key,
         "candidates": [candidate.id for candidate in graph.candidates],
-        "detectable_difference": graph.detectable(rows),
+        "detectable_difference": graph.detectable(units["dev"]),
         "metrics": [{"name": name, "higher_is_better": METRICS[name].higher_is_better} for name in scope.metrics],
         "limits": _limits(scope.limits, clocked),
-        "success": [_judged(name, required, figures.get(name)) for name, required in scope.success.items()],
+        "success": [
+            _judged(name, required, figures.get(name), units["test"]) for name, required in scope.success.items()
+        ],
     }
 
 
@@ -98,13 +100,20 @@ def _limits(limits: Limits, clocked: StepRecord | None) -> list[dict[str, Any]]:
     ]
 
 
-def _judged(metric: str, required: float, figure: Figure | None) -> dict[str, Any]:
+def _judged(metric: str, required: float, figure: Figure | None, units: int) -> dict[str, Any]:
     if figure is None:  # the metric needs probabilities, which the winner's rule does not give
         return {"metric": metric, "threshold": required, "verdict": "missed", "figure": None}
-    assert figure.low is not None
-    assert figure.high is not None
     estimate = Estimate(
-        metric, figure.value, figure.low, figure.high, figure.level, figure.n, figure.method, (figure.value,), None
+        metric,
+        figure.value,
+        figure.low,
+        figure.high,
+        figure.level,
+        figure.n,
+        figure.method,
+        (figure.value,),
+        None,
+        units,
     )
     verdict = judge(required, estimate, METRICS[metric])
     return {"metric": metric, "threshold": required, "verdict": str(verdict), "figure": asdict(figure)}

@@ -40,7 +40,7 @@ class ChooseStep(Step):
     """Compare the candidates and choose one. Output: `choice`."""
 
     kind: ClassVar[str] = "choose"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     measures: tuple[MeasureStep, ...]
     baselines: tuple[int, ...]
@@ -92,7 +92,7 @@ class ChooseStep(Step):
             "tied": tied,
             "winner": winner,
             "winner_replicate": self._best_replicate(candidates[winner]),
-            "reason": _reason(best, winner, tied, work),
+            "reason": _reason(best, winner, tied, work) + _untellable(candidates[best][0], len(candidates), self.level),
             "comparisons": self._declared(candidates) + self._against_best(choice),
         }
         return StepResult({"choice": digest(values)}, values)
@@ -143,7 +143,8 @@ class ChooseStep(Step):
         records: list[dict[str, Any]] = []
         for name, compared in choice.against_best.items():
             record = _record(int(name), int(choice.best), compared, "best")
-            turned = {"difference": -compared.difference, "low": -compared.high, "high": -compared.low}
+            low, high = (None if end is None else -end for end in (compared.high, compared.low))
+            turned = {"difference": -compared.difference, "low": low, "high": high}
             records.append({**record, **turned, "p_adjusted": choice.adjusted[name], "exploratory": True})
         return records
 
@@ -188,6 +189,15 @@ def _reason(best: int, winner: int, tied: Sequence[int], work: Mapping[int, floa
         f"It cannot be told apart from the best on dev and takes the least work of the {len(tied)} that cannot: "
         f"{share:.0%} of the best's tokens x parameters."
     )
+
+
+def _untellable(rows: Sample, candidates: int, level: float) -> str:
+    """What to say where the tests against the best cannot show a difference, however large it is."""
+    smallest = evaluator.smallest_p(rows) * max(1, candidates - 1)  # after Holm's correction
+    if candidates < 2 or smallest <= 1 - level:
+        return ""
+    kind = "rows" if rows.clusters is None else "groups"
+    return f" Dev has only {rows.units} {kind}: no paired test of so few can tell {candidates} candidates apart."
 
 
 def _name(place: int) -> str:

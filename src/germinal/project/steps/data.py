@@ -31,7 +31,7 @@ class DataStep(Step):
     """
 
     kind: ClassVar[str] = "data"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     keeps_files: ClassVar[bool] = True
 
     path: str
@@ -88,7 +88,11 @@ class DataStep(Step):
         outputs = {name: _rows_digest(rows) for name, rows in kept.items()}
         outputs["labels"] = digest(labels)
         counts = {
-            name: {"rows": len(rows), "labels": dict(sorted(Counter(row.target for row in rows if closed).items()))}
+            name: {
+                "rows": len(rows),
+                "labels": dict(sorted(Counter(row.target for row in rows if closed).items())),
+                "units": len({row.unit for row in rows}),
+            }
             for name, rows in splits.items()
         }
         values = {"splits": counts, "labels": labels, "dropped": len(dataset.dropped)}

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from germinal.data import Row
+from germinal.data.normal_forms import comparable
 from germinal.evaluation.answer_counts import AnswerCounts, answer_counts
 from germinal.evaluation.evaluator import Estimate, estimate
 from germinal.evaluation.metrics import METRICS, libraries_of
@@ -140,9 +141,9 @@ class MeasureStep(Step):
 
 
 def sample_of(rows: Sequence[Row], answers: Sequence[Answer], labels: Sequence[str]) -> Sample:
-    """Answers beside the right ones; rows of one source are one cluster."""
-    grouped = any(row.group is not None for row in rows)
-    clusters = [row.group or row.id for row in rows] if grouped else None
+    """Answers beside the right ones; rows that a split keeps together are one cluster."""
+    units = [row.unit for row in rows]
+    clusters = units if len(set(units)) < len(units) else None
     return Sample.from_answers([row.target for row in rows], answers, labels, clusters)
 
 
@@ -155,7 +156,7 @@ def _plain(rows: Sequence[Row], answers: Sequence[Answer]) -> list[dict[str, Any
             "text": answer.text,
             "probabilities": dict(answer.probabilities) if answer.probabilities is not None else None,
             "error": answer.error,
-            "correct": answer.said == row.target,
+            "correct": answer.said is not None and comparable(answer.said) == comparable(row.target),
         }
         for position, (row, answer) in enumerate(zip(rows, answers, strict=True))
     ]
