@@ -19,7 +19,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
-from germinal.data.normal_forms import folded, tidy
+from germinal.data.normal_forms import comparable, tidy
 from germinal.errors import SettingError, nearest
 from germinal.predictors import label_text
 
@@ -54,7 +54,7 @@ class Labels:
         for label, word in self.words.items():
             if not tidy(word):
                 raise SettingError(f"label '{label}' has a blank word.", where="labels", hint="Give it a word.")
-            form = folded(word)
+            form = label_text.folded(comparable(word))
             if form in owners:
                 what = f"labels {owners[form]!r} and {label!r} have the same word {word!r}, apart from case and blanks."
                 hint = "Write a label alike in all rows, and give different labels words of their own."
