@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gguf import GGMLQuantizationType, GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType, GGUFWriter
 from gguf.quants import dequantize as by_package
 from gguf_writing import gguf_name, permuted, write_gguf
 from hypothesis import HealthCheck, given, settings
@@ -105,7 +106,7 @@ def replaced(data: bytearray, old: bytes, new: bytes) -> bytearray:
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda data: data[:10], CheckpointError, "too short"),
+        (lambda data: data[:10], CheckpointError, "truncated"),
         (lambda data: data[:2000], CheckpointError, "truncated"),
         (lambda data: data[:-1000], CheckpointError, "truncated: tensor"),
         (lambda data: b"GGML" + data[4:], CheckpointError, "does not start with 'GGUF'"),
@@ -176,6 +177,123 @@ def test_other_rope_scalings_and_parts_of_a_model_are_refused_by_name(peer: Any,
     write_gguf(path, *peer, **{"split.count": 3})
     with pytest.raises(UnsupportedError, match="one of 3 parts"):
         read(path)
+
+
+def entry(name: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    ("tensors", "pairs", "body", "message"),
+    [
+        (2**40, 0, b"", "1,099,511,627,776 tensors"),
+        (0, 2**60, b"", "bytes are needed"),
+        (0, 1, entry("a", 8, struct.pack("<Q", 2**63)), "9,223,372,036,854,775,808 bytes are needed"),
+        (0, 1, entry("a", 9, struct.pack("<IQ", 10, 2**61)), "bytes are needed"),
+        (0, 1, entry("a", 9, struct.pack("<IQ", 8, 2**62)), "bytes are needed"),
+        (0, 1, entry("a", 9, struct.pack("<IQ", 9, 2**62) + struct.pack("<IQ", 9, 1) * 50), "value type 9"),
+        (0, 1, entry("a", 13, b""), "value type 13"),
+        (0, 1, entry("a", 8, struct.pack("<Q", 2) + b"\xff\xfe"), "not UTF-8"),
+        (1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<I", 2**31), "2147483648 dimensions"),
+        (1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 0, 0, 0), "no values"),
+        (1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQQIQ", 2, 2**62, 2**62, 0, 0), "truncated: tensor 't'"),
+        (1, 0, struct.pack("<Q", 1) + b"t" + struct.pack("<IQIQ", 1, 1, 0, 7), "not a multiple of 32"),
+        (0, 1, entry("general.alignment", 4, struct.pack("<I", 0)), "alignment 0 is not a power of two"),
+    ],
+)
+def test_a_length_is_checked_before_it_is_used(
+    tmp_path: Path, tensors: int, pairs: int, body: bytes, message: str
+) -> None:
+    path = tmp_path / "hostile.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, tensors, pairs) + body)
+    with pytest.raises(CheckpointError, match=message):
+        read_header(path)
+
+
+def test_tensors_that_share_bytes_are_not_unpacked(plain: Path, tmp_path: Path) -> None:
+    """A small file could else be unpacked to any number of large tensors."""
+    tensors = sorted(read_header(plain).tensors.values(), key=lambda tensor: tensor.offset)
+    start = tensors[0].offset
+    raw = plain.read_bytes()
+    at = raw.index(tensors[1].name.encode()) + len(tensors[1].name) + 4 + 8 * len(tensors[1].shape) + 4
+    assert struct.unpack_from("<Q", raw, at)[0] == tensors[1].offset - start
+    shared = spoilt(plain, tmp_path, lambda data: data[:at] + bytes(8) + data[at + 8 :])
+    with pytest.raises(CheckpointError, match="overlap"):
+        read_header(shared)
+
+
+def test_a_header_is_of_bounded_length(tmp_path: Path) -> None:
+    path = tmp_path / "sparse.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 0, 1) + entry("a", 9, struct.pack("<IQ", 0, 2**33)))
+    with path.open("r+b") as file:
+        file.truncate(2**34)  # takes no room on the disk
+    with pytest.raises(CheckpointError, match="header would be longer"):
+        read_header(path)
+
+
+def test_pipes_and_devices_are_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "pipe.gguf"
+    os.mkfifo(path)
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        read(path)
+    (link := tmp_path / "zero.gguf").symlink_to("/dev/zero")
+    with pytest.raises(CheckpointError, match="not a regular file"):
+        read(link)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "error", "message"),
+    [
+        ({"tokenizer.ggml.padding_token_id": 10**6}, CheckpointError, "pad token id 1000000 is outside"),
+        (
+            {"llama.decoder_start_token_id": 2**31},
+            CheckpointError,
+            "decoder_start_token_id: is 2147483648, which is no",
+        ),
+        ({"tokenizer.ggml.eot_token_id": 10**6}, CheckpointError, "eos_token_id: is 1000000, which is no row"),
+        ({"tokenizer.ggml.add_eos_token": "yes"}, CheckpointError, "must be true or false, not 'yes'"),
+        ({"tokenizer.ggml.unknown_token_id": "7"}, CheckpointError, "must be a whole number, not '7'"),
+        ({"general.sampling.temp": "hot"}, CheckpointError, "must be a number"),
+        ({"general.sampling.mirostat": 2}, UnsupportedError, "mirostat"),
+        ({"general.type": "adapter"}, UnsupportedError, "is 'adapter'"),
+        ({"tokenizer.ggml.a_flag_of_tomorrow": 1}, UnsupportedError, "may change what the model does"),
+        ({"llama.a_size_of_tomorrow": 1}, UnsupportedError, "may change what the model does"),
+        ({"llama.pooling_type": 9}, UnsupportedError, "pooling_type: is 9"),
+        ({"llama.embedding_length": 2**32 - 1}, CheckpointError, "hidden_size: must be at most"),
+        ({"llama.block_count": 2**32 - 1}, CheckpointError, "there are [0-9]+ tensors"),
+        ({"llama.rope.dimension_count": 2**31}, CheckpointError, "head_dim: must be at most"),
+    ],
+)
+def test_a_value_is_checked_before_it_is_used(
+    peer: Any, tmp_path: Path, metadata: dict[str, Any], error: type[GerminalError], message: str
+) -> None:
+    path = tmp_path / "tiny.gguf"
+    write_gguf(path, *peer)
+    rewritten(path, tmp_path / "changed.gguf", metadata)
+    with pytest.raises(error, match=message) as caught:
+        read(tmp_path / "changed.gguf")
+    assert "changed.gguf" in str(caught.value)
+
+
+def rewritten(source: Path, target: Path, metadata: dict[str, Any]) -> None:
+    """A copy of a file with other metadata, by the gguf package."""
+    file = GGUFReader(source)
+    writer = GGUFWriter(target, "llama")
+    for key, field in file.fields.items():
+        if key.startswith("GGUF.") or key == "general.architecture" or key in metadata:
+            continue
+        if field.types[0] is GGUFValueType.ARRAY:
+            writer.add_array(key, field.contents())
+        else:
+            writer.add_key_value(key, field.contents(), field.types[0])
+    for key, value in metadata.items():
+        writer.add_string(key, value) if isinstance(value, str) else writer.add_uint32(key, value)
+    for tensor in file.tensors:
+        writer.add_tensor(tensor.name, np.array(tensor.data))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 def test_version_2_reads_as_3_does(plain: Path, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from germinal.checkpoints.dequantize import dequantize
 from germinal.checkpoints.gguf_header import GgufHeader, StoredTensor, read_header
 from germinal.checkpoints.gguf_metadata import check_metadata
 from germinal.checkpoints.gguf_settings import base_model, generation_config, head_config
-from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
+from germinal.checkpoints.gguf_tokenizer import KEY, tokenizer_from_gguf
 from germinal.checkpoints.stored import Stored, main_precision, preferred_dtype
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
@@ -45,6 +45,10 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
     family = families.for_gguf(architecture)
     assert family.gguf is not None
     config = read_config(partial(family.config_from_gguf, metadata, config_tensors(header)))
+    types = metadata.get(KEY("token_type_count"))
+    if config.num_token_types and types not in (None, config.num_token_types):
+        what = f"is {types:,}, but there are embeddings of {config.num_token_types:,}."
+        raise CheckpointError(what, where=f"{path}: {KEY('token_type_count')}")
     stored = stored_tensors(header)
     wanted = dtype or preferred_dtype(tensor for key, tensor in stored.items() if key not in family.gguf.float32)
     known = known_file(path)
@@ -55,7 +59,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
         family=family,
         state_dict=assemble(stored, family.gguf.rules(config), config, wanted, where=str(path)),
         tokenizer=tokenizer_from_gguf(metadata, own_name),
-        generation_config=generation_config(metadata) if config.head == "lm" else {},
+        generation_config=generation_config(metadata, config.vocab_size) if config.head == "lm" else {},
         card=ModelCard(
             name=own_name,
             licence=known.licence if known else metadata.get("general.license"),
@@ -63,7 +67,7 @@ def read_gguf(path: Path, dtype: torch.dtype | None = None, name: str | None = N
             stored_precision=main_precision(stored.values()),
             base_model=known.base_model if known else base_model(metadata),
         ),
-        head_config=head_config(metadata),
+        head_config=head_config(metadata, config),
     )
 
 

@@ -120,5 +120,5 @@ def _is(value: Any, kind: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    text = repr(value[:4] if isinstance(value, list | str) else value)
+    text = repr(value[:8] if isinstance(value, list) else value)
     return text if len(text) <= 80 else f"{text[:80]}..."

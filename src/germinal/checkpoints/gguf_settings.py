@@ -13,7 +13,7 @@ from germinal.checkpoints.gguf_tokenizer import KEY, end_ids
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.sentence_layers import UnitLength
 from germinal.checkpoints.sentence_vectors import Pooling
-from germinal.errors import UnsupportedError
+from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models.config import TransformerConfig
 
 _SAMPLING = {
@@ -33,17 +33,24 @@ _MULTI_LABEL, _REGRESSION = "germinal.classifier.multi_label", "germinal.classif
 _BASE_MODEL = "general.base_model.0.name"
 
 
-def generation_config(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of generation_config.json: special token ids and sampling settings."""
+def generation_config(metadata: Mapping[str, Any], vocab_size: int) -> dict[str, Any]:
+    """The contents of generation_config.json: special token ids and sampling settings.
+
+    Raises:
+        CheckpointError: an id is no row of the embedding.
+    """
     start = metadata.get(f"{metadata.get('general.architecture')}.decoder_start_token_id")
     found = {
         "bos_token_id": metadata.get(KEY("bos_token_id")),
         "pad_token_id": metadata.get(KEY("padding_token_id")),
         "decoder_start_token_id": start,
-        "suppress_tokens": metadata.get(KEY("suppress_tokens")) or None,
     }
     ends = end_ids(metadata)
+    for name, id in [*found.items(), *(("eos_token_id", id) for id in ends)]:
+        if id is not None and not (isinstance(id, int) and 0 <= id < vocab_size):
+            raise CheckpointError(f"is {id!r}, which is no row of an embedding of {vocab_size:,}.", where=name)
     found["eos_token_id"] = ends if len(ends) > 1 else next(iter(ends), None)
+    found["suppress_tokens"] = metadata.get(KEY("suppress_tokens")) or None
     sampling = {name: metadata[key] for name, key in _SAMPLING.items() if key in metadata}
     if sampling:
         found |= {"do_sample": True, **sampling}
@@ -71,22 +78,36 @@ def generation_metadata(generation: Mapping[str, Any], architecture: str) -> dic
     return found | {key: generation[name] for key, name in ids.items() if isinstance(generation.get(name), int)}
 
 
-def head_config(metadata: Mapping[str, Any]) -> HeadConfig:
-    """The pooling and the labels of a GGUF file."""
+def head_config(metadata: Mapping[str, Any], config: TransformerConfig) -> HeadConfig:
+    """The pooling and the labels of a GGUF file.
+
+    Raises:
+        CheckpointError: the labels are not those of the head's outputs.
+        UnsupportedError: a pooling that is not supported.
+    """
     architecture = metadata.get("general.architecture")
     kind = metadata.get(f"{architecture}.pooling_type")
     mode = next((mode for mode, number in _POOLING.items() if number == kind), None)
+    if mode is None and kind not in (None, -1, 0) and not (kind == _CLASSES and config.num_labels):
+        raise UnsupportedError(f"is {kind!r}, which is not supported.", where=f"{architecture}.pooling_type")
     pooling = None
     if mode is not None:
         names, texts = (metadata.get(key) or [] for key in _PROMPTS)
+        if len(names) != len(texts):
+            raise CheckpointError(f"has {len(texts):,} texts for {len(names):,} names.", where=_PROMPTS[1])
         pooling = Pooling(
             modes=(mode,),
             layers=(UnitLength(),) if metadata.get(_NORMALIZED, False) else (),
             max_tokens=metadata.get(_MAX_TOKENS),
-            prompts=dict(zip(names, texts, strict=False)),
+            prompts=dict(zip(names, texts, strict=True)),
             default_prompt=metadata.get(_DEFAULT_PROMPT),
         )
-    labels = metadata.get(f"{architecture}.classifier.output_labels") or ()
+    labels = metadata.get(f"{architecture}.classifier.output_labels") or []
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise CheckpointError("must be a list of texts.", where=f"{architecture}.classifier.output_labels")
+    if config.num_labels and labels and len(labels) != config.num_labels:
+        what = f"names {len(labels):,} outputs, but the head has {config.num_labels:,}."
+        raise CheckpointError(what, where=f"{architecture}.classifier.output_labels")
     return HeadConfig(
         labels=tuple(labels),
         multi_label=bool(metadata.get(_MULTI_LABEL, False)),
