@@ -229,6 +229,17 @@ def test_an_unknown_model_type_says_what_is_near(tmp_path: Path, model_type: str
         germinal.load(folder)
 
 
+def test_the_decoder_starts_as_the_class_does_where_no_file_says(tmp_path: Path) -> None:
+    """Not with the token that texts start with, which config.json names."""
+    folder = make_folder(tmp_path, "BartForConditionalGeneration")
+    published = json.loads((folder / "config.json").read_text())
+    del published["decoder_start_token_id"]
+    (folder / "config.json").write_text(json.dumps(published))
+    (folder / "generation_config.json").unlink()
+    start = transformers.AutoConfig.from_pretrained(folder).decoder_start_token_id
+    assert germinal.load(folder).decoder_start_id == start != published["bos_token_id"]
+
+
 def make_t5(folder: Path, *, scaled: bool, own_head: bool) -> Path:
     """As transformers 5 writes it: `tie_word_embeddings` true whatever it is, the scaling in a key of its own."""
     kind = "T5ForConditionalGeneration"

@@ -86,6 +86,7 @@ def test_an_absent_key_has_the_default_of_the_class(family: str) -> None:
         assert key.default is not REQUIRED
         if name in defaults and name not in DERIVED:
             assert key.default == defaults[name], name
+    assert declared.tokens.items() <= defaults.items()
 
 
 def whole(family: str, config: dict[str, Any], ending: str = "") -> dict[str, Any]:

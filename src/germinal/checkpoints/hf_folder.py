@@ -45,6 +45,7 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     if quantised := published.get("quantization_config"):
         method = quantised.get("quant_method", "unknown") if isinstance(quantised, Mapping) else quantised
         raise UnsupportedError(f"weights quantised by '{method}' are not supported.", where=str(folder / "config.json"))
+    published = {**({} if family.keys is None else family.keys.tokens), **published}
     stored = read_weights(folder, published.get("transformers_weights"))
     config = config_for_weights(published, family, stored, str(folder))
     state = assemble(

@@ -78,7 +78,12 @@ ALIASES = {
     "num_hidden_layers": "encoder_layers",
 }
 
-KEYS = PublishedKeys(read=SHARED, no_effect=NO_EFFECT, aliases=ALIASES)
+KEYS = PublishedKeys(
+    read=SHARED,
+    no_effect=NO_EFFECT,
+    tokens={"decoder_start_token_id": 2, "forced_eos_token_id": 2},
+    aliases=ALIASES,
+)
 
 
 def sizes_from_hf(said: Mapping[str, Any]) -> dict[str, Any]:

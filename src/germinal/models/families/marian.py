@@ -25,6 +25,7 @@ KEYS = PublishedKeys(
     read={**bart.SHARED, "vocab_size": 58_101, "scale_embedding": False, "decoder_vocab_size": maybe(int, least=0)},
     only={"share_encoder_decoder_embeddings": True},
     no_effect=bart.NO_EFFECT,
+    tokens={"decoder_start_token_id": 58_100, "forced_eos_token_id": 0},
     aliases=bart.ALIASES,
 )
 

@@ -149,6 +149,7 @@ class PublishedKeys:
         read: Key -> how it is read; a plain value is a default that also gives the type.
         only: Key -> the only value that is supported; null and absent are the same as this one.
         no_effect: Keys that have no effect on the network's outputs.
+        tokens: The token ids that generation takes where the file has none, of those that no tokenizer names.
         hints: What to do about a key with a value that is not supported, where more can be said than the value that is.
         aliases: Another name of a key -> the key. Where both are given the other name counts, as in transformers.
     """
@@ -156,6 +157,7 @@ class PublishedKeys:
     read: Mapping[str, Any]
     only: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     no_effect: frozenset[str] = frozenset()
+    tokens: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     hints: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     aliases: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
