@@ -260,6 +260,21 @@ def test_a_named_class_reads_the_vocabulary_of_another_family(tmp_path: Path) ->
     assert_same(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "gpt2"])
+@pytest.mark.parametrize("flag", ["add_bos_token", "add_eos_token"])
+def test_classes_that_put_their_own_borders_read_no_flag_for_them(name: str, flag: str, tmp_path: Path) -> None:
+    if name == "bert":
+        (tmp_path / "vocab.txt").write_text("\n".join([*tiny.WORDPIECE_SPECIAL, *tiny.WORDS]))
+    else:
+        state = json.loads(tiny.byte_level(sentences=True).to_str())["model"]
+        write(tmp_path, "vocab.json", state["vocab"])
+        (tmp_path / "merges.txt").write_text("\n".join(" ".join(pair) for pair in state["merges"]))
+    write(tmp_path, "config.json", {"model_type": name})
+    mask = {"mask_token": {"__type": "AddedToken", **flags("<mask>", lstrip=True)}}  # see test_bare_vocabulary
+    write(tmp_path, "tokenizer_config.json", {flag: True, **(SENTENCES | mask if name != "bert" else WORDPIECE)})
+    assert_same(tmp_path)
+
+
 def test_leftovers_of_code_are_not_written(tmp_path: Path) -> None:
     folder(tmp_path, "PreTrainedTokenizerFast", auto_map={"AutoTokenizer": ["own.Tokenizer", None]})
     (tmp_path / "written").mkdir()

@@ -121,7 +121,8 @@ def _vocabulary(file: Path) -> dict[str, int]:
 def add_borders(
     backend: Backend, config: Mapping[str, Any], layout: TokenizerLayout, folder: Path, *, instead: bool = False
 ) -> None:
-    """Put special tokens around a text: the layout's template, with bos and eos as in tokenizer_config.json.
+    """Put special tokens around a text: the layout's template, with `add_bos_token` and `add_eos_token` of
+    tokenizer_config.json where the class reads them.
 
     Args:
         instead: The tokenizer is from a tokenizer.json. Its own template stays where it does the same, where it knows
@@ -135,7 +136,8 @@ def add_borders(
     templates = []
     for template in (layout.single, layout.pair):
         parts = []
-        for part in template.split() if instead else _with_choices(template.split(), config):
+        fixed = instead or layout.borders == "class"
+        for part in template.split() if fixed else _with_choices(template.split(), config):
             role, colon, segment = part.partition(":")
             if role.startswith("$"):
                 parts.append(part)
