@@ -106,7 +106,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "ids below zero": ({"model": {**WORDS, "vocab": {"u": -1}}}, "is not a tokenizer"),
     "another kind of model": ({"model": {"type": "Oracle"}}, "is not a tokenizer"),
     "steps that are no steps": ({"normalizer": [[]]}, "is not a tokenizer"),
-    "added tokens that are no list": ({"added_tokens": 7}, "must list"),
+    "added tokens that are no list": ({"added_tokens": 7}, "must list tokens"),
+    "a unigram model of long pieces": (
+        {"model": {"type": "Unigram", "unk_id": 0, "vocab": [["a" * i, -1.0] for i in range(1, 2000)]}},
+        "a piece of 513 characters",
+    ),
+    "added tokens of any length": (
+        {"added_tokens": [{"id": 2, "content": "x" * 3_000_000, "special": True}]},
+        "3,000,000 characters",
+    ),
 }
 
 

@@ -22,6 +22,7 @@ from tokenizers import Tokenizer as Backend
 from germinal import files
 from germinal.errors import CheckpointError
 from germinal.text.library import calling
+from germinal.text.tokenizer_checks import MAX_ADDED, check_added
 from germinal.text.tokenizer_layout import TokenizerLayout
 
 NAMED_TOKENS = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
@@ -40,8 +41,7 @@ _SWITCHES = (
     "clean_up_tokenization_spaces",
     "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output",
 )
-_MOST = 100_000
-"""More added tokens than this no model has; each costs time at every start."""
+_MOST_SENTINELS = 10_000
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -92,8 +92,7 @@ def declare(backend: Backend, config: Mapping[str, Any], layout: TokenizerLayout
         extra = token_text(entry)
         if extra is not None and extra not in wanted and extra not in known:
             wanted[extra] = {"normalized": False, **_flags_of(entry, None, config), "special": True}
-    if len(wanted) > _MOST:
-        raise CheckpointError(f"declares {len(wanted):,} tokens; at most {_MOST:,} are read.", where=str(folder))
+    check_added(wanted, str(folder))
     with calling("cannot add the declared tokens", str(folder)):
         backend.add_tokens([AddedToken(text, **flags) for text, flags in wanted.items()])
         _check_ids(backend, {content: id for content, (id, _) in ids.items()}, folder / source)
@@ -177,8 +176,8 @@ def _check_entries(config: Mapping[str, Any], file: Path) -> None:
         for each in listed.values() if isinstance(listed, Mapping) else listed:
             _check_token(each, key, file)
     declared = config.get("added_tokens_decoder") or {}
-    if not isinstance(declared, Mapping) or len(declared) > _MOST:
-        raise CheckpointError(f"must map at most {_MOST:,} ids to tokens.", where=f"{file}: added_tokens_decoder")
+    if not isinstance(declared, Mapping) or len(declared) > MAX_ADDED:
+        raise CheckpointError(f"must map at most {MAX_ADDED:,} ids to tokens.", where=f"{file}: added_tokens_decoder")
     seen: set[str] = set()
     for id, token in declared.items():
         where = f"added_tokens_decoder[{id!r:.40}]"
@@ -190,9 +189,9 @@ def _check_entries(config: Mapping[str, Any], file: Path) -> None:
             raise CheckpointError("has no text of its own.", where=f"{file}: {where}")
         seen.add(content)
     number = config.get("extra_ids", 0)
-    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MOST // 10:
+    if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number <= _MOST_SENTINELS:
         raise CheckpointError(
-            f"must be a whole number from 0 to {_MOST // 10:,}, not {number!r:.40}.", where=f"{file}: extra_ids"
+            f"must be a whole number from 0 to {_MOST_SENTINELS:,}, not {number!r:.40}.", where=f"{file}: extra_ids"
         )
     for key in _SWITCHES:
         if not isinstance(config.get(key), bool | None):

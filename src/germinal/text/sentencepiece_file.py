@@ -21,14 +21,13 @@ from tokenizers import Tokenizer as Backend
 from germinal import files
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.text.protobuf import fields
-from germinal.text.tokenizer_checks import check_charsmap
+from germinal.text.tokenizer_checks import MAX_PIECE, check_charsmap
 
 SPACE = "▁"
 _ABSENT_SCORE = -1e4
 """Score of a piece of a shared vocabulary that only the target side has: source text uses it only as a last resort."""
 _MOST_BYTES = 1 << 25
 """The vocabulary of a million pieces takes half of it."""
-_MOST_CHARACTERS = 1_000
 
 
 class _Kind(IntEnum):
@@ -115,8 +114,10 @@ def _check(file: SentencePieceFile, where: str) -> None:
     """Refuse what no tokenizer can be built from, or only in a time that grows with the square of a piece's length."""
     if not 0 <= file.unknown_id < len(file.pieces):
         raise CheckpointError(f"its unknown piece is {file.unknown_id}, of {len(file.pieces):,} pieces.", where=where)
+    if file.charsmap:
+        check_charsmap(file.charsmap, where)
     for id, piece in enumerate(file.pieces):
-        if len(piece.text) > _MOST_CHARACTERS or not math.isfinite(piece.score):
+        if len(piece.text) > MAX_PIECE or not math.isfinite(piece.score):
             raise CheckpointError(
                 f"piece {id} has {len(piece.text):,} characters and the score {piece.score}.", where=where
             )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from germinal.errors import CheckpointError, UnsupportedError
@@ -22,7 +22,12 @@ MAX_TEXT = 1_000
 """Longest text that a step may insert."""
 MAX_WORD = 1_000
 """Longest word that WordPiece looks up, at a cost that grows with its square; published tokenizers have 100."""
+MAX_PIECE = 512
+"""Longest piece of a unigram model: at each place of a text all lengths are tried."""
 MAX_ADDED = 100_000
+"""Most added tokens, each of which costs time at every start. Gemma 3 has 6,415."""
+MAX_ADDED_TEXT = 2_000_000
+"""Most characters of all added tokens, which the library keeps in one automaton."""
 _PARTS = ("normalizer", "pre_tokenizer", "post_processor", "decoder")
 
 
@@ -41,11 +46,27 @@ def check_tokenizer(state: dict[str, Any], where: str) -> None:
         for step in steps:
             _check_step(step, f"{where}: {part}")
     added = state.get("added_tokens") or []
-    if not isinstance(added, list) or len(added) > MAX_ADDED:
-        raise CheckpointError(f"must list at most {MAX_ADDED:,} tokens.", where=f"{where}: added_tokens")
+    if not isinstance(added, list) or not all(isinstance(token, dict) for token in added):
+        raise CheckpointError("must list tokens.", where=f"{where}: added_tokens")
+    check_added([str(token.get("content")) for token in added], f"{where}: added_tokens")
     model = state.get("model")
     if isinstance(model, dict):
         _check_model(model, f"{where}: model")
+
+
+def check_added(texts: Collection[str], where: str) -> None:
+    """Check how many added tokens there are, and how long.
+
+    Raises:
+        CheckpointError: more than `MAX_ADDED`, or of more than `MAX_ADDED_TEXT` characters together.
+    """
+    length = sum(map(len, texts))
+    if len(texts) > MAX_ADDED or length > MAX_ADDED_TEXT:
+        raise CheckpointError(
+            f"declares {len(texts):,} tokens of {length:,} characters; at most {MAX_ADDED:,} of {MAX_ADDED_TEXT:,} are "
+            "read.",
+            where=where,
+        )
 
 
 def check_growth(steps: list[dict[str, Any]], where: str) -> None:
@@ -188,6 +209,12 @@ def _check_model(model: dict[str, Any], where: str) -> None:
         raise CheckpointError(
             f"is {longest:,}; at most {MAX_WORD:,} are read.", where=f"{where}.max_input_chars_per_word"
         )
+    pieces = model.get("vocab")
+    for piece in pieces if isinstance(pieces, list) else []:
+        if isinstance(piece, list) and piece and isinstance(piece[0], str) and len(piece[0]) > MAX_PIECE:
+            raise CheckpointError(
+                f"has a piece of {len(piece[0]):,} characters; at most {MAX_PIECE} are read.", where=f"{where}.vocab"
+            )
     prefix = model.get("continuing_subword_prefix")
     merges = model.get("merges")
     if isinstance(prefix, str) and prefix and isinstance(merges, list):
