@@ -12,13 +12,43 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from germinal.errors import CheckpointError, GerminalError
+from germinal.errors import CheckpointError, GerminalError, UnsafeFileError
 
 MAX_BYTES = 1 << 28
 """The largest file that is read as a whole; the longest published tokenizer.json takes an eighth of it."""
 
 MAX_DEPTH = 64
 """Published configs are nested six deep at most."""
+
+
+def inside(folder: Path, name: str | Path) -> Path:
+    """A path in a folder, by the name that somebody else's file gives.
+
+    Raises:
+        UnsafeFileError: it is absolute, goes up, or is a link that leads out of the folder.
+    """
+    path, shown = folder / name, str(name)[:100]
+    try:
+        leaves = ".." in Path(name).parts or not path.resolve().is_relative_to(folder.resolve())
+        if leaves or Path(name).is_absolute():
+            raise UnsafeFileError(f"the path '{shown}' leaves the folder.", where=str(folder))
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as problem:  # too long, links in a circle, a null byte
+        raise UnsafeFileError(f"the path '{shown}' cannot be a file's: {problem}.", where=str(folder)) from problem
+    return path
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a folder in which, at any depth, a link leads out of it, or a pipe or a device stands for a file.
+
+    Raises:
+        UnsafeFileError: names it.
+    """
+    for path in folder.rglob("*"):
+        if path.is_symlink():
+            inside(folder, path.relative_to(folder))
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise UnsafeFileError("is not a regular file.", where=str(path))
 
 
 def read_bytes(path: Path, *, error: type[GerminalError] = CheckpointError, most: int = MAX_BYTES) -> bytes:

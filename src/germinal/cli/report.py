@@ -16,15 +16,22 @@ def report(
     output: Annotated[
         Path | None,
         typer.Option(
-            "--output", "-o", metavar="FILE", help="Where to write it.", show_default="report.html in the project"
+            "--output",
+            "-o",
+            metavar="FILE",
+            help="Where to write it; - is standard output.",
+            show_default="report.html in the project",
         ),
     ] = None,
     run: RunOption = None,
 ) -> None:
     """Write leaderboard, figures, predictions and prompts as one HTML file."""
     from germinal.project import Project
-    from germinal.project.board.report import write_report
+    from germinal.project.board.report import report_html, write_report
 
     opened = Project(project)
+    if output == Path("-"):
+        typer.echo(report_html(opened.ledger, run))
+        return
     written = write_report(opened.ledger, output or opened.folder / "report.html", run_id=run)
     typer.echo(written)

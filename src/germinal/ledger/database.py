@@ -7,18 +7,26 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, create_engine, event
+from sqlalchemy import Connection, Engine, Table, create_engine, event, inspect
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError
 
-from germinal.errors import LedgerError, StorageError
+from germinal.errors import LedgerError, StorageError, listed
+from germinal.files import parse_json
 
-_BUSY_SECONDS = 30
+if TYPE_CHECKING:
+    from alembic.config import Config
+
+BUSY_SECONDS = 30
+_RESTORE = "Move it away, or restore it from a backup."
 
 
 def open_database(location: str | Path) -> Engine:
@@ -28,18 +36,36 @@ def open_database(location: str | Path) -> Engine:
         location: A file (SQLite) or a database URL.
 
     Raises:
-        LedgerError: it was written by a newer version of germinal, or is not a database.
+        LedgerError: it was written by a newer version of germinal, or is not a ledger.
         StorageError: the disk is full or the file cannot be written.
     """
     text = str(location)
-    url = text if "://" in text else f"sqlite:///{Path(text).absolute()}"
-    if url.startswith("sqlite:///") and ":memory:" not in url:
-        _make_folder(Path(url.removeprefix("sqlite:///")).parent)
-    engine = create_engine(url)
-    event.listen(engine, "handle_error", _translate(text))
+    file = sqlite_file(text)
+    if file is not None:
+        _make_folder(file.parent)
+        if file.exists() and not file.is_file():
+            raise LedgerError("is not a regular file.", where=text, hint="Move it away.")
+    engine = make_engine(text, text if "://" in text else f"sqlite:///{file}")
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _prepare_sqlite)
-    _migrate(engine, text)
+    migrate(engine, text)
+    return engine
+
+
+def sqlite_file(location: str) -> Path | None:
+    """The file of a ledger; None for another database, or one in memory."""
+    if "://" not in location:
+        return Path(location).absolute()
+    if not location.startswith("sqlite:///") or ":memory:" in location:
+        return None
+    return Path(location.removeprefix("sqlite:///")).absolute()
+
+
+def make_engine(location: str, url: str, **settings: Any) -> Engine:
+    """An engine whose errors name the ledger; `settings` are those of SQLAlchemy's `create_engine`."""
+    reader = partial(parse_json, where=location, error=LedgerError)
+    engine = create_engine(url, json_deserializer=reader, **settings)
+    event.listen(engine, "handle_error", _translate(location))
     return engine
 
 
@@ -64,7 +90,7 @@ def _make_folder(folder: Path) -> None:
 
 def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     cursor = connection.cursor()
-    cursor.execute(f"PRAGMA busy_timeout = {_BUSY_SECONDS * 1000}")
+    cursor.execute(f"PRAGMA busy_timeout = {BUSY_SECONDS * 1000}")
     _write_ahead(cursor)
     cursor.execute("PRAGMA foreign_keys = ON")
     cursor.close()
@@ -75,7 +101,7 @@ def _write_ahead(cursor: sqlite3.Cursor) -> None:
 
     SQLite refuses the change of mode at once in that case, whatever its busy timeout.
     """
-    until = time.monotonic() + _BUSY_SECONDS
+    until = time.monotonic() + BUSY_SECONDS
     while True:
         try:
             cursor.execute("PRAGMA journal_mode = WAL")
@@ -97,42 +123,79 @@ def _translate(location: str) -> Any:
             )
         if "readonly" in message or "unable to open" in message:
             raise StorageError(f"cannot be written: {message}.", where=location)
+        if "no such table" in message or "no such column" in message:
+            raise LedgerError(f"is not a whole ledger: {message}.", where=location, hint=_RESTORE)
         if "not a database" in message or "malformed" in message:
-            raise LedgerError(
-                f"is not a ledger: {message}.", where=location, hint="Move it away, or restore it from a backup."
-            )
+            raise LedgerError(f"is not a ledger: {message}.", where=location, hint=_RESTORE)
         if "database is locked" in message:
-            raise LedgerError(f"was locked by another process for {_BUSY_SECONDS} s.", where=location)
+            raise LedgerError(f"was locked by another process for {BUSY_SECONDS} s.", where=location)
 
     return handle
 
 
-def _migrate(engine: Engine, location: str) -> None:
-    """Run the migrations that this database lacks."""
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """The schema of a database: it may be `missing`, as of a new ledger, be `current`, or be an older one."""
+
+    missing: bool
+    current: bool
+
+
+def revision(engine: Engine, location: str) -> Revision:
+    """The schema of a database.
+
+    Raises:
+        LedgerError: it was written by a newer version of germinal, or is not a ledger.
+    """
+    with _opening(location), engine.connect() as connection:
+        return _revision(connection, location)
+
+
+def migrate(engine: Engine, location: str) -> None:
+    """Run the migrations that a database lacks; errors are those of `revision`."""
     from alembic import command
-    from alembic.config import Config
+
+    with _opening(location), engine.begin() as connection:
+        if engine.dialect.name == "sqlite":
+            connection.exec_driver_sql(
+                "BEGIN IMMEDIATE"
+            )  # two processes that open a new ledger at the same time migrate it only once
+        if not _revision(connection, location).current:
+            config = _alembic()
+            config.attributes["connection"] = connection
+            command.upgrade(config, "head")
+
+
+def _revision(connection: Connection, location: str) -> Revision:
     from alembic.runtime.migration import MigrationContext
     from alembic.script import ScriptDirectory
 
+    scripts = ScriptDirectory.from_config(_alembic())
+    current = MigrationContext.configure(connection).get_current_revision()
+    if current is None and (tables := inspect(connection).get_table_names()):
+        raise LedgerError(
+            f"is not a ledger: it is a database with the tables {listed(tables)}.", where=location, hint=_RESTORE
+        )
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise LedgerError(
+            f"was written by a newer version of germinal (schema {current}).",
+            where=location,
+            hint="Upgrade germinal, or use another folder.",
+        )
+    return Revision(missing=current is None, current=current == scripts.get_current_head())
+
+
+def _alembic() -> Config:
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
-    scripts = ScriptDirectory.from_config(config)
+    return config
+
+
+@contextmanager
+def _opening(location: str) -> Iterator[None]:
     try:
-        with engine.begin() as connection:
-            if engine.dialect.name == "sqlite":
-                connection.exec_driver_sql(
-                    "BEGIN IMMEDIATE"
-                )  # two processes that open a new ledger at the same time migrate it only once
-            current = MigrationContext.configure(connection).get_current_revision()
-            if current == scripts.get_current_head():
-                return
-            if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
-                raise LedgerError(
-                    f"was written by a newer version of germinal (schema {current}).",
-                    where=location,
-                    hint="Upgrade germinal, or use another folder.",
-                )
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+        yield
     except DBAPIError as error:
-        raise LedgerError(f"cannot be opened: {error.orig}.", where=location) from error
+        raise LedgerError(f"cannot be opened: {error.orig}.", where=location, hint=_RESTORE) from error

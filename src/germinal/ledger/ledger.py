@@ -7,18 +7,21 @@ write.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from sqlalchemy import Table, delete, func, select, update
+from sqlalchemy import Engine, Table, delete, func, select, update
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, sessionmaker
 
-from germinal.errors import LedgerError
+from germinal.errors import GerminalError, LedgerError
 from germinal.ledger import results
 from germinal.ledger.database import insert_new, open_database
+from germinal.ledger.reading import open_to_read
 from germinal.ledger.records import (
     AnswerRecord,
     Environment,
@@ -30,6 +33,7 @@ from germinal.ledger.records import (
     RunRecord,
     StepRecord,
 )
+from germinal.ledger.shapes import check_prediction, checked
 from germinal.ledger.tables import (
     Answer,
     Example,
@@ -47,16 +51,20 @@ _KEYS_PER_QUERY = 500  # databases limit the number of parameters of one stateme
 
 
 class Ledger:
-    """The record of a project's runs."""
+    """The record of a project's runs; made by `open` or `read`.
 
-    def __init__(self, location: str | Path) -> None:
+    Raises (all methods that read):
+        LedgerError: it is damaged: what a row holds is not what a run writes.
+    """
+
+    def __init__(self, location: str | Path, engine: Engine) -> None:
         self.location = str(location)
-        self.engine = open_database(location)
+        self.engine = engine
         self._session = sessionmaker(self.engine, expire_on_commit=False)
 
     @classmethod
     def open(cls, location: str | Path) -> Self:
-        """Open a ledger, or create one; an older schema is migrated.
+        """Open a ledger to write in it, or create one; an older schema is migrated.
 
         Args:
             location: A file (SQLite) or a database URL.
@@ -65,7 +73,16 @@ class Ledger:
             LedgerError: it was written by a newer version of germinal, or is not a ledger.
             StorageError: the disk is full or the file cannot be written.
         """
-        return cls(location)
+        return cls(location, open_database(location))
+
+    @classmethod
+    def read(cls, location: str | Path) -> Self:
+        """Open a ledger to read it: no file is created or changed. One that is not there has no runs.
+
+        Raises:
+            LedgerError: it was written by a newer version of germinal, or is not a ledger.
+        """
+        return cls(location, open_to_read(location))
 
     def close(self) -> None:
         """Close the connections to the database."""
@@ -82,12 +99,12 @@ class Ledger:
             LedgerError: there is no such run.
         """
         with self._read() as session:
-            return results.results(session, results.find_run(session, run_id, self.location))
+            return checked(results.results(session, results.find_run(session, run_id, self.location), self.location))
 
     def runs(self) -> list[RunRecord]:
         """All runs, newest first, unfinished ones included."""
         with self._read() as session:
-            return [results.run_record(run) for run in session.scalars(select(Run).order_by(Run.id.desc()))]
+            return [checked(results.run_record(run)) for run in session.scalars(select(Run).order_by(Run.id.desc()))]
 
     def answers(self, trial_id: str, split: str = "dev", run_id: int | None = None) -> list[AnswerRecord]:
         """What a trial answered to each row of a split, in the split's order.
@@ -96,21 +113,21 @@ class Ledger:
             LedgerError: the run has no such trial, or the trial was not measured on that split.
         """
         with self._read() as session:
-            return results.answers(session, self._trial(session, trial_id, run_id), split)
+            return checked(results.answers(session, self._trial(session, trial_id, run_id), split))
 
     def prompts(self, trial_id: str, split: str = "dev", run_id: int | None = None) -> list[PromptRecord]:
         """The first few prompts of a trial, exactly as the model saw them; empty for a baseline."""
         with self._read() as session:
             trial = self._trial(session, trial_id, run_id)
             step = results.step_of(session, trial, f"predict/{split}")
-            return [PromptRecord(**prompt) for prompt in step.values.get("prompts", [])]
+            return checked([PromptRecord(**prompt) for prompt in step.values.get("prompts", [])])
 
     def history(self, trial_id: str, run_id: int | None = None) -> list[dict[str, Any]]:
         """The loss curve of a trial's tune step; empty for an untuned trial."""
         with self._read() as session:
             trial = self._trial(session, trial_id, run_id)
             step = session.get(Step, trial.steps["tune"]) if "tune" in trial.steps else None
-            return list(step.values.get("history", [])) if step else []
+            return list(self._record(step).values.get("history", [])) if step else []
 
     def step(self, key: str) -> StepRecord:
         """A step by its resolved key.
@@ -127,7 +144,7 @@ class Ledger:
         """A step by its resolved key, or None."""
         with self._read() as session:
             row = session.get(Step, key)
-            return results.step_record(row) if row else None
+            return self._record(row) if row else None
 
     def test_looks(self) -> int:
         """Number of runs that measured something new on test."""
@@ -144,8 +161,8 @@ class Ledger:
             for trial, run in session.execute(query.order_by(Run.limit.is_not(None), Run.id.desc())):
                 if trial.steps:
                     rows = {role: session.get(Step, key) for role, key in trial.steps.items()}
-                    return results.run_record(run), {
-                        role: results.step_record(row) for role, row in rows.items() if row
+                    return checked(results.run_record(run)), {
+                        role: self._record(row) for role, row in rows.items() if row
                     }
             return None
 
@@ -153,7 +170,7 @@ class Ledger:
         """The latest finished steps of a kind, newest first: the basis of estimates."""
         with self._read() as session:
             query = select(Step).where(Step.kind == kind, Step.status == "done").order_by(Step.finished_at.desc())
-            return [results.step_record(row) for row in session.scalars(query.limit(50))]
+            return [self._record(row) for row in session.scalars(query.limit(50))]
 
     # ---- runs ----------------------------------------------------------------------------------------------------
 
@@ -238,7 +255,7 @@ class Ledger:
             row.outputs, row.values, row.seconds = dict(outputs), dict(values), seconds
             row.peak_memory_bytes, row.memory_note = peak_memory_bytes, memory_note
             row.status, row.finished_at = "done" if complete else "incomplete", _now()
-            return results.step_record(row)
+            return self._record(row)
 
     def fail_step(self, key: str, error: str) -> None:
         """Record why a step failed. It is not cached: the next run tries again."""
@@ -262,7 +279,9 @@ class Ledger:
         with self._read() as session:
             for some in _batches(dict.fromkeys(keys), _KEYS_PER_QUERY):
                 for row in session.scalars(select(PredictionRow).where(PredictionRow.key.in_(some))):
-                    found[row.key] = Prediction(row.key, row.kind, row.output, row.seconds, row.peak_memory_bytes)
+                    kept = Prediction(row.key, row.kind, row.output, row.seconds, row.peak_memory_bytes)
+                    check_prediction(row.kind, row.output)
+                    found[row.key] = checked(kept)
         return found
 
     def store_predictions(self, predictions: Iterable[Prediction], run_id: int) -> None:
@@ -283,7 +302,7 @@ class Ledger:
         with self._read() as session:
             query = select(StepPrediction).where(StepPrediction.step_key == step_key).order_by(StepPrediction.position)
             return [
-                PredictionLink(row.row_id, row.position, row.generation_key, row.score_key)
+                checked(PredictionLink(row.row_id, row.position, row.generation_key, row.score_key))
                 for row in session.scalars(query)
             ]
 
@@ -311,7 +330,7 @@ class Ledger:
     def measurements(self, step_key: str) -> dict[int, dict[str, Figure]]:
         """The figures of a measure step: by replicate (`CANDIDATE` for all of them together), then by metric."""
         with self._read() as session:
-            return results.figures(session, step_key)
+            return checked(results.figures(session, step_key))
 
     def count(self, kind: str) -> int:
         """Number of stored rows of a kind: "predictions", "answers" or "examples"."""
@@ -319,8 +338,22 @@ class Ledger:
         with self._read() as session:
             return session.scalar(select(func.count()).select_from(tables[kind])) or 0
 
-    def _read(self) -> Session:
-        return self._session()
+    @contextmanager
+    def _read(self) -> Iterator[Session]:
+        """A session, and errors that name the ledger where what it holds is not what a run writes."""
+        with self._session() as session:
+            try:
+                yield session
+            except GerminalError as error:
+                error.where = error.where or self.location
+                raise
+            except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, SQLAlchemyError) as error:
+                what = f"is damaged: {_shortened(error)}."
+                hint = "Restore it from a backup, or move it away and run again."
+                raise LedgerError(what, where=self.location, hint=hint) from error
+
+    def _record(self, step: Step) -> StepRecord:
+        return checked(results.step_record(step, self.location))
 
     def _trial(self, session: Session, trial_id: str, run_id: int | None) -> RunTrial:
         return results.find_trial(session, results.find_run(session, run_id, self.location), trial_id)
@@ -330,6 +363,11 @@ def _batches(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:
     source = iter(items)
     while batch := list(islice(source, size)):
         yield batch
+
+
+def _shortened(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 200 else f"{text[:197]}..."
 
 
 def _table(model: type[Any]) -> Table:

@@ -219,7 +219,7 @@ class SuccessRecord:
 
     metric: str
     threshold: float
-    verdict: str
+    verdict: Literal["reached", "not shown", "missed"]
     figure: Figure | None
 
 

@@ -29,6 +29,7 @@ from germinal.ledger.records import (
     SuccessRecord,
     TrialRecord,
 )
+from germinal.ledger.shapes import StepValues, check_config, check_step
 from germinal.ledger.tables import (
     CANDIDATE,
     Answer,
@@ -95,16 +96,20 @@ def step_of(session: Session, trial: RunTrial, role: str) -> Step:
     return session.get_one(Step, trial.steps[role])
 
 
-def results(session: Session, run: Run) -> Results:
+def results(session: Session, run: Run, location: str) -> Results:
     """Everything that a run found."""
+
+    def step(key: str) -> StepRecord:
+        return step_record(session.get_one(Step, key), location)
+
     trials = list(session.scalars(select(RunTrial).where(RunTrial.run_id == run.id).order_by(RunTrial.position)))
     by_candidate: dict[str, list[RunTrial]] = {}
     for trial in trials:
         by_candidate.setdefault(trial.candidate_id, []).append(trial)
     candidates = [_candidate(session, name, members) for name, members in by_candidate.items()]
     outcome = run.outcome
-    choose = session.get(Step, outcome["choose"]) if outcome.get("choose") else None
-    data = session.get(Step, trials[0].steps["data"]) if trials and "data" in trials[0].steps else None
+    choose = step(outcome["choose"]) if outcome.get("choose") else None
+    data = step(trials[0].steps["data"]) if trials and "data" in trials[0].steps else None
     return Results(
         run=run_record(run),
         candidates=candidates,
@@ -230,7 +235,7 @@ def figures(session: Session, step_key: str) -> dict[int, dict[str, Figure]]:
     return found
 
 
-def _comparisons(choose: Step | None, outcome: dict[str, Any]) -> list[ComparisonRecord]:
+def _comparisons(choose: StepRecord | None, outcome: dict[str, Any]) -> list[ComparisonRecord]:
     # The choose step refers to candidates by their index in the plan, so that renaming one does not rerun it.
     if choose is None:
         return []
@@ -242,7 +247,7 @@ def _comparisons(choose: Step | None, outcome: dict[str, Any]) -> list[Compariso
 
 
 def _choice(
-    choose: Step | None, outcome: dict[str, Any], by_candidate: dict[str, list[RunTrial]]
+    choose: StepRecord | None, outcome: dict[str, Any], by_candidate: dict[str, list[RunTrial]]
 ) -> ChoiceRecord | None:
     if choose is None:
         return None
@@ -335,7 +340,8 @@ def test_looks(session: Session) -> int:
 
 
 def run_record(run: Run) -> RunRecord:
-    """A run as a plain record."""
+    """A run as a plain record; a ValueError if its config is no project's."""
+    check_config(run.config)
     return RunRecord(
         id=run.id,
         started_at=run.started_at,
@@ -348,8 +354,13 @@ def run_record(run: Run) -> RunRecord:
     )
 
 
-def step_record(step: Step) -> StepRecord:
-    """A step as a plain record."""
+def step_record(step: Step, location: str) -> StepRecord:
+    """A step as a plain record.
+
+    Raises:
+        ValueError: its values are not those of a step of its kind.
+    """
+    check_step(step.kind, step.values)
     return StepRecord(
         key=step.key,
         recipe_key=step.recipe_key,
@@ -359,7 +370,7 @@ def step_record(step: Step) -> StepRecord:
         parts=dict(step.parts),
         recipe_parts=dict(step.recipe_parts),
         outputs=dict(step.outputs),
-        values=dict(step.values),
+        values=StepValues(step.values, step.name, location),
         artifact=Path(step.artifact) if step.artifact else None,
         seconds=step.seconds,
         peak_memory_bytes=step.peak_memory_bytes,

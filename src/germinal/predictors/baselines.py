@@ -12,23 +12,33 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
+from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from germinal.errors import DataError
 from germinal.predictors.answers import Answer
-from germinal.predictors.folder import damaged, write_content
+from germinal.predictors.folder import Shape, damaged, typed, write_content
 from germinal.predictors.text_baselines import CopyPredictor, LeadPredictor, NearestPredictor
-from germinal.predictors.training_rows import check_rows, fit_vectorizer, restored_vectorizer
+from germinal.predictors.training_rows import check_rows, check_vocabulary, fit_vectorizer, restored_vectorizer
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import FittedPrompt
 
 _TENSORS = "model.safetensors"
 _BATCH = 1024
+
+
+class _Majority(Shape):
+    shares: Annotated[dict[str, float], Field(min_length=1)]
+
+
+class _Tfidf(Shape):
+    labels: Annotated[list[str], Field(min_length=2)]
+    vocabulary: list[str]
 
 
 class MajorityPredictor:
@@ -73,7 +83,7 @@ class MajorityPredictor:
 
     @classmethod
     def load(cls, folder: Path, content: Mapping[str, Any]) -> Self:
-        return cls({str(label): float(share) for label, share in content["shares"].items()})
+        return cls(typed(content, _Majority, folder).shares)
 
 
 class TfidfPredictor:
@@ -159,7 +169,9 @@ class TfidfPredictor:
         except (OSError, SafetensorError) as error:
             raise damaged(folder, error) from error
         loaded = (tensors[name] for name in ("idf", "coefficients", "intercepts"))
-        predictor = cls(content["labels"], content["vocabulary"], *loaded)
+        saved = typed(content, _Tfidf, folder)
+        check_vocabulary(saved.vocabulary)
+        predictor = cls(saved.labels, saved.vocabulary, *loaded)
         rows = 1 if len(predictor.labels) == 2 else len(predictor.labels)
         shapes = [tensors[name].shape for name in ("idf", "coefficients", "intercepts")]
         width = len(predictor.vocabulary)

@@ -15,7 +15,7 @@ from germinal.errors import CheckpointError, ContextWindowError, SettingError, U
 from germinal.language_model import LanguageModel
 from germinal.loading import load
 from germinal.predictors.answers import Answer
-from germinal.predictors.folder import damaged, write_content
+from germinal.predictors.folder import Shape, damaged, typed, write_content
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import ContextWindow, FittedPrompt
@@ -25,6 +25,13 @@ MODEL = "model"
 """The model's folder inside the predictor's."""
 
 _BARE = Prompt()
+
+
+class _Saved(Shape):
+    fingerprint: str
+    labels: list[str]
+    name: str
+    window: ContextWindow
 
 
 class ClassifierPredictor:
@@ -92,15 +99,14 @@ class ClassifierPredictor:
             CheckpointError: the folder is damaged, or holds another model than was saved.
         """
         try:
-            fingerprint, labels, name = content["fingerprint"], tuple(content["labels"]), str(content["name"])
-            window = ContextWindow(**content["window"])
-        except (KeyError, TypeError, SettingError) as error:
+            saved = typed(content, _Saved, folder)
+        except SettingError as error:
             raise damaged(folder, error) from error
         lm = load(folder / MODEL, reporter=reporter)
-        if lm.fingerprint != fingerprint or lm.head_config.labels != labels:
+        if lm.fingerprint != saved.fingerprint or lm.head_config.labels != tuple(saved.labels):
             raise CheckpointError("it holds another model than was saved: weights or labels differ.", where=str(folder))
-        lm.card = replace(lm.card, name=name)
-        return cls(lm, window)
+        lm.card = replace(lm.card, name=saved.name)
+        return cls(lm, saved.window)
 
 
 def read_inputs(lm: LanguageModel, inputs: Sequence[str], window: ContextWindow) -> list[FittedPrompt]:

@@ -1,20 +1,32 @@
 """The folder of a predictor: `predictor.json` with its kind, texts and numbers, and beside it files with tensors.
 
-Nothing in it is code: there is no pickle, and no path in it leads out of the folder.
+Nothing in it is code: there is no pickle, and no path in it leads out of the folder. What is read is checked: the
+folder may be somebody else's.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from germinal.errors import CheckpointError, ModelNotFoundError, UnsupportedError
+from germinal.files import check_folder, read_json_object
 from germinal.storage import write_json
 
 FILE = "predictor.json"
 _FORMAT = 1
+_Value = TypeVar("_Value")
+
+
+class Shape(BaseModel):
+    """What the content of a predictor of one kind has to be; other keys are left alone."""
+
+    model_config = ConfigDict(strict=True, frozen=True, allow_inf_nan=False)
 
 
 def write_content(folder: Path, kind: str, content: Mapping[str, Any]) -> None:
@@ -28,6 +40,7 @@ def read_content(folder: Path) -> dict[str, Any]:
     Raises:
         ModelNotFoundError: there is none.
         CheckpointError: it is damaged.
+        UnsafeFileError: a link in the folder leads out of it.
         UnsupportedError: it is in a format of another version.
     """
     path = folder / FILE
@@ -35,15 +48,36 @@ def read_content(folder: Path) -> dict[str, Any]:
         raise ModelNotFoundError(
             "there is no saved predictor here.", where=str(folder), hint=f"Its folder would hold a {FILE}."
         )
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        written = content["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise damaged(folder, error) from error
+    check_folder(folder)
+    content = read_json_object(path)
+    if "format" not in content:
+        raise damaged(folder, KeyError("format"))
+    written = content["format"]
     if written != _FORMAT:
         what = f"was written in format {written}, and this version reads format {_FORMAT}."
         raise UnsupportedError(what, where=str(path), hint="Use the version of germinal that wrote it, or a newer one.")
-    return dict(content)
+    return content
+
+
+def typed(content: Mapping[str, Any], shape: type[_Value], folder: Path) -> _Value:
+    """The content as a value of a type.
+
+    Raises:
+        CheckpointError: a key is missing, or its value has another type.
+        SettingError: the value is one that the type refuses.
+    """
+    try:
+        adapter: TypeAdapter[_Value] = _adapter(shape)  # type: ignore[arg-type]
+        return adapter.validate_json(json.dumps(content), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise damaged(folder, ValueError(f"{where}: {first['msg']}")) from error
+
+
+@cache
+def _adapter(shape: Any) -> Any:
+    return TypeAdapter(shape)
 
 
 def damaged(folder: Path, error: Exception) -> CheckpointError:

@@ -21,7 +21,7 @@ from germinal.language_model import LanguageModel
 from germinal.layers.linear import network_adapters
 from germinal.loading import load
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
-from germinal.predictors.folder import damaged, write_content
+from germinal.predictors.folder import Shape, damaged, typed, write_content
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import ContextWindow, FittedPrompt
@@ -39,6 +39,24 @@ TEXT_TOKENS = 128
 _ROOM_FOR_PUNCTUATION = 3
 _AT_ONCE = 512  # requests in the engine's queue: enough to fill its batches, and few enough to search quickly
 _ADAPTER, _MODEL = "adapter", "model"
+
+
+class _Base(Shape):
+    reference: str | None
+    precision: str
+    fingerprint: str
+
+
+class _Saved(Shape):
+    base: _Base
+    prompt: Prompt
+    labels: dict[str, str] | None
+    rule: Rule
+    examples: list[Example]
+    priors: dict[str, float] | None
+    window: ContextWindow
+    generation: dict[str, Any]
+    adapter: bool
 
 
 class LanguageModelPredictor:
@@ -237,26 +255,25 @@ class LanguageModelPredictor:
         Raises:
             CheckpointError: the folder is damaged, or the base model is another than when the predictor was saved.
         """
+        saved = typed(content, _Saved, folder)
+        settings = dict(saved.generation)
         try:
-            base = content["base"]
-            reference = base["reference"] or folder / _MODEL
-            settings = {**content["generation"]}
             if settings.get("logit_bias") is not None:
                 settings["logit_bias"] = tuple((int(token), float(bias)) for token, bias in settings["logit_bias"])
-            parts = {
-                "prompt": Prompt(**content["prompt"]),
-                "labels": None if content["labels"] is None else Labels(dict(content["labels"])),
-                "rule": content["rule"],
-                "examples": [Example(**example) for example in content["examples"]],
-                "priors": content["priors"],
-                "window": ContextWindow(**content["window"]),
+            parts: dict[str, Any] = {
+                "prompt": saved.prompt,
+                "labels": None if saved.labels is None else Labels(saved.labels),
+                "rule": saved.rule,
+                "examples": saved.examples,
+                "priors": saved.priors,
+                "window": saved.window,
                 "generation": GenerationConfig.from_settings(settings),
-                "adapter": folder / _ADAPTER if content["adapter"] else None,
+                "adapter": folder / _ADAPTER if saved.adapter else None,
             }
-            precision, fingerprint = base["precision"], base["fingerprint"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (TypeError, ValueError) as error:
             raise damaged(folder, error) from error
-        model = lm or load(reference, precision, reporter=reporter)
+        reference, precision, fingerprint = saved.base.reference, saved.base.precision, saved.base.fingerprint
+        model = lm or load(reference or folder / _MODEL, precision, reporter=reporter)
         if model.fingerprint != fingerprint:
             what = f"its base model '{model.card.name}' has other weights than when the predictor was saved."
             hint = "Use the same model, revision and precision."

@@ -38,5 +38,5 @@ def load_predictor(folder: str | Path, lm: LanguageModel | None = None, reporter
         raise UnsupportedError(f"holds a predictor of the unknown kind '{kind}'.", where=str(folder / FILE))
     try:
         return BASELINES[kind].load(folder, content)
-    except (KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError) as error:
         raise damaged(folder, error) from error

@@ -21,8 +21,8 @@ from safetensors.numpy import load_file, save_file
 
 from germinal.data.normal_forms import tidy
 from germinal.predictors.answers import Answer
-from germinal.predictors.folder import damaged, write_content
-from germinal.predictors.training_rows import check_rows, fit_vectorizer, restored_vectorizer
+from germinal.predictors.folder import Shape, damaged, typed, write_content
+from germinal.predictors.training_rows import check_rows, check_vocabulary, fit_vectorizer, restored_vectorizer
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import FittedPrompt
@@ -102,6 +102,11 @@ class CopyPredictor(_Untrained):
         return [Answer(None, tidy(text)) for text in inputs]
 
 
+class _Nearest(Shape):
+    targets: list[str]
+    vocabulary: list[str]
+
+
 class NearestPredictor:
     """The target of the nearest training input, the first of several that are equally near.
 
@@ -169,7 +174,9 @@ class NearestPredictor:
     def load(cls, folder: Path, content: Mapping[str, Any]) -> Self:
         from scipy.sparse import csr_matrix
 
-        targets, vocabulary = content["targets"], content["vocabulary"]
+        saved = typed(content, _Nearest, folder)
+        targets, vocabulary = saved.targets, saved.vocabulary
+        check_vocabulary(vocabulary)
         try:
             tensors = load_file(folder / _TENSORS)
         except (OSError, SafetensorError) as error:

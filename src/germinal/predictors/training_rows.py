@@ -39,6 +39,12 @@ def fit_vectorizer(inputs: Sequence[str]) -> tuple[TfidfVectorizer, Any]:
         raise DataError("there are no words in the training inputs.", hint="Is it the right column?") from error
 
 
+def check_vocabulary(vocabulary: Sequence[str]) -> None:
+    """Raise a ValueError if a term of a saved baseline stands twice, so that it would have two columns."""
+    if len(set(vocabulary)) < len(vocabulary):
+        raise ValueError("the vocabulary names a term twice")
+
+
 def restored_vectorizer(vocabulary: Sequence[str], idf: np.ndarray[Any, np.dtype[np.float64]]) -> TfidfVectorizer:
     """The vectorizer of a saved baseline, from its terms, in the order of the columns, and their weights [F]."""
     from sklearn.feature_extraction.text import TfidfVectorizer

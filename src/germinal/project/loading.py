@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from germinal.errors import LedgerError
 from germinal.ledger import CandidateRecord, Ledger, StepRecord
 from germinal.predictors.loading import load_predictor
@@ -11,6 +13,7 @@ from germinal.predictors.predictor import Predictor
 from germinal.progress import Reporter, silent
 from germinal.project.file.config import ProjectConfig
 from germinal.project.plan.trials import HEAD
+from germinal.project.steps.base import artifact_of
 from germinal.project.steps.model_cache import ModelCache
 from germinal.project.steps.prompted import PromptSpec, adapter_folder, make_predictor
 
@@ -31,21 +34,24 @@ def load_trial(ledger: Ledger, folder: Path, artifacts: Path, trial_id: str, rep
     """Load any trial of the run that `load_winner` takes.
 
     Raises:
-        LedgerError: no run is finished, it had no such trial, or the files that the trial left are gone.
+        LedgerError: no run is finished, it had no such trial, or the files that the trial left are gone or damaged.
+        UnsafeFileError: the ledger names files that lie outside `artifacts`.
     """
     results = ledger.results()
     steps = {role: ledger.step(key) for role, key in results.trial(trial_id).steps.items()}
     for step in steps.values():
-        if step.artifact is not None and not (artifacts / step.artifact).is_dir():
-            what = f"the files of the step '{step.name}' are gone."
-            raise LedgerError(what, where=str(artifacts / step.artifact), hint="`germinal run` makes them again.")
+        if step.artifact is not None:
+            artifact_of(step, artifacts)
     candidate = results.candidate(results.trial(trial_id).candidate)
-    fitted = steps["tune"] if candidate.adapter == HEAD else steps.get("fit")
-    if fitted is not None:
-        assert fitted.artifact is not None
-        return load_predictor(artifacts / fitted.artifact)
-    config = ProjectConfig.model_validate(results.run.config)
-    return _language_model(config, candidate, steps, ModelCache(folder, reporter), artifacts)
+    try:
+        fitted = steps["tune"] if candidate.adapter == HEAD else steps.get("fit")
+        if fitted is not None:
+            return load_predictor(artifact_of(fitted, artifacts))
+        config = ProjectConfig.model_validate(results.run.config)
+        return _language_model(config, candidate, steps, ModelCache(folder, reporter), artifacts)
+    except (KeyError, ValidationError) as error:
+        what = f"is damaged: it does not say how the trial '{trial_id}' answers ({error})."
+        raise LedgerError(what, where=ledger.location, hint="Run the project again.") from error
 
 
 def _language_model(
@@ -55,8 +61,8 @@ def _language_model(
     models: ModelCache,
     artifacts: Path,
 ) -> Predictor:
-    assert candidate.model is not None
-    assert candidate.precision is not None
+    if candidate.model is None or candidate.precision is None:
+        raise KeyError("model")
     lm = models.get(candidate.model, candidate.precision)
     if lm.fingerprint != steps["model"].outputs["weights"]:
         raise LedgerError(

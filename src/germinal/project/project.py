@@ -10,6 +10,7 @@ project.winner().predict(["..."])  # use it
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -59,9 +60,8 @@ class Project:
 
     @cached_property
     def ledger(self) -> Ledger:
-        """What happened in this project."""
-        self._ignore_state()
-        return Ledger.open(self._ledger_location)
+        """What happened in this project, to be read: only `run` writes in the project's folder."""
+        return Ledger.read(self._ledger_location)
 
     @property
     def artifacts(self) -> Path:
@@ -95,7 +95,10 @@ class Project:
         from germinal.project.run.runner import Runner
 
         graph = StepGraph(self._config(overrides), limit)
-        return Runner(graph, self.ledger, self.folder, self.state, limit, tuple(overrides), reporter).run()
+        self._ignore_state()
+        with closing(Ledger.open(self._ledger_location)) as ledger:
+            self.__dict__.pop("ledger", None)  # it may have been read before there was one
+            return Runner(graph, ledger, self.folder, self.state, limit, tuple(overrides), reporter).run()
 
     def leaderboard(self, run_id: int | None = None) -> Leaderboard:
         """What the latest finished run over all rows found, or another one.

@@ -127,7 +127,7 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
     answers = [_answers(ledger, results, trial, split) for trial in (first, second)]
     pairs = _paired(answers[0], answers[1])
     if not pairs:
-        raise LedgerError(f"'{first}' and '{second}' have no {split} example in common.")
+        raise LedgerError(f"'{first}' and '{second}' have no {split} example in common.", where=ledger.location)
     cells = [(one.correct, other.correct) for one, other in pairs]
     texts = answers_of(results) == "text"
     metric = METRICS[results.primary if texts else "accuracy"]

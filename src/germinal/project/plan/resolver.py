@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from germinal.files import inside
 from germinal.ledger import Ledger, StepRecord
 from germinal.project.steps.base import Step
 from germinal.project.steps.keys import Key, RecipeKeys, resolved_key
@@ -96,6 +97,6 @@ class Resolver:
         record = self._ledger.find_step(key)
         if record is None or record.status != "done":
             return None
-        if step.keeps_files and not (record.artifact and (self._artifacts / record.artifact).is_dir()):
+        if step.keeps_files and not (record.artifact and inside(self._artifacts, record.artifact).is_dir()):
             return None
         return record

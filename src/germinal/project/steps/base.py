@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from germinal.errors import LedgerError
+from germinal.files import check_folder, inside
 from germinal.ledger.records import StepRecord
 from germinal.progress import Reporter
 
@@ -46,6 +48,26 @@ class StepResult:
     seconds: float | None = None
     peak_memory_bytes: int | None = None
     complete: bool = True
+
+
+def artifact_of(step: StepRecord, artifacts: Path) -> Path:
+    """The folder that a finished step left.
+
+    Args:
+        artifacts: Where steps keep their files.
+
+    Raises:
+        UnsafeFileError: the ledger names a place outside `artifacts`, or `check_folder` refuses the folder.
+        LedgerError: it names none, or the folder is gone.
+    """
+    hint = "`germinal run` makes them again."
+    if step.artifact is None:
+        raise LedgerError(f"the ledger names no files of the step '{step.name}'.", where=str(artifacts), hint=hint)
+    folder = inside(artifacts, step.artifact)
+    if not folder.is_dir():
+        raise LedgerError(f"the files of the step '{step.name}' are gone.", where=str(folder), hint=hint)
+    check_folder(folder)
+    return folder
 
 
 @dataclass

@@ -15,11 +15,16 @@ from typing import Any, ClassVar
 
 from germinal.data import Row, check_labels, read_dataset, read_table, split
 from germinal.data.dataset import DuplicatePolicy
+from germinal.errors import LedgerError
 from germinal.evaluation.metric import Answers
+from germinal.files import parse_json, read_text
 from germinal.ledger.records import StepRecord
+from germinal.ledger.shapes import checked
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS
-from germinal.project.steps.base import Step, StepContext, StepResult
+from germinal.project.steps.base import Step, StepContext, StepResult, artifact_of
 from germinal.storage import digest, file_digest, write_text
+
+_MOST_BYTES = 1 << 34
 
 
 @dataclass(frozen=True)
@@ -100,10 +105,19 @@ class DataStep(Step):
 
 
 def rows_of(data: StepRecord, name: str, artifacts: Path) -> list[Row]:
-    """The rows that a finished data step kept under `name`: a split, or "calibration"."""
-    assert data.artifact is not None
-    plain = json.loads((artifacts / data.artifact / f"{name}.json").read_text(encoding="utf-8"))
-    return [Row(**row) for row in plain]
+    """The rows that a finished data step kept under `name`: a split, or "calibration".
+
+    Raises:
+        LedgerError: the file is gone or damaged.
+        UnsafeFileError: it lies outside `artifacts`.
+    """
+    path = artifact_of(data, artifacts) / f"{name}.json"
+    plain = parse_json(read_text(path, error=LedgerError, most=_MOST_BYTES), where=str(path), error=LedgerError)
+    try:
+        return checked([Row(**row) for row in plain])
+    except (TypeError, ValueError) as error:
+        hint = "Remove its folder: `germinal run` makes it again."
+        raise LedgerError("does not hold the rows that a data step keeps.", where=str(path), hint=hint) from error
 
 
 def _rows_digest(rows: Sequence[Row]) -> str:

@@ -12,7 +12,7 @@ from germinal.ledger.records import Prediction, PredictionLink
 from germinal.predictors.loading import load_predictor
 from germinal.predictors.predictor import FittedPredictor
 from germinal.progress import Progress
-from germinal.project.steps.base import Dependency, Step, StepContext, StepResult
+from germinal.project.steps.base import Dependency, Step, StepContext, StepResult, artifact_of
 from germinal.project.steps.data import DataStep, rows_of
 from germinal.project.steps.fit import FitStep
 from germinal.project.steps.predict import shown
@@ -74,11 +74,10 @@ class FittedPredictStep(Step):
 
     def predictor(self, context: StepContext) -> FittedPredictor:
         """The predictor, loaded. The model of other steps makes room, so that this one's memory is measured alone."""
-        artifact = context.inputs["predictor"].artifact
-        assert artifact is not None
+        folder = artifact_of(context.inputs["predictor"], context.artifact.parent)
         if isinstance(self.fit, TuneHeadStep):
             context.models.clear()
-        predictor = load_predictor(context.artifact.parent / artifact)
+        predictor = load_predictor(folder)
         assert isinstance(predictor, FittedPredictor)
         return predictor
 

@@ -14,7 +14,7 @@ from germinal.ledger.records import StepRecord
 from germinal.predictors.answers import Labels, Rule
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.project.file.config import PromptSettings
-from germinal.project.steps.base import Dependency, Step, StepContext
+from germinal.project.steps.base import Dependency, Step, StepContext, artifact_of
 from germinal.project.steps.data import DataStep
 from germinal.project.steps.examples import ExamplesStep
 from germinal.project.steps.model import ModelStep, short_name
@@ -125,9 +125,8 @@ def check_targets(predictor: LanguageModelPredictor, rows: Sequence[Row]) -> Non
 
 
 def adapter_folder(tuned: StepRecord, artifacts: Path) -> Path:
-    """The PEFT folder that a finished tune step left."""
-    assert tuned.artifact is not None
-    return artifacts / tuned.artifact / ADAPTER
+    """The PEFT folder that a finished tune step left; errors are those of `artifact_of`."""
+    return artifact_of(tuned, artifacts) / ADAPTER
 
 
 def make_predictor(
