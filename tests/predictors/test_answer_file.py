@@ -73,7 +73,7 @@ def test_a_text_file_has_one_input_a_line(tmp_path: Path) -> None:
     ("name", "content", "said"),
     [
         ("new.csv", "id,text\n7,\n", "new.csv:2"),
-        ("new.jsonl", '{"text": 5}\n', "new.jsonl:1"),
+        ("new.jsonl", '{"text": [5]}\n', "new.jsonl:1"),
         ("new.csv", "id,texts\n7,Warm\n", "Did you mean 'texts'?"),
         ("new.txt", "\n \n", "no rows"),
     ],

@@ -14,17 +14,17 @@ unchanged. Ids depend on content alone, not on the file's name, its format, or t
 
 from __future__ import annotations
 
-import math
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from germinal.data.normal_forms import tidy
 from germinal.data.readers import Record, Table, read_table
 from germinal.data.units import units_of
+from germinal.data.values import text_of
 from germinal.errors import DataError
 from germinal.storage import digest
 
@@ -125,7 +125,11 @@ def make_dataset(
 
 
 def inputs_of(table: Table, column: str) -> list[str]:
-    """The texts of one column, in the file's order, duplicates included."""
+    """The texts of one column, in the file's order, duplicates included: what runs, tuning and predictions all read.
+
+    Raises:
+        DataError: there is no such column, or a row has neither text nor a number in it.
+    """
     return _texts(table, column)
 
 
@@ -168,7 +172,11 @@ def _texts(table: Table, column: str) -> list[str]:
     texts = []
     missing: list[Record] = []
     for record in table.records:
-        text = _as_text(record.values.get(column), record.where, column)
+        value = record.values.get(column)
+        text = text_of(value)
+        if text is None:
+            what = f"column '{column}' holds a {type(value).__name__}, not text or a number."
+            raise DataError(what, where=record.where, hint="Write it as text.")
         if not tidy(text):
             missing.append(record)
         texts.append(text)
@@ -177,22 +185,6 @@ def _texts(table: Table, column: str) -> list[str]:
         what = f"{len(missing)} of {len(texts)} rows have no value in column '{column}': {where}."
         raise DataError(what, where=str(table.path), hint="Fill them in or remove the rows.")
     return texts
-
-
-def _as_text(value: Any, where: str, column: str) -> str:
-    match value:
-        case None:
-            return ""
-        case str():
-            return value
-        case bool():
-            return "true" if value else "false"
-        case int():
-            return str(value)
-        case float():
-            return "" if math.isnan(value) else str(int(value)) if value.is_integer() else repr(value)
-    what = f"column '{column}' holds a {type(value).__name__}, not text or a number."
-    raise DataError(what, where=where)
 
 
 def _refuse_conflicts(rows: Sequence[Row], table: Table, closed: bool) -> None:

@@ -5,7 +5,7 @@
 - `folded`: equal for texts that a reader would call the same, whatever their case.
 
 Blanks are what Unicode calls white space. Some characters are not seen at all: zero-width spaces, byte-order marks,
-direction marks, soft hyphens, joiners, variation selectors, control characters.
+direction marks, soft hyphens, joiners, variation selectors. Control characters are seen, but for `folded`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _BLANKS = "".join(character for character in _characters((0, 0x3000)) if charact
 _CONTROLS = _characters((0, 8), (0x0E, 0x1B), (0x7F, 0x84), (0x86, 0x9F))
 _DIRECTIONS = _characters((0x061C, 0x061C), (0x200E, 0x200F), (0x202A, 0x202E), (0x2066, 0x206F))
 _NO_WIDTH = "\N{SOFT HYPHEN}\u180e\u200b\ufeff" + _characters((0x2060, 0x2064))
-_MARKS = _CONTROLS + _DIRECTIONS + _NO_WIDTH
+_MARKS = _DIRECTIONS + _NO_WIDTH
 _JOINERS = "\u200c\u200d"  # inside a word they change how it is read; at its ends they do nothing
 # The others of Unicode's Default_Ignorable_Code_Point, of which some matter to flags and emoji.
 _SELECTORS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0" + _characters(
@@ -31,7 +31,7 @@ _SELECTORS = "\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u180f\u3164\uffa0
 
 _OUTER = _BLANKS + _MARKS + _JOINERS
 _WITHOUT_MARKS = str.maketrans("", "", _MARKS)
-_WITHOUT_UNSEEN = str.maketrans("", "", _MARKS + _JOINERS + _SELECTORS)
+_WITHOUT_UNSEEN = str.maketrans("", "", _MARKS + _JOINERS + _SELECTORS + _CONTROLS)
 
 
 def tidy(text: str) -> str:

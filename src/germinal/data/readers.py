@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,11 +30,16 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The contents of a data file."""
+    """The contents of a data file.
+
+    Attributes:
+        marked: Whether the file starts with a byte-order mark, by which Excel knows that it is UTF-8.
+    """
 
     path: Path
     columns: tuple[str, ...]
     records: tuple[Record, ...]
+    marked: bool = False
 
     def require_column(self, name: str) -> None:
         """Raise a DataError that suggests the nearest column, unless the table has this one."""
@@ -68,6 +74,22 @@ def read_table(path: str | Path) -> Table:
     if not table.records:
         raise DataError("the data file has no rows.", where=str(path), hint="Give it at least one row.")
     return table
+
+
+def read_lines(path: str | Path, column: str) -> Table:
+    """Read a .txt file of one text on each line as a table with one column; lines without text do not count.
+
+    Raises:
+        DataError: the file is missing, not UTF-8, or has no text.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError("no such data file.", where=str(path))
+    lines = enumerate(_read_text(path).split("\n"), start=1)
+    records = tuple(Record({column: line.rstrip("\r")}, f"{path}:{number}") for number, line in lines if line.strip())
+    if not records:
+        raise DataError("the data file has no rows.", where=str(path), hint="Give it at least one row.")
+    return Table(path, (column,), records)
 
 
 def _known() -> str:
@@ -106,7 +128,9 @@ def _read_delimited(path: Path, delimiter: str) -> Table:
             hint = "Enclose fields that contain a delimiter, a quote or a line break in double quotes."
             raise DataError(f"{len(row)} fields, but the header has {len(columns)}.", where=where, hint=hint)
         records.append(Record(dict(zip(columns, row, strict=True)), where))
-    return Table(path, tuple(columns), tuple(records))
+    with path.open("rb") as file:
+        marked = file.read(len(BOM_UTF8)) == BOM_UTF8
+    return Table(path, tuple(columns), tuple(records), marked)
 
 
 def _delimited_rows(path: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -150,9 +174,22 @@ def _read_jsonl(path: Path) -> Table:
             raise DataError(f"malformed JSON: {error.msg} at column {error.colno}.", where=where) from error
         if not isinstance(values, dict):
             raise DataError("a line must be a JSON object.", where=where, hint='Write {"column": value, ...}.')
+        if "\\ud" in line.lower():
+            _refuse_half_characters(values, where)
         columns.update(dict.fromkeys(values))
         records.append(Record(values, where))
     return Table(path, tuple(columns), tuple(records))
+
+
+def _refuse_half_characters(values: Mapping[str, Any], where: str) -> None:
+    """An escape may stand for half of a character beyond 16 bits; no text, token or file can hold it by itself."""
+    try:
+        json.dumps(values, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        half = error.object[error.start]
+        raise DataError(
+            f"\\u{ord(half):04x} is half of a character.", where=where, hint="Write both halves, or remove it."
+        ) from error
 
 
 def _read_parquet(path: Path) -> Table:

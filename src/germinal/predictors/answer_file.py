@@ -1,7 +1,7 @@
 """Files of new inputs and of the answers to them: what `germinal predict` reads and writes.
 
 A file of answers keeps every column of the inputs, and adds `predicted`, the probabilities, and `error`, which says why
-an answer is missing.
+an answer is missing. Missing values and NaN are empty cells of a csv and null in JSON.
 """
 
 from __future__ import annotations
@@ -9,11 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from germinal.data.readers import Record, Table, read_table
+from germinal.data.dataset import inputs_of
+from germinal.data.readers import Record, Table, read_lines, read_table
+from germinal.data.values import cell_of, json_of
 from germinal.errors import DataError, UnsupportedError
 from germinal.predictors.answers import Answer
 from germinal.storage import write_text
@@ -27,18 +29,11 @@ def read_inputs(path: Path, column: str) -> tuple[Table, list[str]]:
     A .txt file has one input on each line and no column names; blank lines do not count.
 
     Raises:
-        DataError: the file is missing, empty or malformed, lacks the column, or has a row without a text.
+        DataError: the file is missing, empty or malformed, lacks the column, or has a row without a text or a number.
         UnsupportedError: the file is of another kind.
     """
-    table = _read_lines(path, column) if path.suffix.lower() == ".txt" else read_table(path)
-    table.require_column(column)
-    texts = []
-    for record in table.records:
-        text = record.values.get(column)
-        if not isinstance(text, str) or not text.strip():
-            raise DataError(f"the input '{column}' is empty or not a text.", where=record.where)
-        texts.append(text)
-    return table, texts
+    table = read_lines(path, column) if path.suffix.lower() == ".txt" else read_table(path)
+    return table, inputs_of(table, column)
 
 
 def render_answers(table: Table, answers: Sequence[Answer], suffix: str) -> str:
@@ -54,24 +49,27 @@ def render_answers(table: Table, answers: Sequence[Answer], suffix: str) -> str:
     if suffix == ".jsonl":
         added = (PREDICTED, "probabilities", ERROR)
         _refuse_taken(table, added)
-        return "".join(json.dumps(_object(*row), ensure_ascii=False, default=str) + "\n" for row in rows)
+        return "".join(json.dumps(_object(*row), ensure_ascii=False, allow_nan=False) + "\n" for row in rows)
     labels = sorted({label for answer in answers for label in answer.probabilities or {}})
     columns = (PREDICTED, *(f"probability_{label}" for label in labels), ERROR)
     _refuse_taken(table, columns)
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow((*table.columns, *columns))
+    lines = [_csv_line((*table.columns, *columns))]
     for record, answer in rows:
         probabilities = answer.probabilities or {}
         figures = (f"{probabilities[label]:.6f}" if label in probabilities else "" for label in labels)
-        kept = (record.values.get(column, "") for column in table.columns)
-        writer.writerow((*kept, answer.said or "", *figures, answer.error or ""))
-    return text.getvalue()
+        kept = (cell_of(record.values.get(column)) for column in table.columns)
+        lines.append(_csv_line((*kept, answer.said or "", *figures, answer.error or "")))
+    return "".join(lines)
 
 
 def write_answers(path: Path, table: Table, answers: Sequence[Answer]) -> None:
-    """Write a .csv or .jsonl file, whole or not at all; errors are those of `render_answers`."""
-    write_text(path, render_answers(table, answers, path.suffix.lower()))
+    """Write a .csv or .jsonl file, whole or not at all; errors are those of `render_answers`.
+
+    A csv starts with a byte-order mark if that of the inputs does: Excel reads such files as UTF-8, and no others.
+    """
+    suffix = path.suffix.lower()
+    mark = "\ufeff" if table.marked and suffix == ".csv" else ""
+    write_text(path, mark + render_answers(table, answers, suffix))
 
 
 def check_output(path: Path) -> None:
@@ -79,21 +77,11 @@ def check_output(path: Path) -> None:
     render_answers(Table(path, (), ()), (), path.suffix.lower())
 
 
-def _read_lines(path: Path, column: str) -> Table:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except FileNotFoundError:
-        raise DataError("no such data file.", where=str(path)) from None
-    except UnicodeDecodeError as error:
-        raise DataError("is not UTF-8 text.", where=str(path), hint="Save the file in UTF-8 and run again.") from error
-    records = tuple(
-        Record({column: line.rstrip("\r")}, f"{path}:{number}")
-        for number, line in enumerate(lines, start=1)
-        if line.strip()
-    )
-    if not records:
-        raise DataError("the data file has no rows.", where=str(path), hint="Give it at least one input.")
-    return Table(path, (column,), records)
+def _csv_line(cells: Iterable[str]) -> str:
+    """One row of a csv. A cell with a bare carriage return is quoted too: readers take it for the end of a row."""
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # quotes cells with any character of this
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 def _refuse_taken(table: Table, added: Sequence[str]) -> None:
@@ -108,4 +96,5 @@ def _refuse_taken(table: Table, added: Sequence[str]) -> None:
 
 def _object(record: Record, answer: Answer) -> dict[str, Any]:
     probabilities = None if answer.probabilities is None else dict(answer.probabilities)
-    return {**record.values, PREDICTED: answer.said, "probabilities": probabilities, ERROR: answer.error}
+    added = {PREDICTED: answer.said, "probabilities": probabilities, ERROR: answer.error}
+    return {name: json_of(value) for name, value in {**record.values, **added}.items()}

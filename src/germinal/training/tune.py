@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from germinal.errors import SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.layers.lora_config import LoRAConfig
+from germinal.predictors.answers import Labels
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.progress import Reporter, silent
 from germinal.text.prompt import Prompt
@@ -58,7 +59,7 @@ def tune(
 
     Raises:
         SettingError: a setting is out of range, has no effect on this model, or differs from those of the run that the
-            folder holds.
+            folder holds; or the labels for an encoder are fewer than two, or differ in nothing but case and blanks.
         DataError, ContextWindowError: an example cannot be learned from.
         TrainingError: a loss is not finite.
     """
@@ -69,10 +70,10 @@ def tune(
                 where=names[0],
                 hint="Its texts are read without a prompt, and all its weights are tuned.",
             )
-        labels = sorted({label for _, label in pairs})
+        labels = Labels.of(label for _, label in pairs).names
         config = replace(HEAD_TRAINING, **training)
         model = tune_classifier(lm, class_examples(lm, pairs, labels), labels, config, folder, reporter)
-        return Tuned(model, tuple(labels))
+        return Tuned(model, labels)
     # Prompts leave no room for answers here: whether the two fit together is known once both are token ids.
     predictor = LanguageModelPredictor(
         lm, Prompt(**prompt), None, "generate", generation=GenerationConfig(max_new_tokens=1)

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
+from germinal.data.normal_forms import tidy
 from germinal.data.readers import Table
+from germinal.data.values import cell_of
 from germinal.evaluation.metric import Answers
 
 _TARGET_NAMES = ("label", "target", "class", "category", "sentiment", "answer", "topic", "intent", "rating", "y")
@@ -84,7 +86,7 @@ def describe(table: Table) -> list[Column]:
     """Every column and what its values look like, without those that are missing."""
     columns = []
     for name in table.columns:
-        values = [value for record in table.records if (value := _as_text(record.values.get(name)))]
+        values = [value for record in table.records if (value := _shown(record.values.get(name)))]
         counts = Counter(values)
         length = fmean(len(value) for value in values) if values else 0.0
         columns.append(Column(name, len(values), len(counts), length, counts))
@@ -186,5 +188,5 @@ def _is_number(value: str) -> bool:
     return True
 
 
-def _as_text(value: object) -> str:
-    return "" if value is None else str(value).strip()
+def _shown(value: object) -> str:
+    return tidy(cell_of(value))
