@@ -86,7 +86,8 @@ def _ours(precision: str) -> Step:
     import torch
 
     import germinal
-    from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter
+    from germinal.layers.adapters import add_adapter, routed
+    from germinal.layers.lora_config import LoRAConfig
     from germinal.training.lora import answer_loss
 
     network = germinal.load(str(model_folder()), precision=precision).network
@@ -96,7 +97,7 @@ def _ours(precision: str) -> Step:
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def step(batch: Any) -> float:
-        with adapter_routing(network).using("bench"):
+        with routed(network, "bench"):
             loss = answer_loss(network, batch) / batch.weight
             loss.backward()
         optimizer.step()

@@ -14,14 +14,14 @@ from typing import Any, cast
 
 from torch import Tensor
 
-from germinal.checkpoints import formats, lora_folder
+from germinal.checkpoints import formats, peft_folder
 from germinal.checkpoints.cards import ModelCard
 from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.fingerprint import fingerprint
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution
-from germinal.layers.linear import adapter_routing, base_state_dict
+from germinal.layers.adapters import base_state_dict, routed
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.models.inspection import AttentionMaps
@@ -90,6 +90,16 @@ class LanguageModel:
     def decoder_start_id(self) -> int:
         """The token that the decoder of an encoder-decoder starts with; a `CheckpointError` when there is none."""
         return self.reader.decoder_start_id
+
+    @property
+    def published_reference(self) -> tuple[str | None, str | None]:
+        """Where transformers and PEFT find the model: its name on the hub and its revision, or a path and None."""
+        path, source = self._checkpoint_path, self.card.source
+        if path is None:
+            return None, None
+        if source is not None and source.startswith("hf:") and path.parent.name == "snapshots":
+            return source.removeprefix("hf:"), path.name
+        return str(path.resolve()), None
 
     @cached_property
     def fingerprint(self) -> str:
@@ -281,11 +291,11 @@ class LanguageModel:
         Raises:
             CheckpointError: the folder is not a LoRA adapter of this network.
         """
-        lora_folder.load_adapter(self.network, Path(folder), name, family=self.family)
+        peft_folder.load_adapter(self.network, Path(folder), name, family=self.family)
         self.writer.weights_changed()
 
     def _adapted(self) -> AbstractContextManager[None]:
-        return adapter_routing(self.network).using(self.adapter)
+        return routed(self.network, self.adapter)
 
 
 def _texts(texts: Text | Iterable[Text]) -> list[Text]:

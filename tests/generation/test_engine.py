@@ -19,7 +19,8 @@ from germinal.generation.backends.torch_backend import TorchBackend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.engine import Engine
 from germinal.generation.sequence import Sequence
-from germinal.layers.linear import LoRAConfig, add_adapter
+from germinal.layers.adapters import add_adapter
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models.transformer import Transformer
 
 GREEDY = GenerationConfig(max_new_tokens=12, eos_ids=(2,))

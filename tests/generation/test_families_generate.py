@@ -29,7 +29,8 @@ from germinal.generation.backends.torch_backend import TorchBackend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.engine import Engine
 from germinal.generation.sequence import Sequence
-from germinal.layers.linear import LoRAConfig, add_adapter
+from germinal.layers.adapters import add_adapter
+from germinal.layers.lora_config import LoRAConfig
 
 GREEDY = GenerationConfig(max_new_tokens=14, eos_ids=(EOS,))
 

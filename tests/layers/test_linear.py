@@ -10,10 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from germinal.errors import SettingError
-from germinal.layers.linear import (
-    AdaptedLinear,
-    Linear,
-    LoRAConfig,
+from germinal.layers.adapted import AdaptedLinear
+from germinal.layers.adapters import (
     adapted_layers,
     adapter_parts,
     adapter_routing,
@@ -21,10 +19,12 @@ from germinal.layers.linear import (
     base_state_dict,
     merge_adapter,
     network_adapters,
-    packed_weights,
     remove_adapter,
+    routed,
     unmerge_adapter,
 )
+from germinal.layers.linear import Linear, packed_weights
+from germinal.layers.lora_config import LoRAConfig
 
 
 class Block(nn.Module):
@@ -72,7 +72,7 @@ def test_fresh_adapter_changes_nothing_and_keeps_names_and_parameters() -> None:
     after = dict(network.named_parameters())
     assert all(after[name] is parameter for name, parameter in before.items())
     assert base_state_dict(network).keys() == before.keys()
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         assert torch.equal(network(hidden), expected)
     assert all(part.A.abs().max() <= 1 / math.sqrt(part.A.shape[1]) and part.A.std() > 0 for part in parts.values())
 
@@ -84,7 +84,7 @@ def test_update_is_scaled_b_a_x(use_rslora: bool, scaling: float) -> None:
     (part,) = add_adapter(network, "film", config).values()
     nn.init.normal_(part.B)
     hidden = torch.randn(2, 3, 6)
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         adapted = network.lm_head(hidden)
     expected = hidden @ (network.lm_head.weight + scaling * part.B @ part.A).t()
     torch.testing.assert_close(adapted, expected)
@@ -104,11 +104,11 @@ def test_tokens_of_different_adapters_share_one_pass() -> None:
     hidden = torch.randn(9, 6)
     rows = {"film": torch.tensor([0, 1, 5]), "food": torch.tensor([2, 8]), None: torch.tensor([3, 4, 6, 7])}
 
-    with routing.using([(name, index) for name, index in rows.items() if name]):
+    with routed(network, [(name, index) for name, index in rows.items() if name]):
         together = network(hidden)
 
     for name, index in rows.items():
-        with routing.using(name):
+        with routed(network, name):
             torch.testing.assert_close(together[index], network(hidden[index]), rtol=1e-6, atol=1e-6)
     assert not torch.allclose(together, network(hidden))
     assert routing.route is None
@@ -117,10 +117,10 @@ def test_tokens_of_different_adapters_share_one_pass() -> None:
 def test_rows_of_a_padded_batch_count_as_flat_tokens() -> None:
     network = network_with("film")
     hidden = torch.randn(2, 3, 6)
-    with adapter_routing(network).using([("film", torch.tensor([3, 4, 5]))]):
+    with routed(network, [("film", torch.tensor([3, 4, 5]))]):
         together = network(hidden)
     torch.testing.assert_close(together[0], network(hidden[0]))
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         torch.testing.assert_close(together[1], network(hidden[1]))
 
 
@@ -131,39 +131,38 @@ def test_gradients_reach_only_the_routed_adapters_and_equal_the_merged_weights()
         for part in adapter_parts(network, name).values():
             part.requires_grad_(True)
     hidden = torch.randn(4, 6)
-    with adapter_routing(network).using([("film", torch.arange(4))]):
+    with routed(network, [("film", torch.arange(4))]):
         network(hidden).square().sum().backward()
-    routed = {name: part.B.grad for name, part in adapter_parts(network, "film").items()}
+    gradients = {name: part.B.grad for name, part in adapter_parts(network, "film").items()}
     assert all(part.B.grad is None for part in adapter_parts(network, "food").values())
 
     network.zero_grad()
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         network(hidden).square().sum().backward()
     for name, part in adapter_parts(network, "film").items():
-        torch.testing.assert_close(routed[name], part.B.grad)
+        torch.testing.assert_close(gradients[name], part.B.grad)
 
 
 def test_merge_answers_as_routed_and_unmerge_is_exact() -> None:
     network = network_with("film", "food")
-    routing = adapter_routing(network)
     hidden = torch.randn(4, 6)
     before = {name: tensor.clone() for name, tensor in base_state_dict(network).items()}
-    with routing.using("film"):
-        routed = network(hidden)
+    with routed(network, "film"):
+        expected = network(hidden)
 
     merge_adapter(network, "film")
-    torch.testing.assert_close(network(hidden), routed, rtol=1e-5, atol=1e-5)
-    with routing.using("film"):
-        torch.testing.assert_close(network(hidden), routed, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(network(hidden), expected, rtol=1e-5, atol=1e-5)
+    with routed(network, "film"):
+        torch.testing.assert_close(network(hidden), expected, rtol=1e-5, atol=1e-5)
     assert base_state_dict(network).keys() == before.keys()
-    with pytest.raises(SettingError, match="'film' is merged"), routing.using("food"):
+    with pytest.raises(SettingError, match="'film' is merged"), routed(network, "food"):
         pass
     with pytest.raises(SettingError, match="'film' is merged"):
         merge_adapter(network, "food")
 
     unmerge_adapter(network)
     assert all(torch.equal(tensor, before[name]) for name, tensor in base_state_dict(network).items())
-    with routing.using("food"):
+    with routed(network, "food"):
         network(hidden)
 
 
@@ -176,7 +175,7 @@ def test_remove_gives_the_base_back() -> None:
     assert torch.equal(network(hidden), plain)
     assert list(network_adapters(network)) == ["food"]
     assert list(adapted_layers(network)["layers.0.q_proj"].adapters) == ["food"]
-    with pytest.raises(SettingError, match="no such adapter"), adapter_routing(network).using("film"):
+    with pytest.raises(SettingError, match="no such adapter"), routed(network, "film"):
         pass
 
 
@@ -187,14 +186,14 @@ def test_adapter_in_float32_on_a_bfloat16_base() -> None:
     assert {part.A.dtype for part in fresh.values()} == {torch.float32}
     assert parts.keys() == fresh.keys()
     hidden = torch.randn(4, 6, dtype=torch.bfloat16)
-    with adapter_routing(network).using("food"):
+    with routed(network, "food"):
         assert network(hidden).dtype == torch.bfloat16
 
 
 def test_dropout_acts_in_training_only() -> None:
     network = network_with("film", config=LoRAConfig(rank=2, dropout=0.5, target_modules=("q_proj",)))
     hidden = torch.randn(64, 6)
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         network.train()
         assert not torch.equal(network(hidden), network(hidden))
         network.eval()

@@ -15,9 +15,10 @@ import pytest
 import torch
 from tiny_models import small_tokenizer
 
-from germinal.checkpoints.lora_folder import load_adapter, save_adapter
+from germinal.checkpoints.peft_folder import load_adapter, save_adapter
 from germinal.errors import CheckpointError, SettingError, UnsupportedError
-from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter
+from germinal.layers.adapters import add_adapter, routed
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models import families
 from germinal.models.config import TransformerConfig
 from germinal.models.families import FAMILIES, Family
@@ -76,7 +77,7 @@ def test_an_adapter_is_saved_and_loaded(followed: dict[str, Any], tmp_path: Path
     save_adapter(network, "film", tmp_path / "adapter", family=followed["FAMILY"])
     load_adapter(lm.network, tmp_path / "adapter", "film", family=followed["FAMILY"])
     ids = torch.randint(0, 400, (2, 17))
-    with adapter_routing(network).using("film"), adapter_routing(lm.network).using("film"):
+    with routed(network, "film"), routed(lm.network, "film"):
         torch.testing.assert_close(lm.network(ids), network(ids), atol=1e-4, rtol=1e-4)
 
 

@@ -67,7 +67,7 @@ def by_steps(rnn: RNNLanguageModel, ids: list[int]) -> Tensor:
             states[index] = cell(x, states[index])
             x = states[index][0] if rnn.config.cell == "lstm" else states[index]
         rows.append(x[0])
-    weight = rnn.embed_tokens.weight if rnn.lm_head is None else rnn.lm_head.weight
+    weight = rnn.lm_head.matrix
     return torch.stack(rows) @ weight.T
 
 

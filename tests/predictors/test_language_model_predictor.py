@@ -11,11 +11,12 @@ import pytest
 import torch
 
 import germinal
-from germinal.checkpoints.lora_folder import save_adapter
+from germinal.checkpoints.peft_folder import save_adapter
 from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
-from germinal.layers.linear import LoRAConfig, adapter_parts, add_adapter, network_adapters
+from germinal.layers.adapters import adapter_parts, add_adapter, network_adapters
+from germinal.layers.lora_config import LoRAConfig
 from germinal.predictors.answers import Answer, Labels, Output, decide, parse_label, priors_from
 from germinal.predictors.language_model_predictor import LanguageModelPredictor
 from germinal.predictors.loading import load_predictor

@@ -17,9 +17,10 @@ from tiny_models import ours_from, small_tokenizer
 from torch import nn
 
 import germinal
-from germinal.checkpoints.lora_folder import load_adapter, save_adapter
+from germinal.checkpoints.peft_folder import load_adapter, save_adapter
 from germinal.errors import ContextWindowError
-from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter
+from germinal.layers.adapters import add_adapter, routed
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models import families
 from germinal.models.transformer import Transformer
 from germinal.training.config import TrainingConfig
@@ -93,7 +94,7 @@ def test_forward_loss_and_gradients_equal_pefts(name: str, config: LoRAConfig, t
 
     expected = model(**as_transformers(given))
     expected.loss.backward()
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         hidden = network(given.input_ids, given.attention_mask, decoder_input_ids=given.decoder_input_ids)
         logits = network.logits(hidden)
         loss = answer_loss(network, given) / given.weight
@@ -132,7 +133,7 @@ def test_twelve_updates_equal_pefts(name: str, tmp_path: Path) -> None:
     losses = []
     for _ in range(12):
         expected = model(**as_transformers(given)).loss
-        with adapter_routing(network).using("film"):
+        with routed(network, "film"):
             loss = answer_loss(network, given) / given.weight
         torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
         losses.append(loss.item())
@@ -153,7 +154,7 @@ def test_an_adapter_of_pefts_loads_in_ours(settings: dict[str, Any], tmp_path: P
     family = families.for_hf(theirs.config.to_dict() | {"architectures": [type(theirs).__name__]})
     load_adapter(network, tmp_path / "theirs", "film", family=family)
     given = batch()
-    with torch.no_grad(), adapter_routing(network).using("film"):
+    with torch.no_grad(), routed(network, "film"):
         hidden = network(given.input_ids, given.attention_mask, decoder_input_ids=given.decoder_input_ids)
         expected = model.eval()(**as_transformers(given)).logits
     learned = given.labels != -100

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,10 @@ from fused_families import FUSED, falcon, phi3
 from tiny_models import ours_from
 from torch import Tensor, nn
 
-from germinal.checkpoints.lora_folder import load_adapter, read_config, save_adapter
 from germinal.checkpoints.lora_layers import published_layers
-from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter
+from germinal.checkpoints.peft_folder import load_adapter, save_adapter
+from germinal.layers.adapters import add_adapter, routed
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models import families
 from germinal.models.families import FAMILIES, Family
 from germinal.models.transformer import Transformer
@@ -47,7 +49,7 @@ def randomise(parameters: list[tuple[str, Tensor]]) -> None:
 
 @torch.no_grad()
 def logits(network: Transformer) -> Tensor:
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         return network.logits(network(IDS))
 
 
@@ -102,14 +104,14 @@ def test_an_adapter_of_pefts_is_the_same_here_and_keeps_its_rank(name: str, targ
     load_adapter(network, tmp_path / "adapter", "film", family=FAMILIES[name])
     torch.testing.assert_close(logits(network), peers_logits(model), atol=1e-4, rtol=1e-4)
     save_adapter(network, "film", tmp_path / "again", family=FAMILIES[name])
-    assert read_config(tmp_path / "again").rank == 3
+    assert json.loads((tmp_path / "again" / "adapter_config.json").read_text())["r"] == 3
 
 
 @pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
-def test_every_linear_layer_is_published_once(family: Family) -> None:
+def test_every_layer_that_can_be_adapted_is_published_once(family: Family) -> None:
     sizes = {"vocab_size": 50, "hidden_size": 16, "intermediate_size": 24, "num_layers": 2, "num_heads": 4}
     network = families.build(family.name, **sizes, max_position_embeddings=32)
-    linears = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+    adaptable = [name for name, each in network.named_modules() if isinstance(each, nn.Linear | nn.Embedding)]
     layers = published_layers(network, family)
-    assert sorted(name for layer in layers for name in layer.ours) == sorted(linears)
+    assert sorted(name for layer in layers for name in layer.ours) == sorted(adaptable)
     assert len({layer.name for layer in layers}) == len(layers)

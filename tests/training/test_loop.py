@@ -237,6 +237,13 @@ def test_nothing_to_train_or_to_learn_from(tmp_path: Path) -> None:
         run(tmp_path, TrainingConfig(), Regression(()))
 
 
+def test_a_trained_parameter_that_the_loss_does_not_see_is_an_error(tmp_path: Path) -> None:
+    module = network()
+    module.register_module("aside", nn.Linear(2, 2))
+    with pytest.raises(TrainingError, match=r"does not depend on aside\.weight, aside\.bias"):
+        run(tmp_path, TrainingConfig(), module=module, objective=lambda module, batch: squared(module[:4], batch))
+
+
 def test_frozen_parameters_stay_and_the_callers_state_comes_back(tmp_path: Path) -> None:
     module = network()
     module[0].requires_grad_(False)

@@ -13,8 +13,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from germinal.checkpoints.lora_folder import load_adapter, save_adapter
-from germinal.layers.linear import LoRAConfig, adapter_parts, adapter_routing, add_adapter
+from germinal.checkpoints.peft_folder import load_adapter, save_adapter
+from germinal.layers.adapters import adapter_parts, add_adapter, routed
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models.families.llama import FAMILY
 from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import labelled_tokens
@@ -29,6 +30,7 @@ CONFIGS = [
     LoRAConfig(rank=3, alpha=7.5, target_modules=("q_proj", "k_proj", "v_proj", "o_proj"), use_rslora=True),
     LoRAConfig(rank=4, alpha=8, target_modules=("gate_proj", "up_proj", "down_proj"), layers=(1, 2)),
     LoRAConfig(rank=2, target_modules=("all-linear",)),
+    LoRAConfig(rank=4, alpha=3, target_modules=("lm_head", "q_proj")),
 ]
 
 
@@ -69,7 +71,7 @@ def test_forward_loss_and_gradients_equal_pefts(
 
     expected = model(input_ids=given.input_ids, attention_mask=given.attention_mask, labels=given.labels)
     expected.loss.backward()
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         logits = network.logits(network(given.input_ids, given.attention_mask))
         loss = answer_loss(network, given) / given.weight
         loss.backward()
@@ -103,14 +105,15 @@ def test_loss_in_bfloat16_is_near_pefts(make_pair: Pair, tmp_path: Path) -> None
     model = with_peft(theirs, tmp_path / "adapter")
     given = batch()
     expected = model(input_ids=given.input_ids, attention_mask=given.attention_mask, labels=given.labels).loss
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         loss = answer_loss(network, given) / given.weight
     torch.testing.assert_close(loss, expected.float(), rtol=2e-2, atol=2e-2)
 
 
-def test_fifteen_updates_equal_pefts(make_pair: Pair, tmp_path: Path) -> None:
+@pytest.mark.parametrize("targets", [("q_proj", "v_proj"), ("lm_head",), ("lm_head", "o_proj")], ids=",".join)
+def test_fifteen_updates_equal_pefts(make_pair: Pair, tmp_path: Path, targets: tuple[str, ...]) -> None:
     network, theirs = make_pair()
-    parts = add_adapter(network, "film", LoRAConfig())
+    parts = add_adapter(network, "film", LoRAConfig(target_modules=targets))
     save_adapter(network, "film", tmp_path / "adapter", family=FAMILY)
     model = with_peft(theirs, tmp_path / "adapter").train()
     given = batch()
@@ -118,7 +121,7 @@ def test_fifteen_updates_equal_pefts(make_pair: Pair, tmp_path: Path) -> None:
     other = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     for _ in range(15):
         expected = model(input_ids=given.input_ids, attention_mask=given.attention_mask, labels=given.labels).loss
-        with adapter_routing(network).using("film"):
+        with routed(network, "film"):
             loss = answer_loss(network, given) / given.weight
         torch.testing.assert_close(loss, expected, rtol=1e-3, atol=1e-4)
         for optimizer, value in ((ours, loss), (other, expected)):
@@ -131,11 +134,11 @@ def test_fifteen_updates_equal_pefts(make_pair: Pair, tmp_path: Path) -> None:
 def test_an_adapter_of_ours_loads_in_peft(make_pair: Pair, tmp_path: Path) -> None:
     network, theirs = make_pair()
     randomise(add_adapter(network, "film", LoRAConfig(rank=3, alpha=5, target_modules=("v_proj", "down_proj"))))
-    save_adapter(network, "film", tmp_path / "adapter", family=FAMILY, base_ref="org/base")
+    save_adapter(network, "film", tmp_path / "adapter", family=FAMILY, base="org/base")
     given = batch()
     model = with_peft(theirs, tmp_path / "adapter", trainable=False)
     assert model.peft_config["default"].base_model_name_or_path == "org/base"
-    with torch.no_grad(), adapter_routing(network).using("film"):
+    with torch.no_grad(), routed(network, "film"):
         ours = network.logits(network(given.input_ids))
         expected = model(input_ids=given.input_ids).logits
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
@@ -161,7 +164,7 @@ def test_an_adapter_of_pefts_loads_in_ours(make_pair: Pair, tmp_path: Path, sett
     model.save_pretrained(tmp_path / "theirs")
     load_adapter(network, tmp_path / "theirs", "film", family=FAMILY)
     given = batch()
-    with torch.no_grad(), adapter_routing(network).using("film"):
+    with torch.no_grad(), routed(network, "film"):
         ours = network.logits(network(given.input_ids))
         expected = model.eval()(input_ids=given.input_ids).logits
     torch.testing.assert_close(ours, expected, rtol=1e-4, atol=1e-4)
@@ -183,15 +186,14 @@ def test_a_row_of_a_batch_with_its_adapter_is_the_row_alone(make_pair: Pair) -> 
         randomise(add_adapter(network, name, LoRAConfig(target_modules=("q_proj", "up_proj"))), seed)
     ids: Tensor = batch().input_ids
     width = ids.shape[1]
-    routing = adapter_routing(network)
     rows = {"film": [0, 3], "food": [2]}
     route = [(name, torch.cat([torch.arange(width) + row * width for row in chosen])) for name, chosen in rows.items()]
     with torch.no_grad():
-        with routing.using(route):
+        with routed(network, route):
             together = network(ids)
         for row in range(len(ids)):
             name = next((name for name, chosen in rows.items() if row in chosen), None)
-            with routing.using(name):
+            with routed(network, name):
                 torch.testing.assert_close(together[row], network(ids[row : row + 1])[0], rtol=1e-4, atol=1e-4)
 
 

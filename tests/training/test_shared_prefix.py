@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from germinal.layers.linear import LoRAConfig, adapter_routing, add_adapter
+from germinal.layers.adapters import add_adapter, routed
+from germinal.layers.lora_config import LoRAConfig
 from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import causal_lm_loss
 from germinal.training.examples import Batch, TuningExample, collate
@@ -31,7 +32,7 @@ def batch(beginning: tuple[int, ...] = BEGINNING, lengths: tuple[int, ...] = (1,
 
 def loss_and_gradients(network: Transformer, loss: Callable[[], Tensor]) -> list[Tensor]:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    with adapter_routing(network).using("film"):
+    with routed(network, "film"):
         value = loss()
         return [value, *torch.autograd.grad(value, trained, allow_unused=True)]
 

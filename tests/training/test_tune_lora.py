@@ -14,7 +14,8 @@ import torch
 
 import germinal
 from germinal.errors import ContextWindowError, DataError, SettingError
-from germinal.layers.linear import LoRAConfig, network_adapters
+from germinal.layers.adapters import network_adapters
+from germinal.layers.lora_config import LoRAConfig
 from germinal.training.config import TrainingConfig
 from germinal.training.examples import TuningExample, encode_example
 from germinal.training.lora import tune_lora

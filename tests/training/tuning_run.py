@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 import germinal
-from germinal.layers.linear import LoRAConfig
+from germinal.layers.lora_config import LoRAConfig
 from germinal.progress import Progress
 from germinal.training.config import TrainingConfig
 from germinal.training.examples import TuningExample, encode_example

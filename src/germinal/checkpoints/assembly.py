@@ -63,11 +63,12 @@ def _misshapen(
     """What has another shape than the network's tensors, in words."""
     for source in plan.sources:
         shape, wanted = stored[source.theirs].shape, [expected[name] for name in source.names]
-        if _shapes_after(source.transform, shape) != wanted:
+        if shapes_after(source.transform, shape) != wanted:
             yield f"{source.theirs} {list(shape)} where {' + '.join(str(list(each)) for each in wanted)} is expected"
 
 
-def _shapes_after(transform: Transform, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+def shapes_after(transform: Transform, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """The shapes of our tensors that a published one of this shape becomes; none if it cannot become any."""
     try:
         return [tuple(tensor.shape) for tensor in transform.to_ours(torch.empty(shape, device="meta"))]
     except (CheckpointError, RuntimeError, IndexError):  # a shape that the transform cannot be applied to

@@ -9,7 +9,7 @@ from functools import cached_property
 from germinal.errors import SettingError
 from germinal.inspection.spelling import spelt
 from germinal.language_model import LanguageModel
-from germinal.layers.linear import adapter_routing
+from germinal.layers.adapters import routed
 from germinal.models.inspection import Trace, trace
 from germinal.text.content import Content
 
@@ -81,7 +81,7 @@ def look(lm: LanguageModel, prompt: Content, target: str | None) -> Subject:
         else:
             answer = ids[:-1]  # with another head, the decoder reads the text a second time
         written = (lm.decoder_start_id, *answer)
-    with adapter_routing(lm.network).using(lm.adapter):
+    with routed(lm.network, lm.adapter):
         return Subject(lm, ids, trace(lm.network, ids, written))
 
 

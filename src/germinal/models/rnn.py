@@ -18,8 +18,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from germinal.errors import SettingError, UnsupportedError
 from germinal.layers.embedding import embedding
-from germinal.layers.kernels import linear
-from germinal.layers.linear import Linear
+from germinal.layers.linear import Linear, tied_linear
 
 State = tuple[Tensor, ...]
 """The recurrent state between two tokens, [L, B, D] each: (h,) of a GRU, (h, c) of an LSTM."""
@@ -79,7 +78,9 @@ class RNNLanguageModel(nn.Module):
             device=device,
         )
         self.lm_head = (
-            None if config.tie_embeddings else Linear(config.hidden_size, config.vocab_size, bias=False, device=device)
+            tied_linear(self.embed_tokens)
+            if config.tie_embeddings
+            else Linear(config.hidden_size, config.vocab_size, bias=False, device=device)
         )
 
     @property
@@ -137,7 +138,8 @@ class RNNLanguageModel(nn.Module):
 
     def logits(self, hidden_states: Tensor) -> Tensor:
         """[..., D] -> [..., V]."""
-        return linear(hidden_states, self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight)
+        logits: Tensor = self.lm_head(hidden_states)
+        return logits
 
     def num_parameters(self) -> int:
         """The number of weights; a tied output matrix counts once."""

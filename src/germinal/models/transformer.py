@@ -19,8 +19,7 @@ from germinal.layers.attention import Attention, AttentionView, CrossAttention, 
 from germinal.layers.blocks import BLOCKS
 from germinal.layers.embedding import embedding
 from germinal.layers.feed_forward import FeedForward
-from germinal.layers.kernels import linear
-from germinal.layers.linear import Linear
+from germinal.layers.linear import Linear, tied_linear
 from germinal.layers.masks import places_in_documents
 from germinal.layers.norms import NORMS
 from germinal.layers.positions import ALiBi, Learned, Positions, RelativeBuckets, Rotary, Sinusoidal
@@ -53,14 +52,15 @@ class Transformer(nn.Module):
         self.decoder = _Builder(config, device).stack(causal=True) if config.stacks != "encoder" else None
         self.head = None if config.head is None else _lookup(HEADS, config.head, "head")(config, device)
         writes = config.head in VOCABULARY_HEADS
-        self.lm_head = (
-            Linear(config.hidden_size, config.vocab_size, bias=False, device=device)
-            if writes and not config.tie_embeddings
-            else None
-        )
+        self.lm_head = self._output_matrix(device) if writes else None
         self.logit_bias = (
             nn.Parameter(torch.zeros(config.vocab_size, device=device)) if writes and config.logit_bias else None
         )
+
+    def _output_matrix(self, device: Device) -> Linear:
+        if self.config.tie_embeddings:
+            return tied_linear(self.embed_tokens)
+        return Linear(self.config.hidden_size, self.config.vocab_size, bias=False, device=device)
 
     @property
     def device(self) -> torch.device:
@@ -192,12 +192,12 @@ class Transformer(nn.Module):
     def logits(self, hidden_states: Tensor) -> Tensor:
         """[..., D] -> [..., V]. Pass only the positions that are needed: this is the largest product of the model."""
         assert self.head is not None, "the model has no head"
-        assert self.config.head in VOCABULARY_HEADS, "the model has no vocabulary head"
-        weight = self.embed_tokens.weight if self.lm_head is None else self.lm_head.weight
+        assert self.lm_head is not None, "the model has no vocabulary head"
         hidden_states = self.head(hidden_states)
         if self.config.logit_scale != 1.0:
             hidden_states = hidden_states * self.config.logit_scale
-        return linear(hidden_states, weight, self.logit_bias)
+        logits: Tensor = self.lm_head(hidden_states)
+        return logits if self.logit_bias is None else logits.add_(self.logit_bias)
 
     def num_parameters(self) -> int:
         """The number of weights; a tied output matrix counts once."""

@@ -14,11 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
-from germinal.checkpoints.lora_folder import adapter_digest
+from germinal.checkpoints.peft_folder import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError
 from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
-from germinal.layers.linear import network_adapters
+from germinal.layers.adapters import network_adapters
 from germinal.loading import load
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import Shape, damaged, typed, write_content

@@ -18,7 +18,7 @@ from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.checkpoints.hf_folder import write_folder
 from germinal.errors import ContextWindowError, DataError, UnsupportedError
-from germinal.layers.linear import base_state_dict
+from germinal.layers.adapters import base_state_dict
 from germinal.models.config import TransformerConfig
 from germinal.models.heads import SequenceClassificationHead
 from germinal.models.transformer import Transformer

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from germinal.errors import TrainingError
+from germinal.errors import TrainingError, listed
 from germinal.progress import Progress, Reporter, silent
 from germinal.training.config import TrainingConfig
 from germinal.training.interfaces import Batches, Objective, TrainingBatch, TrainingData
@@ -91,7 +91,8 @@ def train(
         task: The task's name for the reporter.
 
     Raises:
-        TrainingError: a loss or gradient is not finite, or there is nothing to train or to learn from.
+        TrainingError: a loss or gradient is not finite, there is nothing to train or to learn from, or the loss does
+            not depend on a trained parameter.
         SettingError: the folder holds another run, or the warm-up is as long as the run.
     """
     loop = _Loop(network, objective, data, config)
@@ -148,6 +149,7 @@ class _Loop:
             options["lr"] = self.config.learning_rate * factor
 
         loss = self._backward(group, step)
+        self._check_gradients()
         grad_norm = self._clip(step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -165,6 +167,16 @@ class _Loop:
             loss += _finite(mean.item(), "loss", where)
             mean.backward()  # type: ignore[no-untyped-call]
         return loss
+
+    def _check_gradients(self) -> None:
+        """Refuse to train what the loss does not depend on: it would keep its values, and nothing would say so."""
+        idle = [name for name, parameter in self.parameters.items() if parameter.grad is None]
+        if idle:
+            raise TrainingError(
+                f"the loss does not depend on {listed(idle)}.",
+                where="trained parameters",
+                hint="Train other layers, or freeze these.",
+            )
 
     def _clip(self, step: int) -> float:
         """Clip the gradient to `max_grad_norm`, and return its norm before."""

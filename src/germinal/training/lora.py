@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from germinal.checkpoints.lora_folder import save_adapter
-from germinal.layers.linear import adapter_routing, add_adapter, remove_adapter
+from germinal.checkpoints.peft_folder import save_adapter
+from germinal.layers.adapters import adapter_routing, add_adapter, remove_adapter, routed
 from germinal.layers.lora_config import LoRAConfig
 from germinal.models.transformer import Transformer
 from germinal.objectives.language_modelling import causal_lm_loss, labelled_cross_entropy
@@ -72,9 +72,10 @@ def tune_lora(
         device=lm.network.device,
         answer_start=answer_start,
     )
-    with fresh_adapter(lm.network, _NAME, lora, config.seed), adapter_routing(lm.network).using(_NAME):
+    with fresh_adapter(lm.network, _NAME, lora, config.seed), routed(lm.network, _NAME):
         result = train(lm.network, answer_loss, data, config, folder, reporter, recipe=recipe, task="tune")
-        save_adapter(lm.network, _NAME, folder / "adapter", family=lm.family, base_ref=lm.card.source)
+        base, revision = lm.published_reference
+        save_adapter(lm.network, _NAME, folder / "adapter", family=lm.family, base=base, revision=revision)
     write_json(folder / "result.json", result.summary())
     return folder / "adapter"
 

@@ -15,9 +15,10 @@ import torch
 from torch import Tensor
 
 from germinal.generation.backends.backend import NUM_SLOTS, Chunk, StepBatch
+from germinal.layers.adapted import Route
+from germinal.layers.adapters import needs_own_pass, routed
 from germinal.layers.attention import Attention, AttentionView, CrossAttention, Span
 from germinal.layers.cache import KVCache
-from germinal.layers.linear import Route, adapter_routing
 from germinal.layers.masks import add_bias
 from germinal.layers.positions import Positions
 from germinal.models.transformer import Transformer
@@ -44,10 +45,14 @@ class TorchBackend:
     @torch.inference_mode()
     def encode(self, batch: StepBatch) -> None:
         """See `Backend.encode`."""
+        for part in self._passes(batch):
+            self._encode(part)
+
+    def _encode(self, batch: StepBatch) -> None:
         assert self.network.decoder is not None
         self._memory.reserve(max(chunk.end for chunk in batch))
         view = EncoderView(self._memory, batch, self.network.device)
-        with adapter_routing(self.network).using(view.route):
+        with routed(self.network, view.route):
             encoded = self.network.encode(view.input_ids, view)  # [N, D]
             for layer, block in enumerate(self.network.decoder.layers):
                 key, value = cast("CrossAttention", block.cross_attention).project(encoded)  # [N, K, E] each
@@ -59,12 +64,32 @@ class TorchBackend:
     @torch.inference_mode()
     def forward(self, batch: StepBatch) -> Tensor:
         """See `Backend.forward`."""
+        passes = self._passes(batch)
+        if len(passes) == 1:
+            return self._forward(batch)
+        logits: dict[int, Tensor] = {}
+        for part in passes:
+            rows = self._forward(part).split_with_sizes([chunk.num_logits for chunk in part])
+            logits |= {chunk.slot: own for chunk, own in zip(part, rows, strict=True)}
+        return torch.cat([logits[chunk.slot] for chunk in batch])
+
+    def _forward(self, batch: StepBatch) -> Tensor:
         view = DecoderView(self._cache, self._memory, batch, self.network.device)
-        with adapter_routing(self.network).using(view.route):
+        with routed(self.network, view.route):
             hidden_states = self.network.hidden_states(view.input_ids, view)  # [N, D]
         for chunk in batch:
             self._cache.lengths[chunk.slot] = chunk.end
-        return self.network.logits(hidden_states[view.wanted(batch)]).float()
+        # The rows that need logits are other tokens, in another order, than those of the batch.
+        route = _route([chunk.adapter for chunk in batch for _ in range(chunk.num_logits)], self.network.device)
+        with routed(self.network, route):
+            return self.network.logits(hidden_states[view.wanted(batch)]).float()
+
+    def _passes(self, batch: StepBatch) -> list[StepBatch]:
+        """The batch in parts that can share a pass: an adapter that replaces parameters has one of its own."""
+        parts: dict[str | None, list[Chunk]] = {}
+        for chunk in batch:
+            parts.setdefault(chunk.adapter if needs_own_pass(self.network, chunk.adapter) else None, []).append(chunk)
+        return list(parts.values())
 
     def reserve(self, capacity: int) -> None:
         """See `Backend.reserve`."""
@@ -115,15 +140,19 @@ class FlatView(AttentionView):
 
     @property
     def route(self) -> Route:
-        """The adapters of the batch: None, one name for all tokens, or (name, token indices) pairs."""
-        names = {chunk.adapter for chunk in self.chunks}
-        if len(names) == 1:
-            return names.pop()
-        tokens: dict[str, list[int]] = {}
-        for token, name in enumerate(chunk.adapter for chunk in self.chunks for _ in chunk.token_ids):
-            if name is not None:
-                tokens.setdefault(name, []).append(token)
-        return [(name, torch.tensor(indices, device=self._device)) for name, indices in tokens.items()]
+        """The adapters of the batch's tokens."""
+        return _route([chunk.adapter for chunk in self.chunks for _ in chunk.token_ids], self._device)
+
+
+def _route(names: Sequence[str | None], device: torch.device) -> Route:
+    """None, one name for all tokens, or (name, token indices) pairs, from the adapter of each token."""
+    if len(set(names)) <= 1:
+        return names[0] if names else None
+    tokens: dict[str, list[int]] = {}
+    for token, name in enumerate(names):
+        if name is not None:
+            tokens.setdefault(name, []).append(token)
+    return [(name, torch.tensor(indices, device=device)) for name, indices in tokens.items()]
 
 
 class EncoderView(FlatView):

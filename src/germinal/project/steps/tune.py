@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from germinal.checkpoints.lora_folder import adapter_digest
+from germinal.checkpoints.peft_folder import adapter_digest
 from germinal.project.file.config import LoRASettings, TrainingSettings
 from germinal.project.steps.base import Dependency, StepContext, StepResult
 from germinal.project.steps.data import rows_of
