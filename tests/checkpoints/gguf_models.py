@@ -59,6 +59,19 @@ DECODERS: dict[str, tuple[str, str, dict[str, Any]]] = {
             "rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 1e4},
         },
     ),
+    "llama-yarn": (
+        "LlamaForCausalLM",
+        "gpt-2",
+        {
+            **_GROUPED,
+            "rope_parameters": {
+                "rope_type": "yarn",
+                "factor": 3.0,
+                "original_max_position_embeddings": 32,
+                "rope_theta": 1e4,
+            },
+        },
+    ),
     "mistral": ("MistralForCausalLM", "sentencepiece", {**_GROUPED, "sliding_window": None}),
     "qwen2": ("Qwen2ForCausalLM", "qwen2", {**_GROUPED, "use_sliding_window": False}),
     "qwen3": ("Qwen3ForCausalLM", "qwen2", {**_GROUPED, "head_dim": 12, "tie_word_embeddings": True}),

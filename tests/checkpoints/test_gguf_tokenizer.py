@@ -149,6 +149,13 @@ def test_older_files_of_pieces_leave_out_the_special_ids() -> None:
     assert end_ids(metadata) == [2]
 
 
+def test_a_named_template_beside_the_plain_one() -> None:
+    named = {"tokenizer.chat_templates": ["tool_use"], "tokenizer.chat_template.tool_use": "tools"}
+    template = tokenizer_from_gguf({**metadata_of(PAIRS["gpt-2"], "gpt-2"), **named}, "tiny").template
+    assert template.source == "{{ messages }}"
+    assert template.render([{"role": "user", "content": "a"}], tools=[]) == "tools"
+
+
 def test_a_separator_goes_between_two_texts() -> None:
     metadata = {**metadata_of(PAIRS["gpt-2"], "gpt-2"), "tokenizer.ggml.pre": "roberta-bpe"}
     more = {"add_bos_token": True, "add_eos_token": True, "seperator_token_id": 2}

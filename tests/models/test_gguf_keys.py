@@ -7,11 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from gguf.constants import Keys
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from germinal.checkpoints import gguf_metadata
 from germinal.errors import CheckpointError, UnsupportedError
-from germinal.layers.positions import RopeScaling
+from germinal.layers.positions import RopeScaling, rotary_frequencies
 from germinal.models.families import FAMILIES, for_gguf, gguf_keys
 from germinal.models.families.gguf_format import GgufFormat
 
@@ -80,7 +82,6 @@ def test_every_key_of_the_tokenizer_and_the_file_is_accounted_for() -> None:
         ("use_parallel_residual", True),
         ("expert_count", 8),
         ("rope.dimension_sections", [16, 24, 24, 0]),
-        ("rope.scaling.type", "yarn"),
         ("rope.scaling.type", "longrope"),
         ("rope.scaling.attn_factor", 1.2),
         ("rope.scaling.yarn_log_multiplier", 0.1),
@@ -112,6 +113,21 @@ def test_frequencies_are_divided_by_either_name_of_the_factor() -> None:
         assert config(**said).rope_scaling == RopeScaling("linear", 4.0)
         assert config(**said, rope__scaling__type="linear").rope_scaling == RopeScaling("linear", 4.0)
     assert config(rope__scaling__type="linear").rope_scaling is None
+
+
+def test_yarn_is_that_of_transformers() -> None:
+    """ggml multiplies queries and keys by 1 + 0.1 ln(factor) besides the file's own factor."""
+    said = {"rope__scaling__type": "yarn", "rope__scaling__factor": 4.0, "rope__scaling__original_context_length": 16}
+    parameters = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 16, "rope_theta": 1e4}
+    peer = transformers.LlamaConfig(
+        hidden_size=16, num_attention_heads=4, max_position_embeddings=64, rope_parameters=parameters
+    )
+    frequencies, attention = ROPE_INIT_FUNCTIONS["yarn"](peer, torch.device("cpu"))
+    ours = config(**said).rope_scaling
+    torch.testing.assert_close(rotary_frequencies(4, 1e4, ours), frequencies)
+    assert ours.attention_factor == pytest.approx(attention)
+    assert config(**said, rope__scaling__attn_factor=0.5).rope_scaling.attention_factor == pytest.approx(attention / 2)
+    assert config(**{**said, "rope__scaling__factor": 1.0}).rope_scaling is None
 
 
 @pytest.mark.parametrize("factor", [-1.0, float("nan"), float("inf"), "4"])

@@ -33,13 +33,20 @@ def refuse_difference(
     values = _effective_values(said)
     for name, value in _effective_values(meant).items():
         other = values.get(name)
-        near = isinstance(value, float) and isinstance(other, float) and math.isclose(value, other, rel_tol=_PRECISION)
-        if value != other and not near:
+        if not _same(value, other):
             raise UnsupportedError(
                 f"{form} would be read back with {other!r}, not {value!r}.",
                 where=f"config.{name}",
                 hint=hint_of_heads if name in _OF_HEADS else None,
             )
+
+
+def _same(value: Any, other: Any) -> bool:
+    if isinstance(value, float) and isinstance(other, float):
+        return math.isclose(value, other, rel_tol=_PRECISION)
+    if isinstance(value, dict) and isinstance(other, dict):
+        return value.keys() == other.keys() and all(_same(each, other[name]) for name, each in value.items())
+    return bool(value == other)
 
 
 def _effective_values(config: TransformerConfig) -> dict[str, Any]:

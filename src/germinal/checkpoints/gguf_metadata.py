@@ -32,6 +32,7 @@ READ: dict[str, str] = {
     "general.sampling.penalty_repeat": NUMBER,
     "split.count": WHOLE,
     "tokenizer.chat_template": TEXT,
+    "tokenizer.chat_templates": TEXTS,
     "tokenizer.ggml.model": TEXT,
     "tokenizer.ggml.pre": TEXT,
     "tokenizer.ggml.tokens": TEXTS,
@@ -79,8 +80,8 @@ WITHOUT_EFFECT = re.compile(
     r"|split\.(no|tensors\.count)"
     # The tokenizer in other words: the tokenizers library's own, and RWKV's.
     r"|tokenizer\.(huggingface\.json|rwkv\.world)"
-    # Templates for other uses than chats, beside the plain one.
-    r"|tokenizer\.chat_templates|tokenizer\.chat_template\..*"
+    # Templates by their names, which `tokenizer.chat_templates` lists.
+    r"|tokenizer\.chat_template\..*"
     # Older names of the tokens around a gap, which no prompt here has.
     r"|tokenizer\.ggml\.(prefix|suffix|middle)_token_id"
 )

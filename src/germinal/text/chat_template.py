@@ -29,18 +29,24 @@ class ChatTemplate:
     """The template of one checkpoint.
 
     Args:
-        source: Its jinja source, or None if the checkpoint has no template (rendering then raises). Of several, the one
-            named "tool_use" is taken where tools are given, else the one named "default".
+        sources: Its jinja source, or None if the checkpoint has no template (rendering then raises). Of several, that
+            named "tool_use" is taken where tools are given, else that named "default".
         special_tokens: The variables `bos_token`, `eos_token`, ... of the template.
         model: The checkpoint's name, for error messages.
     """
 
     def __init__(
-        self, source: Sources | None, special_tokens: Mapping[str, str] | None = None, model: str = ""
+        self, sources: Sources | None, special_tokens: Mapping[str, str] | None = None, model: str = ""
     ) -> None:
-        self.source = source
+        self.sources = sources
         self.special_tokens = dict(special_tokens or {})
         self.model = model
+
+    @property
+    def source(self) -> str | None:
+        """The source of the template for plain chats, or None."""
+        sources = self.sources
+        return sources if isinstance(sources, str | None) else sources.get("default")
 
     def render(
         self,
@@ -92,9 +98,9 @@ class ChatTemplate:
             raise self._error("is nested too deeply.") from error
 
     def _source(self, with_tools: bool) -> str:
-        if isinstance(self.source, str):
-            return self.source
-        named = self.source or {}
+        if isinstance(self.sources, str):
+            return self.sources
+        named = self.sources or {}
         for name in ("tool_use", "default") if with_tools else ("default",):
             if name in named:
                 return named[name]

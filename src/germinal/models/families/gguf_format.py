@@ -167,37 +167,74 @@ def rotary_decoder(values: Metadata, metadata: Metadata, tensors: Tensors) -> di
     """The derived config values of a decoder with rotary positions."""
     return {
         **tied(values, metadata, tensors),
-        "rope_scaling": rotary_scaling(metadata),
+        "rope_scaling": rotary_scaling(metadata, values["max_position_embeddings"]),
         "attention_bias": "blk.0.attn_q.bias" in tensors,
     }
 
 
-def rotary_scaling(metadata: Metadata) -> RopeScaling | None:
+def rotary_scaling(metadata: Metadata, context_length: int) -> RopeScaling | None:
     """The scaling of rotary positions, from metadata without the architecture's prefix.
 
     As in llama.cpp, the type is linear unless there is one, and the factor may have its name of before November 2023.
 
     Raises:
-        CheckpointError: the factor is not a positive number.
+        CheckpointError: a number is not positive.
         UnsupportedError: a kind that is not supported.
     """
+
+    def number(name: str, default: float) -> float:
+        value = metadata.get(name, default)
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise CheckpointError(f"must be a positive number, not {value!r}.", where=name)
+        return float(value)
+
     kind = metadata.get("rope.scaling.type", "linear")
-    factor = metadata.get("rope.scaling.factor", metadata.get("rope.scale_linear", 0)) or 1
-    if not isinstance(factor, int | float) or not 0 < factor < math.inf:
-        raise CheckpointError(f"must be a positive number, not {factor!r}.", where="rope.scaling.factor")
-    for name, neutral in (("attn_factor", (1,)), ("yarn_attn_factor", (1,)), ("yarn_ext_factor", (0, -1))):
-        if (value := metadata.get(f"rope.scaling.{name}", neutral[0])) not in neutral:
-            raise UnsupportedError(f"is {value!r}, which is not supported.", where=f"rope.scaling.{name}")
-    if kind not in ("none", "linear"):
-        raise UnsupportedError(f"rope scaling '{kind}' is not supported.", hint="Known: none, linear, llama3.")
-    return None if kind == "none" or factor == 1 else RopeScaling("linear", float(factor))
+    older = metadata.get("rope.scale_linear") or 1
+    factor = number("rope.scaling.factor", older) if metadata.get("rope.scaling.factor", older) else 1.0
+    attention = number("rope.scaling.attn_factor", 1)
+    _refuse_other("rope.scaling.yarn_attn_factor", metadata, (1,))
+    if kind == "yarn" and factor != 1:
+        _refuse_other("rope.scaling.yarn_ext_factor", metadata, (1, -1))
+        return RopeScaling(
+            "yarn",
+            factor,
+            original_max_position_embeddings=int(number("rope.scaling.original_context_length", context_length)),
+            attention_factor=attention * _usual_attention(factor),
+            beta_fast=number("rope.scaling.yarn_beta_fast", 32),
+            beta_slow=number("rope.scaling.yarn_beta_slow", 1),
+        )
+    if kind not in ("none", "linear", "yarn"):
+        raise UnsupportedError(f"rope scaling '{kind}' is not supported.", hint="Known: none, linear, yarn, llama3.")
+    if attention != 1:
+        raise UnsupportedError("other than 1 is supported for yarn only.", where="rope.scaling.attn_factor")
+    _refuse_other("rope.scaling.yarn_ext_factor", metadata, (0, -1, 1) if kind == "yarn" else (0, -1))
+    return None if kind != "linear" or factor == 1 else RopeScaling("linear", factor)
+
+
+def _usual_attention(factor: float) -> float:
+    """yarn's factor of queries and keys, unless there is another (arXiv 2309.00071, equation 22)."""
+    return 1 + 0.1 * math.log(max(factor, 1.0))
+
+
+def _refuse_other(key: str, metadata: Metadata, known: tuple[float, ...]) -> None:
+    if (value := metadata.get(key, known[0])) not in known:
+        raise UnsupportedError(f"is {value!r}, which is not supported.", where=key)
 
 
 def scaling_metadata(config: TransformerConfig) -> dict[str, Any]:
-    """The inverse of `rotary_scaling`. Other kinds have no metadata."""
-    if config.rope_scaling is None or config.rope_scaling.kind != "linear":
+    """The inverse of `rotary_scaling`. llama3 is a tensor, and other kinds have no form."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling.kind not in ("linear", "yarn"):
         return {}
-    return {"rope.scaling.type": "linear", "rope.scaling.factor": config.rope_scaling.factor}
+    said: dict[str, Any] = {"rope.scaling.type": scaling.kind, "rope.scaling.factor": scaling.factor}
+    if scaling.kind == "linear":
+        return said
+    return said | {
+        "rope.scaling.original_context_length": scaling.original_max_position_embeddings,
+        "rope.scaling.attn_factor": scaling.attention_factor / _usual_attention(scaling.factor),
+        "rope.scaling.yarn_beta_fast": scaling.beta_fast,
+        "rope.scaling.yarn_beta_slow": scaling.beta_slow,
+    }
 
 
 def tensor_rules(
