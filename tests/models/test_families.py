@@ -12,6 +12,7 @@ from tiny_models import ours_from
 from germinal.layers import activations as layers
 from germinal.models import families
 from germinal.models.families.published import ACTIVATIONS, activation
+from germinal.models.inspection import trace
 from germinal.models.transformer import Transformer
 
 HEADED = {
@@ -297,6 +298,8 @@ def test_roberta_counts_positions_by_the_id_of_the_padding(ending: str, config: 
     expected = expected_answer("Roberta", ending, theirs(**inputs))
     real = inputs["attention_mask"].bool() if found.shape[:2] == (2, 13) else slice(None)
     torch.testing.assert_close(found[real], expected[real], atol=1e-4, rtol=1e-4)
+    seen = trace(ours, inputs["input_ids"][1].tolist()).hidden_states
+    torch.testing.assert_close(seen, ours(inputs["input_ids"][1:])[0], atol=1e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize(("family", "ending", "config"), cases())

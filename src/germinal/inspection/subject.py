@@ -94,12 +94,13 @@ def facts(lm: LanguageModel) -> tuple[str, ...]:
         "encoder": f"{config.num_layers} layers",
         "encoder-decoder": f"{encoder} + {config.num_layers} layers",
     }[config.stacks]
+    heads = f"{config.num_encoder_heads} + {config.num_heads}" if config.num_encoder_heads else f"{config.num_heads}"
     grouped = f", {config.num_kv_heads} for keys and values" if config.num_kv_heads != config.num_heads else ""
     return (
         lm.family.name,
         config.stacks,
         f"{lm.network.num_parameters():,} parameters",
-        f"{layers} of {config.num_heads} heads{grouped}",
+        f"{layers} of {heads} heads{grouped}",
         f"hidden size {config.hidden_size:,}",
         f"vocabulary {config.vocab_size:,}",
         f"context window {config.max_position_embeddings:,}",

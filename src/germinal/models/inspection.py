@@ -98,7 +98,8 @@ def trace(
     assert stack is not None
     captures = [CapturedAttention(), CapturedAttention()] if attention else [None, None]
     source = torch.tensor([list(ids)], device=network.device)
-    view = PaddedView(source, causal=network.encoder is None, capture=captures[0])
+    positions = network.counted_positions(source)
+    view = PaddedView(source, causal=network.encoder is None, position_ids=positions, capture=captures[0])
     with _states_of(stack) as states:
         if decoder_ids is None:
             hidden_states = network.hidden_states(source, view)

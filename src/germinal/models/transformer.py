@@ -105,7 +105,9 @@ class Transformer(nn.Module):
                 to the model.
         """
         self._check_inputs(input_ids, decoder_input_ids, prefix_mask, document_ids, decoder_document_ids)
-        counted = self._counted(input_ids, attention_mask, document_ids) if position_ids is None else position_ids
+        counted = (
+            self.counted_positions(input_ids, attention_mask, document_ids) if position_ids is None else position_ids
+        )
         view = PaddedView(
             input_ids,
             attention_mask,
@@ -120,7 +122,7 @@ class Transformer(nn.Module):
             decoder_input_ids,
             decoder_attention_mask,
             causal=True,
-            position_ids=self._counted(decoder_input_ids, decoder_attention_mask, decoder_document_ids),
+            position_ids=self.counted_positions(decoder_input_ids, decoder_attention_mask, decoder_document_ids),
             document_ids=decoder_document_ids,
             memory=self.encode(input_ids, view),
             memory_mask=attention_mask,
@@ -153,7 +155,9 @@ class Transformer(nn.Module):
         if decoder_input_ids is not None:
             _check_shape("decoder_document_ids", decoder_document_ids, decoder_input_ids)
 
-    def _counted(self, input_ids: Tensor, attention_mask: Tensor | None, document_ids: Tensor | None) -> Tensor | None:
+    def counted_positions(
+        self, input_ids: Tensor, attention_mask: Tensor | None = None, document_ids: Tensor | None = None
+    ) -> Tensor | None:
         """Position ids that count some tokens only, for families that use such; None for the others.
 
         A token that is not counted is at 0 where the mask decides, and at -1 where its id does.
