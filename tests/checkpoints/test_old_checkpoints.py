@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from test_families_folders import MODELS, assert_same_outputs, edit_config, make_folder, outputs
+from test_families_folders import MODELS, assert_same_outputs, edit_config, edit_weights, make_folder, outputs
 
 import germinal
 from germinal.errors import CheckpointError
@@ -138,3 +138,26 @@ def test_without_a_class_the_weights_tell_it(kind: str, tmp_path: Path) -> None:
     saved = germinal.load(folder, precision="float32").save(tmp_path / "saved")
     assert json.loads((saved / "config.json").read_text())["architectures"] == [kind]
     assert_read_as_transformers_does(folder, kind)
+
+
+def test_a_stored_table_of_sinusoids_must_be_the_one_that_is_computed(tmp_path: Path) -> None:
+    folder = make_folder(tmp_path / "theirs", "MarianMTModel")
+    tables = transformers.MarianMTModel.from_pretrained(folder).state_dict()
+    names = [f"model.{stack}.embed_positions.weight" for stack in ("encoder", "decoder")]
+    edit_weights(folder, lambda t: t.update({name: tables[name].clone() for name in names}))
+    assert_read_as_transformers_does(folder, "MarianMTModel")
+    edit_weights(folder, lambda t: t[names[1]].mul_(2))
+    with pytest.raises(CheckpointError, match=rf"'{names[1]}' is not the table"):
+        germinal.load(folder)
+
+
+def test_berts_own_checkpoint_fills_its_mask(tmp_path: Path) -> None:
+    """The names of the first one published: gamma and beta, the pooler and both heads of pre-training, in a pickle."""
+    sizes = MODELS["BertForMaskedLM"]
+    folder = make_folder(tmp_path / "bert-base-uncased", "BertForPreTraining", sizes)
+    weights = load_file(folder / "model.safetensors")
+    weights |= {"cls.predictions.decoder.weight": weights["bert.embeddings.word_embeddings.weight"]}
+    torch.save(gamma_and_beta(weights, "BertForPreTraining"), folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    edit_config(folder, architectures=["BertForMaskedLM"])
+    assert_read_as_transformers_does(folder, "BertForMaskedLM")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from germinal.checkpoints.expected_weights import SAME_MODEL, check_sizes, expected_shapes
 from germinal.checkpoints.stored import Stored
-from germinal.checkpoints.weight_plan import WeightPlan, check_copies, plan_weights, refuse_mismatch
+from germinal.checkpoints.weight_plan import WeightPlan, check_computed, check_copies, plan_weights, refuse_mismatch
 from germinal.errors import CheckpointError, SettingError
 from germinal.models.config import TransformerConfig
 from germinal.models.weight_rules import Transform, WeightRules
@@ -50,6 +50,7 @@ def assemble(
     plan = plan_weights(stored, rules, config, expected)
     refuse_mismatch(plan, list(_misshapen(plan, stored, expected)), where, hint=SAME_MODEL)
     check_copies(stored, plan, rules, where)
+    check_computed(stored, rules, where)
     state = {name: torch.full(expected[name], value, dtype=dtype) for name, value in plan.absent.items()}
     for source in plan.sources:
         tensors = _transformed(stored[source.theirs], source.transform, dtype)

@@ -92,7 +92,7 @@ def plan_weights(
     missing = dict.fromkeys(published_name(rules, name) for name in lacking if name not in absent)
     modules = {_module(source.theirs) for source in sources}
     # A head that is not used is left out whole: a bias beside a matrix that is used belongs to another model.
-    extra = tuple(theirs for theirs in left if not rules.ignores(theirs) or _module(theirs) in modules)
+    extra = tuple(theirs for theirs in left if not _left_out(theirs, rules) or _module(theirs) in modules)
     return WeightPlan(tuple(sources), absent, tuple(missing), extra)
 
 
@@ -113,6 +113,26 @@ def check_copies(stored: Mapping[str, Stored], plan: WeightPlan, rules: WeightRu
                     if tied
                     else "Remove the one that is wrong; a model that has both is not supported.",
                 )
+
+
+def check_computed(stored: Mapping[str, Stored], rules: WeightRules, where: str) -> None:
+    """Refuse a stored table that is not the one which the network computes.
+
+    Raises:
+        CheckpointError: names it.
+    """
+    for theirs, tensor in stored.items():
+        table = rules.computed(theirs)
+        if table is None:
+            continue
+        expected = table(tensor.shape)
+        # Published tables were computed in several ways, and may be stored in half precision.
+        if expected is None or not torch.allclose(tensor.load(torch.float32), expected, atol=1e-2):
+            raise CheckpointError(
+                f"'{theirs}' is not the table that the family's models compute.",
+                where=where,
+                hint="Models with another table are not supported.",
+            )
 
 
 def equal_values(first: Stored, second: Stored) -> bool:
@@ -148,6 +168,10 @@ def _rank(theirs: str, names: tuple[str, ...], rules: WeightRules, config: Trans
 def _names(rules: WeightRules, theirs: str) -> tuple[str, ...] | None:
     found = rules.ours(theirs)
     return None if found is None else found[0]
+
+
+def _left_out(theirs: str, rules: WeightRules) -> bool:
+    return rules.ignores(theirs) or rules.computed(theirs) is not None
 
 
 def _module(name: str) -> str:

@@ -7,7 +7,7 @@ here: the network never sees them, and a folder is written by the same rules tha
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -182,6 +182,9 @@ class WeightRule:
     absent: float | None = None
 
 
+Table = Callable[[tuple[int, ...]], Tensor | None]
+"""Gives the values of a table for its shape; None if it has no such shape."""
+
 Found = tuple[tuple[str, ...], Transform]
 
 
@@ -196,14 +199,22 @@ class WeightRules:
         rules: One for each kind of tensor. Of two with the same published name the first applies.
         ignored: Published names (with `{i}`, and with `*` for anything) of tensors that are not loaded unless a rule
             needs them: buffers, and the heads that the model's class does not have.
+        computed: Published names of tables that the network computes -> their values. A checkpoint may have them too.
         prefix: What the names of a model within another class start with. A checkpoint's names may have it or not.
     """
 
-    def __init__(self, rules: list[WeightRule], ignored: tuple[str, ...] = (), prefix: str = "") -> None:
+    def __init__(
+        self,
+        rules: list[WeightRule],
+        ignored: tuple[str, ...] = (),
+        prefix: str = "",
+        computed: Mapping[str, Table] | None = None,
+    ) -> None:
         self._rules = [(_pattern(rule.theirs), rule) for rule in rules]
         self._ours = [(_pattern(name), rule) for rule in rules for name in _names(rule)]
         self._ignored = [_pattern(name) for name in ignored]
         self._prefix = prefix
+        self._computed = computed or {}
 
     def ours(self, name: str) -> Found | None:
         """Our names of a published tensor and the transform to apply (`to_ours`); None if no rule matches."""
@@ -220,6 +231,10 @@ class WeightRules:
     def ignores(self, name: str) -> bool:
         """Whether a published tensor that no rule needs is to be left out."""
         return any(pattern.fullmatch(each) for each in self._spellings(name) for pattern in self._ignored)
+
+    def computed(self, name: str) -> Table | None:
+        """The values of a published table that the network computes; None of other tensors."""
+        return next((self._computed[each] for each in self._spellings(name) if each in self._computed), None)
 
     def is_fallback(self, name: str) -> bool:
         """Whether a published tensor counts only where there is none of another name."""

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from germinal.layers.positions import Sinusoidal
 from germinal.models.config import TransformerConfig
 from germinal.models.families import tokenizers
 from germinal.models.families.family import Family
@@ -16,7 +20,7 @@ from germinal.models.families.published import (
 )
 from germinal.models.families.published_heads import head_to_hf, two_stack_head
 from germinal.models.families.published_keys import PublishedKeys, maybe
-from germinal.models.weight_rules import Squeeze, WeightRule, WeightRules
+from germinal.models.weight_rules import Squeeze, Table, WeightRule, WeightRules
 
 DEFAULTS: dict[str, Any] = {
     "stacks": "encoder-decoder",
@@ -153,15 +157,26 @@ def hf_rules(config: TransformerConfig) -> WeightRules:
         rules += module_rules({f"{stack}.embedding_norm": f"model.{stack}.layernorm_embedding"})
         if config.positions == "learned":
             rules.append(WeightRule(f"model.{stack}.embed_positions.weight", f"{stack}.positions.table.weight"))
-        else:
-            unused.append(f"model.{stack}.embed_positions.*")  # computed, not learned
     heads = [
         WeightRule("final_logits_bias", "logit_bias", Squeeze(), absent=0.0),
         WeightRule("lm_head.weight", "lm_head.weight"),
         *module_rules(CLASSIFIER_NAMES),
     ]
     rules += [*heads, shared] if untied else heads
-    return WeightRules(rules, ignored=tuple(unused), prefix="model.")
+    computed = {} if config.positions == "learned" else {name: _sinusoids(config) for name in _POSITION_TABLES}
+    return WeightRules(rules, ignored=tuple(unused), prefix="model.", computed=computed)
+
+
+_POSITION_TABLES = ("model.encoder.embed_positions.weight", "model.decoder.embed_positions.weight")
+
+
+def _sinusoids(config: TransformerConfig) -> Table:
+    def table(shape: tuple[int, ...]) -> Tensor | None:
+        if shape[1:] != (config.hidden_size,):
+            return None
+        return Sinusoidal(config.hidden_size, "halves").embed(torch.zeros(shape), torch.arange(shape[0]))
+
+    return table
 
 
 FAMILY = Family(
