@@ -121,6 +121,11 @@ FLAGS = [
     *(("BertTokenizer", config) for config in LOWER),
     *(("BertTokenizerFast", config) for config in LOWER[1:3]),
     ("PreTrainedTokenizerFast, bert", LOWER[1]),
+    ("BertTokenizer", {"unk_token": "cafe"}),
+    ("PreTrainedTokenizerFast, bert", {"unk_token": "cafe"}),
+    ("BertTokenizer", {"cls_token": "hello", "sep_token": "."}),
+    ("RobertaTokenizer", {"cls_token": "<pad>"}),
+    ("XLMRobertaTokenizer", {"eos_token": "<mask>"}),
     ("BertTokenizer", {"model_input_names": ["input_ids", "attention_mask"]}),
     ("DistilBertTokenizerFast", {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}),
     ("BertTokenizer", {"clean_up_tokenization_spaces": True}),
@@ -156,6 +161,14 @@ TOKENS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "a padding token that no file has": ({"pad_token": "<new>"}, {}),
     "a token with its flags": ({"bos_token": {"__type": "AddedToken", **flags("<x>", lstrip=True)}}, {}),
     "special_tokens_map.json wins": ({}, {"special_tokens_map.json": {"eos_token": "a"}}),
+    "both name additional special tokens": (
+        {"additional_special_tokens": ["<x>"]},
+        {"special_tokens_map.json": {"additional_special_tokens": ["<y>"]}},
+    ),
+    "both name extra special tokens": (
+        {"extra_special_tokens": ["<x>"]},
+        {"special_tokens_map.json": {"extra_special_tokens": ["<y>"]}},
+    ),
     "special_tokens_map.json has flags": ({}, {"special_tokens_map.json": {"eos_token": flags("<x>", rstrip=True)}}),
     "added_tokens.json": ({}, {"added_tokens.json": NEXT}),
     "added_tokens_decoder wins": (
@@ -272,6 +285,17 @@ def test_classes_that_put_their_own_borders_read_no_flag_for_them(name: str, fla
     write(tmp_path, "config.json", {"model_type": name})
     mask = {"mask_token": {"__type": "AddedToken", **flags("<mask>", lstrip=True)}}  # see test_bare_vocabulary
     write(tmp_path, "tokenizer_config.json", {flag: True, **(SENTENCES | mask if name != "bert" else WORDPIECE)})
+    assert_same(tmp_path)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "gpt2"])
+def test_a_class_reads_its_own_kind_of_vocabulary(model_type: str, tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("\n".join([*tiny.WORDPIECE_SPECIAL, *tiny.WORDS]))
+    state = json.loads(tiny.byte_level().to_str())["model"]
+    write(tmp_path, "vocab.json", state["vocab"])
+    (tmp_path / "merges.txt").write_text("\n".join(" ".join(pair) for pair in state["merges"]))
+    write(tmp_path, "config.json", {"model_type": model_type})
+    write(tmp_path, "tokenizer_config.json", {})
     assert_same(tmp_path)
 
 

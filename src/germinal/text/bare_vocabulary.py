@@ -25,14 +25,16 @@ SENTENCEPIECE = ("spiece.model", "tokenizer.model", "sentencepiece.bpe.model", "
 _NEWLINE = "\n"
 
 
-def bare_files(folder: Path) -> tuple[Path, ...]:
-    """The vocabulary files of a folder; empty if it has none."""
-    for name in SENTENCEPIECE:
-        if (folder / name).is_file():
-            return (folder / name,)
-    if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        return (folder / "vocab.json", folder / "merges.txt")
-    return (folder / "vocab.txt",) if (folder / "vocab.txt").is_file() else ()
+def bare_files(folder: Path, layout: TokenizerLayout | None = None) -> tuple[Path, ...]:
+    """The vocabulary files of a folder: those that the class reads, where there are several kinds; empty for none."""
+    kinds = {
+        "sentencepiece": tuple(folder / name for name in SENTENCEPIECE if (folder / name).exists())[:1],
+        "vocab.json": (folder / "vocab.json", folder / "merges.txt"),
+        "vocab.txt": (folder / "vocab.txt",),
+    }
+    found = {kind: paths for kind, paths in kinds.items() if paths and all(path.exists() for path in paths)}
+    wanted = None if layout is None else layout.vocabulary
+    return found.get(wanted or "") or next(iter(found.values()), ())
 
 
 def bare_backend(folder: Path, config: dict[str, Any], layout: TokenizerLayout) -> Backend:
@@ -45,7 +47,7 @@ def bare_backend(folder: Path, config: dict[str, Any], layout: TokenizerLayout) 
         CheckpointError: a file is malformed, or the files contradict each other.
         UnsupportedError: the kind of vocabulary is not supported.
     """
-    vocabulary = bare_files(folder)
+    vocabulary = bare_files(folder, layout)
     with calling("no tokenizer can be built from it", str(vocabulary[0])):
         if vocabulary[0].name in SENTENCEPIECE:
             return _sentencepiece(vocabulary[0], config, layout)

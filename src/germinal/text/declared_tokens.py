@@ -1,7 +1,8 @@
 """The special and added tokens that the files beside the vocabulary declare, in transformers' order of precedence.
 
 - Where tokenizer_config.json has `added_tokens_decoder`, special_tokens_map.json and added_tokens.json are leftovers.
-- Otherwise special_tokens_map.json wins over tokenizer_config.json, and added_tokens.json adds to tokenizer.json.
+- Otherwise special_tokens_map.json wins over tokenizer_config.json, and added_tokens.json adds to tokenizer.json; lists
+  of extra special tokens are joined, and of additional ones that of tokenizer_config.json counts.
 - A token's flags are those of `added_tokens_decoder`, then of tokenizer.json, then of the entry that names it.
 - A token that a role names is special, unless tokenizer.json says otherwise and `added_tokens_decoder` nothing. One
   that no vocabulary has follows the last id.
@@ -55,7 +56,13 @@ def read_settings(folder: Path) -> dict[str, Any]:
         _check_entries(found, folder / name)
     if "added_tokens_decoder" in config:
         return config
-    return {**config, **{key: value for key, value in map.items() if value is not None}}
+    told = {key: value for key, value in map.items() if value is not None}
+    if config.get("extra_special_tokens") or config.get("additional_special_tokens"):
+        told.pop("additional_special_tokens", None)
+    own, more = config.get("extra_special_tokens"), told.get("extra_special_tokens")
+    if isinstance(own, list) and isinstance(more, list):
+        told["extra_special_tokens"] = [*own, *(token for token in more if token not in own)]
+    return {**config, **told}
 
 
 def token_text(token: Any) -> str | None:

@@ -17,6 +17,7 @@ from tokenizers import Tokenizer as Backend
 
 from germinal import files
 from germinal.errors import CheckpointError
+from germinal.text.declared_tokens import token_text
 from germinal.text.library import calling
 from germinal.text.sentencepiece_file import SPACE
 from germinal.text.tokenizer_checks import check_tokenizer
@@ -70,6 +71,7 @@ def _set_flags(state: Step, config: Mapping[str, Any], layout: TokenizerLayout, 
     before = _steps(state)
     if "do_lower_case" in flags:
         _set_normalizer(state, flags, path)
+        _set_unknown(state, config)
     if layout.unicode_form is not None and state.get("normalizer") is None:
         state["normalizer"] = {"type": layout.unicode_form}
     if "add_prefix_space" in flags:
@@ -78,7 +80,8 @@ def _set_flags(state: Step, config: Mapping[str, Any], layout: TokenizerLayout, 
 
 
 def _steps(state: Step) -> str:
-    return json.dumps([state.get(part) for part in ("normalizer", "pre_tokenizer", "decoder")])
+    unknown = (state.get("model") or {}).get("unk_token")
+    return json.dumps([unknown, *(state.get(part) for part in ("normalizer", "pre_tokenizer", "decoder"))])
 
 
 def _set_normalizer(state: Step, flags: Mapping[str, Any], path: Path) -> None:
@@ -98,6 +101,13 @@ def _set_normalizer(state: Step, flags: Mapping[str, Any], path: Path) -> None:
             hint="Set do_lower_case to what is true, or tokenizer_class to 'PreTrainedTokenizerFast', which takes "
             "tokenizer.json as it is.",
         )
+
+
+def _set_unknown(state: Step, config: Mapping[str, Any]) -> None:
+    """Set the token for unknown words, which the class gives to WordPiece."""
+    unknown, model = token_text(config.get("unk_token")), state.get("model") or {}
+    if unknown is not None and isinstance(model.get("vocab"), dict) and unknown in model["vocab"]:
+        model["unk_token"] = unknown
 
 
 def _set_prefix(state: Step, flags: Mapping[str, Any], *, given: bool, path: Path) -> None:

@@ -16,6 +16,7 @@ class TokenizerLayout:
     or BPE. tokenizer_config.json overrides the values here.
 
     Attributes:
+        vocabulary: The kind that the class reads where a folder has several; others are leftovers.
         special_tokens: The text of each role ("eos_token"); ignored if the vocabulary lacks it.
         single: Template around one text: roles, and $A for the text.
         pair: The same for two texts, $A and $B; ":1" after a part puts it in the second segment.
@@ -30,6 +31,7 @@ class TokenizerLayout:
         token_types: The model is told which of two texts a token belongs to, unless `model_input_names` says otherwise.
     """
 
+    vocabulary: Literal["vocab.txt", "vocab.json", "sentencepiece"] | None = None
     special_tokens: Mapping[str, str] = field(default_factory=dict)
     single: str = "$A"
     pair: str = "$A $B:1"

@@ -14,6 +14,7 @@ from germinal.text.tokenizer_layout import TokenizerLayout
 _SENTENCES = {"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"}
 
 WORDPIECE = TokenizerLayout(
+    vocabulary="vocab.txt",
     special_tokens={
         "unk_token": "[UNK]",
         "sep_token": "[SEP]",
@@ -29,10 +30,12 @@ WORDPIECE = TokenizerLayout(
 )
 WORDPIECE_WITHOUT_TYPES = replace(WORDPIECE, token_types=False)
 BYTE_LEVEL = TokenizerLayout(
+    vocabulary="vocab.json",
     special_tokens=dict.fromkeys(("unk_token", "bos_token", "eos_token"), "<|endoftext|>"),
     flags={"add_prefix_space": False},
 )
 BYTE_LEVEL_SENTENCES = TokenizerLayout(
+    vocabulary="vocab.json",
     special_tokens={
         **_SENTENCES,
         "sep_token": "</s>",
@@ -48,6 +51,7 @@ BYTE_LEVEL_SENTENCES = TokenizerLayout(
     borders="class",
 )
 BYTE_LEVEL_UNICODE = TokenizerLayout(
+    vocabulary="vocab.json",
     special_tokens=dict.fromkeys(("unk_token", "eos_token", "pad_token"), "<|endoftext|>"),
     split=(
         r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}"
@@ -57,6 +61,7 @@ BYTE_LEVEL_UNICODE = TokenizerLayout(
     flags={"add_prefix_space": False},
 )
 PIECES_WITH_SENTINELS = TokenizerLayout(
+    vocabulary="sentencepiece",
     special_tokens={"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"},
     single="$A eos_token",
     pair="$A eos_token $B eos_token",
@@ -64,17 +69,20 @@ PIECES_WITH_SENTINELS = TokenizerLayout(
     borders="class",
 )
 PIECES_SOURCE_AND_TARGET = TokenizerLayout(
+    vocabulary="sentencepiece",
     special_tokens={"unk_token": "<unk>", "eos_token": "</s>", "pad_token": "<pad>"},
     single="$A eos_token",
     pair="$A $B eos_token",
 )
 PIECES_AFTER_START = TokenizerLayout(
+    vocabulary="sentencepiece",
     special_tokens=_SENTENCES,
     single="bos_token $A",
     pair="bos_token $A bos_token:1 $B:1",
     flags={"add_prefix_space": True, "legacy": False},
 )
 PIECES_AFTER_BOS = TokenizerLayout(
+    vocabulary="sentencepiece",
     special_tokens={
         "unk_token": "<unk>",
         "bos_token": "<bos>",
@@ -86,6 +94,7 @@ PIECES_AFTER_BOS = TokenizerLayout(
     pair="bos_token $A bos_token:1 $B:1",
 )
 PIECES_BETWEEN_SENTENCES = TokenizerLayout(
+    vocabulary="sentencepiece",
     special_tokens=BYTE_LEVEL_SENTENCES.special_tokens,
     single="bos_token $A eos_token",
     pair="bos_token $A eos_token eos_token $B eos_token",
