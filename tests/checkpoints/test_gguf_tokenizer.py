@@ -223,6 +223,22 @@ def test_sentencepiece_merges_by_score(prefix: bool, text: str) -> None:
     assert ours.decode(ids) == text
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda metadata: metadata["tokenizer.ggml.tokens"].append("h" * 10**6), "a piece of 1,000,000 characters"),
+        (lambda metadata: metadata["tokenizer.ggml.tokens"].append("h"), "scores .* do not match"),
+    ],
+)
+def test_pieces_and_scores_that_no_vocabulary_has(change: Any, message: str) -> None:
+    metadata = sentencepiece_metadata()
+    change(metadata)
+    metadata["tokenizer.ggml.scores"].append(float("nan") if len(metadata["tokenizer.ggml.tokens"][-1]) == 1 else 0.0)
+    metadata["tokenizer.ggml.token_type"].append(1)
+    with pytest.raises(CheckpointError, match=message):
+        tokenizer_from_gguf(metadata, "tiny")
+
+
 def test_special_tokens_around_a_text_follow_the_metadata() -> None:
     metadata = metadata_of(PAIRS["gpt-2"], "gpt-2")
     plain = tokenizer_from_gguf(metadata, "tiny").encode("film")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from enum import IntEnum
@@ -184,7 +185,7 @@ def _sentencepiece(metadata: Mapping[str, Any], tokens: list[str], kinds: list[i
     # User-defined tokens are found in the text itself, before it is normalised, as llama.cpp does.
     own = [Kind.UNUSED if kind == Kind.USER_DEFINED else kind for kind in kinds]
     unknown = metadata.get(KEY("unknown_token_id"), 2 if unigram else 0)
-    if len(scores) != len(tokens) or not 0 <= unknown < len(tokens):
+    if len(scores) != len(tokens) or not 0 <= unknown < len(tokens) or any(map(math.isnan, scores)):
         raise CheckpointError("the scores or the unknown token do not match the vocabulary.", where=name)
     file = SentencePieceFile(
         pieces=tuple(Piece(*each) for each in zip(tokens, scores, own, strict=True)),

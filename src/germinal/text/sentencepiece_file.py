@@ -24,6 +24,8 @@ from germinal.text.protobuf import fields
 from germinal.text.tokenizer_checks import MAX_PIECE, check_charsmap
 
 SPACE = "▁"
+_MOST_COMPARED = 1 << 32
+"""Characters of all parts of all pieces; those of a vocabulary of 262,144 are a hundredth of it."""
 _ABSENT_SCORE = -1e4
 """Score of a piece of a shared vocabulary that only the target side has: source text uses it only as a last resort."""
 _MOST_BYTES = 1 << 25
@@ -164,7 +166,12 @@ def merges_by_score(scores: Mapping[str, tuple[float, int]]) -> list[tuple[str, 
 
     Args:
         scores: Score and id of each piece that takes part in merges.
+
+    Raises:
+        CheckpointError: pieces are so long that trying each way to divide them would take minutes.
     """
+    if sum(len(text) ** 2 for text in scores) > _MOST_COMPARED:
+        raise CheckpointError(f"has a piece of {max(map(len, scores)):,} characters.", where="the vocabulary")
     found = [
         (-score, id, text[:place], text[place:])
         for text, (score, id) in scores.items()
