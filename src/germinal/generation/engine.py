@@ -16,7 +16,7 @@ from torch import Tensor
 from germinal.errors import SettingError
 from germinal.generation.backends.backend import Backend
 from germinal.generation.beam_search import BeamSearches
-from germinal.generation.sampler import choose_batch
+from germinal.generation.sampler import check_finite, choose_batch
 from germinal.generation.scheduler import MAX_STEP_TOKENS, Scheduled, Scheduler
 from germinal.generation.sequence import FinishReason, Sequence
 from germinal.generation.slots import SlotManager
@@ -146,9 +146,14 @@ def _readers(scheduled: list[Scheduled]) -> Iterator[tuple[Sequence, slice]]:
 
 
 def _score(sequence: Sequence, logits: Tensor) -> None:
-    """Score the next targets of a sequence, one for each row of the logits."""
+    """Score the next targets of a sequence, one for each row of the logits.
+
+    Raises:
+        CheckpointError: the logits are not finite.
+    """
     assert sequence.target_ids is not None
     first = len(sequence.target_logprobs)
     targets = torch.tensor(sequence.target_ids[first : first + len(logits)], device=logits.device)
     logprobs = logits.log_softmax(-1).gather(-1, targets[:, None])
+    check_finite(logprobs.exp())  # one logit that is not a number makes them all so
     sequence.append_scores(logprobs.squeeze(-1).tolist())

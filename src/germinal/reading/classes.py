@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from germinal.errors import ContextWindowError, UnsupportedError
+from germinal.generation.sampler import check_finite
 from germinal.progress import Reporter, silent
 from germinal.reading.reader import Reader, Text
 
@@ -179,7 +180,12 @@ def _scores(reader: Reader, encodings: Sequence[tokenizers.Encoding], reporter: 
 
 
 def classification(reader: Reader, logits: Tensor) -> Classification:
-    """The classification that the outputs [num_labels] of a head for whole texts stand for."""
+    """The classification that the outputs [num_labels] of a head for whole texts stand for.
+
+    Raises:
+        CheckpointError: they are not finite.
+    """
+    check_finite(logits)
     value = float(logits[0]) if len(logits) == 1 else None
     labels = reader.head_config.labels
     if reader.head_config.regression:

@@ -143,7 +143,7 @@ class Reader:
                 the text a second time.
 
         Raises:
-            CheckpointError: as of `read_again`.
+            CheckpointError: a hidden state is not finite; or as of `read_again`.
         """
         order = sorted(range(len(encodings)), key=lambda number: -len(encodings[number].ids))
         lengths = [len(encodings[number].ids) for number in order]
@@ -169,6 +169,12 @@ class Reader:
                 token_types[row, :length] = torch.tensor(encoding.type_ids)
         input_ids, token_types, attention_mask = (each.to(device) for each in (input_ids, token_types, attention_mask))
         hidden_states = self._hidden_states(input_ids, token_types, attention_mask, for_head)
+        if not bool((hidden_states.isfinite().all(-1) | (attention_mask == 0)).all()):
+            raise CheckpointError(
+                "the model's hidden states are not finite numbers.",
+                where=self.name,
+                hint="Its weights are damaged, or overflow in this precision: try precision float32.",
+            )
         return Batch(numbers, input_ids, hidden_states, attention_mask)
 
     def _hidden_states(self, input_ids: Tensor, token_types: Tensor, attention_mask: Tensor, for_head: bool) -> Tensor:

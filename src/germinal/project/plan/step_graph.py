@@ -59,6 +59,7 @@ class StepGraph:
             test=scope.split.test,
             limit=limit,
             answers=self.answers,
+            words=scope.labels,
         )
         self.prompt_spec = PromptSpec(config.adapt.prompt, scope.labels)
 

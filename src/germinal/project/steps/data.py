@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,7 +20,7 @@ from germinal.evaluation.metric import Answers
 from germinal.files import parse_json, read_text
 from germinal.ledger.records import StepRecord
 from germinal.ledger.shapes import checked
-from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS
+from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, Labels
 from germinal.project.steps.base import Step, StepContext, StepResult, artifact_of
 from germinal.storage import digest, file_digest, write_text
 
@@ -48,13 +48,15 @@ class DataStep(Step):
     test: int | float
     limit: int | None
     answers: Answers = "labels"
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Words for labels: only checked here, before anything is loaded or tuned."""
 
     @property
     def name(self) -> str:
         return f"read {Path(self.path).name}"
 
     def settings(self) -> Mapping[str, Any]:
-        settings = {key: value for key, value in asdict(self).items() if key not in ("path", "answers")}
+        settings = {key: value for key, value in asdict(self).items() if key not in ("path", "answers", "words")}
         return settings if self.answers == "labels" else {**settings, "answers": self.answers}
 
     def sources(self) -> Mapping[str, str]:
@@ -79,7 +81,7 @@ class DataStep(Step):
         whole = split(dataset.rows, dev=self.dev, test=self.test)
         if closed:
             check_labels(whole)
-        labels = list(whole.labels) if closed else []
+        labels = list(Labels.of(whole.labels, self.words).names) if closed else []
         splits = {"train": whole.train, "dev": whole.dev[: self.limit], "test": whole.test[: self.limit]}
         context.ledger.store_examples(
             {"row_id": row.id, "input": row.input, "target": row.target, "group": row.group}
