@@ -241,7 +241,11 @@ def test_steps_that_contradict_a_flag_are_refused(
 @pytest.mark.parametrize(
     ("config", "files", "message"),
     [
-        ({"added_tokens_decoder": {"0": flags("<x>")}}, {}, r"'<x>' should have id 0.*that is the id of '<s>'"),
+        (
+            {"added_tokens_decoder": {"0": flags("<x>")}},
+            {},
+            r"_config\.json: token '<x>' should have id 0.*tokenizer\.json has '<s>' there",
+        ),
         ({"added_tokens_decoder": {"900": flags("<x>")}}, {}, r"'<x>' should have id 900.*there is a hole before it"),
         ({"added_tokens_decoder": {"1": flags("<s>")}}, {}, r"'<s>' should have id 1, but got 0"),
         ({}, {"added_tokens.json": {"<x>": 900}}, r"added_tokens\.json: token '<x>' should have id 900"),

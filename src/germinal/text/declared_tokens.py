@@ -109,12 +109,12 @@ def _check_ids(backend: Backend, ids: Mapping[str, int], file: Path) -> None:
     for content, id in ids.items():
         found = backend.token_to_id(content)
         if found != id:
-            other = backend.id_to_token(id)
-            reason = "there is a hole before it" if other is None else f"that is the id of {other!r} in the vocabulary"
+            other, beside = backend.id_to_token(id), _vocabulary_of(file.parent)
+            reason = f"there is a hole before it in {beside}" if other is None else f"{beside} has {other!r} there"
             raise CheckpointError(
                 f"token {content!r} should have id {id}, but got {found}: {reason}.",
                 where=str(file),
-                hint=f"Correct the id there, or the tokenizer.json or vocabulary beside {file.name}.",
+                hint=f"Correct the id in {file.name}, or {beside}.",
             )
     texts = {id: token.content for id, token in backend.get_added_tokens_decoder().items()}
     vocabulary = {id: text for text, id in backend.get_vocab(with_added_tokens=False).items() if id in texts}
@@ -124,6 +124,11 @@ def _check_ids(backend: Backend, ids: Mapping[str, int], file: Path) -> None:
                 f"tokens {text!r} and {texts[id]!r} have one id, {id}: the vocabulary's ids have holes.",
                 where=str(file.parent),
             )
+
+
+def _vocabulary_of(folder: Path) -> str:
+    """What the file with the vocabulary is called."""
+    return "tokenizer.json" if (folder / "tokenizer.json").exists() else "the vocabulary file"
 
 
 def _declared(config: Mapping[str, Any], folder: Path) -> tuple[dict[str, tuple[int, dict[str, bool]]], str]:

@@ -132,7 +132,7 @@ class Tokenizer:
             VocabularyMismatchError: a token has no row in the model's embedding; so do all methods that encode.
             SettingError: the text holds half of a character; so do all methods that encode.
         """
-        return self.encodings([text], add_special_tokens)[0].ids
+        return self._encoded(text, add_special_tokens).ids
 
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
         """`encode` for many texts at once."""
@@ -186,7 +186,7 @@ class Tokenizer:
 
     def encode_with_spans(self, text: str) -> tuple[list[int], list[tuple[int, int]]]:
         """Token ids without added special tokens, and the (start, end) character span of each."""
-        (encoding,) = self.encodings([text], add_special_tokens=False)
+        encoding = self._encoded(text, add_special_tokens=False)
         return encoding.ids, encoding.offsets
 
     def encode_continuation(
@@ -299,6 +299,11 @@ class Tokenizer:
             f"{problem} {missing if missing > 0 else spare:,} of them.",
             hint="Use the tokenizer that was published with the model.",
         )
+
+    def _encoded(self, text: str, add_special_tokens: bool) -> tokenizers.Encoding:
+        with self._encoding([text]):
+            found = self.backend.encode(text, add_special_tokens=add_special_tokens)
+        return self._with_rows(found)
 
     @contextmanager
     def _encoding(self, texts: Sequence[str | tuple[str, str]]) -> Iterator[None]:
