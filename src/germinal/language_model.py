@@ -155,7 +155,8 @@ class LanguageModel:
 
     def encode_prompt(self, prompt: Content) -> tuple[int, ...]:
         """Token ids of a prompt; errors are those of `text.content.encode_prompt`."""
-        return encode_prompt(prompt, self.tokenizer)
+        writes_on = self.config.stacks == "decoder" and self.config.head == "lm"
+        return encode_prompt(prompt, self.tokenizer, answered=writes_on)
 
     # Texts read, nothing written
 

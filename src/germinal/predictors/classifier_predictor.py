@@ -118,7 +118,7 @@ def read_inputs(lm: LanguageModel, inputs: Sequence[str], window: ContextWindow)
     read = []
     for place, input in enumerate(inputs, start=1):
         try:
-            read.append(window.fit(_BARE, input, tokenizer=lm.tokenizer))
+            read.append(window.fit(_BARE, input, tokenizer=lm.tokenizer, answered=False))
         except ContextWindowError as error:
             raise ContextWindowError(
                 f"has {len(lm.tokenizer.encode(input)):,} tokens, and {lm.card.name} reads {window.size:,}.",

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from germinal.checkpoints.peft_folder import adapter_digest
-from germinal.errors import CheckpointError, ContextWindowError
+from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
 from germinal.layers.adapters import network_adapters
@@ -24,6 +24,7 @@ from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule
 from germinal.predictors.folder import Shape, damaged, typed, write_content
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
+from germinal.text.answer_tokens import answer_tokens
 from germinal.text.context_window import ContextWindow, FittedPrompt
 from germinal.text.prompt import Example, Prompt
 from germinal.writing.request import Request, Response
@@ -128,25 +129,60 @@ class LanguageModelPredictor:
         """
         if self.labels is None:
             return {}
-        whole = ContextWindow(2**31)
+        whole = ContextWindow(2**31, two_stacks=self.lm.two_stacks)
         fitted = whole.fit(self.prompt, "x", tokenizer=self.lm.tokenizer, chat_template=self.lm.chat_template)
         return {label: self.continuation(fitted, word) for label, word in self.labels.words.items()}
 
     def continuation(self, fitted: FittedPrompt, answer: str) -> tuple[int, ...]:
-        """The token ids that follow a prompt if this is the answer.
+        """The token ids that follow a prompt if this is the answer, without what ends it.
 
-        Prompt and answer are encoded as one text and then cut. Only the answer of an encoder-decoder is encoded alone,
-        since its decoder does not read the prompt.
+        In a chat they are what the template writes. After plain text, prompt and answer are encoded as one text and
+        then cut. Only the answer of an encoder-decoder is encoded alone, since its decoder does not read the prompt.
+
+        Raises:
+            TemplateError: as of `text.answer_tokens.answer_tokens`.
         """
         tokenizer = self.lm.tokenizer
         if self.lm.two_stacks:
             return tuple(tokenizer.encode(answer, add_special_tokens=False))
+        if self.prompt.chat:
+            return answer_tokens(fitted.messages, answer, tokenizer).ids
         continuation = self.prompt.continuation(answer)
-        joint = tuple(tokenizer.encode(fitted.text + continuation, add_special_tokens=not self.prompt.chat))
+        joint = tuple(tokenizer.encode_opening(fitted.text + continuation))
         if joint[: len(fitted.ids)] == fitted.ids:
             return joint[len(fitted.ids) :]
         # A token would span the border. The prompt keeps its tokens, since it is also what is generated from.
         return tuple(tokenizer.encode(continuation, add_special_tokens=False))
+
+    def taught(self, fitted: FittedPrompt, answer: str) -> tuple[int, ...]:
+        """The token ids that tuning teaches after a prompt: the answer and its end, at which generation stops.
+
+        The end is the token with which the chat template closes the turn, else the checkpoint's.
+
+        Raises:
+            SettingError: generation would not stop there.
+            TemplateError: as of `continuation`.
+        """
+        writer, ends = self.lm.writer, self.generation.eos_ids
+        if ends is None:
+            ends = writer.ends(chat=self.prompt.chat)
+        end: tuple[int, ...] = () if writer.taught_end is None else (writer.taught_end,)
+        if self.prompt.chat and not self.lm.two_stacks:
+            found = answer_tokens(fitted.messages, answer, self.lm.tokenizer)
+            ids = found.ids
+            if found.closing and found.closing[-1] == writer.turn_end:
+                end = found.closing
+        else:
+            ids = self.continuation(fitted, answer)
+        if end and end[-1] not in ends:
+            (piece,) = self.lm.tokenizer.pieces(end[-1:])
+            raise SettingError(
+                f"tuning would teach that an answer ends with {piece!r}, token {end[-1]}, but generation does not stop "
+                f"there: its ends are {list(ends)}.",
+                where=f"{self.lm.card.name}: eos_token_id",
+                hint="Name the token in generation_config.json, or leave eos_ids out of the settings.",
+            )
+        return ids + end
 
     def prompts_for(self, inputs: Sequence[str]) -> list[FittedPrompt]:
         """The prompts exactly as the model sees them.
@@ -281,7 +317,7 @@ class LanguageModelPredictor:
         return cls(model, **parts)
 
     def _greedy(self) -> GenerationConfig:
-        eos_ids = self.lm.generation_defaults.eos_ids
+        eos_ids = self.lm.writer.ends(chat=self.prompt.chat) or self.lm.generation_defaults.eos_ids
         if self.labels is None:
             stop = (self.ending,) if self.ending else ()
             return GenerationConfig(max_new_tokens=TEXT_TOKENS, eos_ids=eos_ids, stop=stop)

@@ -24,7 +24,7 @@ def attention_maps(reader: Reader, text: Content, target: str | None = None) -> 
         SettingError: a target was given to a model with one stack.
         ContextWindowError: there are more tokens than positions.
     """
-    return trace(reader.network, encode_prompt(text, reader.tokenizer), _written(reader, target)).attention
+    return trace(reader.network, _read(reader, text), _written(reader, target)).attention
 
 
 @torch.inference_mode()
@@ -42,11 +42,16 @@ def next_token_distribution(
         SettingError, ContextWindowError: as of `attention_maps`.
     """
     reader.require_head("say what comes next", "lm")
-    network, ids, written = reader.network, encode_prompt(text, reader.tokenizer), _written(reader, target)
+    network, ids, written = reader.network, _read(reader, text), _written(reader, target)
     hidden_states = trace(network, ids, written, attention=False).hidden_states  # [T, D]
     logits = network.logits(hidden_states[-1].to(network.device, network.dtype)).float().cpu()  # [V]
     start, answer = (ids, ()) if written is None else (written[:1], written[1:])
     return distribution(logits, config, start, answer)
+
+
+def _read(reader: Reader, text: Content) -> tuple[int, ...]:
+    config = reader.config
+    return encode_prompt(text, reader.tokenizer, answered=config.stacks == "decoder" and config.head == "lm")
 
 
 def _written(reader: Reader, target: str | None) -> tuple[int, ...] | None:

@@ -53,7 +53,7 @@ class ModelService:
             )
         self.model_id = name or lm.card.name
         self._lm = lm
-        self._defaults = lm.generation_defaults
+        self._defaults = lm.generation_defaults.override(eos_ids=lm.writer.ends(chat=True))
         if "max_new_tokens" not in lm.hf_generation_config:
             self._defaults = self._defaults.override(max_new_tokens=MAX_NEW_TOKENS)
         self.engine_thread = EngineThread(partial(lm.writer.make_engine, num_slots), max_answers)
@@ -87,7 +87,7 @@ class ModelService:
         window = self._lm.config.max_position_embeddings
         room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # the encoder has its own window
         counted = self._lm.writer.max_length is not None  # the checkpoint's limit, which counts the prompt
-        defaults = self._lm.writer.generation_config({}, prompt_tokens) if counted else self._defaults
+        defaults = self._lm.writer.generation_config({}, prompt_tokens, chat=True) if counted else self._defaults
         config = generation_config(request, defaults, room)
         config.check_vocabulary(self._lm.config.vocab_size)
         return config

@@ -26,10 +26,17 @@ def render(prompt: Content, tokenizer: Tokenizer) -> str:
     return prompt if isinstance(prompt, str) else tokenizer.template.render(prompt)
 
 
-def encode_prompt(prompt: Content, tokenizer: Tokenizer) -> tuple[int, ...]:
+def encode_prompt(prompt: Content, tokenizer: Tokenizer, *, answered: bool = True) -> tuple[int, ...]:
     """Token ids of a prompt. A chat template writes the special tokens itself; plain text gets the tokenizer's.
+
+    Args:
+        answered: Whether the answer follows these tokens, so that no end-of-sequence token may stand behind them; in an
+            encoder-decoder another stack writes it.
 
     Raises:
         TemplateError: as of `render`.
     """
-    return tuple(tokenizer.encode(render(prompt, tokenizer), add_special_tokens=isinstance(prompt, str)))
+    text = render(prompt, tokenizer)
+    if not isinstance(prompt, str):
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+    return tuple(tokenizer.encode_opening(text) if answered else tokenizer.encode(text))

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from germinal.errors import ContextWindowError, SettingError, nearest
-from germinal.text.chat_template import ChatTemplate
+from germinal.text.chat_template import ChatTemplate, Message
+from germinal.text.content import encode_prompt
 from germinal.text.prompt import Example, Prompt
 from germinal.text.tokenizer import Tokenizer
 
@@ -33,12 +34,14 @@ class FittedPrompt:
         ids: Its token ids.
         dropped_examples: Number of worked examples left out, starting with the first.
         truncated_tokens: Number of tokens the input lost.
+        messages: The messages of a chat, of which the template made the text.
     """
 
     text: str
     ids: tuple[int, ...]
     dropped_examples: int = 0
     truncated_tokens: int = 0
+    messages: tuple[Message, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +76,14 @@ class ContextWindow:
         tokenizer: Tokenizer,
         chat_template: ChatTemplate | None = None,
         reserve: int = 0,
+        answered: bool = True,
     ) -> FittedPrompt:
         """Render the prompt so that it and `reserve` tokens of answer fit.
 
         Args:
             chat_template: The template of a chat prompt; None takes the tokenizer's own.
+            answered: Whether an answer is to be written, and not the prompt to be read alone, with the special tokens
+                that end a text.
 
         Raises:
             ContextWindowError: the prompt cannot be made to fit under the policy, or the answer is longer than the
@@ -87,7 +93,7 @@ class ContextWindow:
         if self.two_stacks and reserve >= self.size:  # the decoder's start token takes one place
             what = f"the answer may take {reserve:,} tokens, but the decoder writes at most {self.size - 1:,}."
             raise ContextWindowError(what, hint="Set a lower max_new_tokens.")
-        renderer = _Renderer(prompt, tokenizer, chat_template or tokenizer.template)
+        renderer = _Renderer(prompt, tokenizer, chat_template or tokenizer.template, answered and not self.two_stacks)
         whole = renderer.render(input, examples)
         if len(whole.ids) <= room:
             return whole
@@ -95,7 +101,7 @@ class ContextWindow:
             for dropped in range(1, len(examples) + 1):
                 shorter = renderer.render(input, examples[dropped:])
                 if len(shorter.ids) <= room:
-                    return FittedPrompt(shorter.text, shorter.ids, dropped_examples=dropped)
+                    return replace(shorter, dropped_examples=dropped)
         elif self.policy == "truncate_input" and (cut := self._cut(renderer, input, examples, room)):
             return cut
         raise self._refusal(len(whole.ids), reserve, len(examples))
@@ -108,7 +114,7 @@ class ContextWindow:
         def fitted(place: int) -> FittedPrompt:
             kept, text = cuts[place]
             whole = renderer.render(text, examples)
-            return FittedPrompt(whole.text, whole.ids, truncated_tokens=len(spans) - kept)
+            return replace(whole, truncated_tokens=len(spans) - kept)
 
         # Tokens at a cut may merge differently with their new neighbours, so lengths do not add up: each candidate is
         # rendered and counted. Bisection only returns a place whose prompt it has seen to fit.
@@ -140,14 +146,17 @@ class _Renderer:
     prompt: Prompt
     tokenizer: Tokenizer
     template: ChatTemplate
+    goes_on: bool
 
     def render(self, input: str, examples: Sequence[Example]) -> FittedPrompt:
         if self.prompt.chat:
             # The template writes the special tokens itself; encoding must not add them again.
-            text = self.template.render(self.prompt.messages(input, examples))
-            return FittedPrompt(text, tuple(self.tokenizer.encode(text, add_special_tokens=False)))
+            messages = self.prompt.messages(input, examples)
+            text = self.template.render(messages)
+            ids = self.tokenizer.encode(text, add_special_tokens=False)
+            return FittedPrompt(text, tuple(ids), messages=tuple(messages))
         text = self.prompt.text(input, examples)
-        return FittedPrompt(text, tuple(self.tokenizer.encode(text)))
+        return FittedPrompt(text, encode_prompt(text, self.tokenizer, answered=self.goes_on))
 
 
 def _cuts(text: str, spans: Sequence[tuple[int, int]], side: Side) -> list[tuple[int, str]]:

@@ -134,6 +134,20 @@ class Tokenizer:
         """
         return self._encoded(text, add_special_tokens).ids
 
+    def encode_opening(self, text: str) -> list[int]:
+        """Token ids of a text that the model goes on with: `encode`, without the special tokens that end a text.
+
+        Some decoders' tokenizers append the end-of-sequence token to every text, also where an answer is to follow.
+        """
+        ids = self.encode(text)
+        return ids[: len(ids) - self._num_ending]
+
+    @cached_property
+    def _num_ending(self) -> int:
+        """How many special tokens are put behind a text."""
+        mask = self.backend.encode("a").special_tokens_mask
+        return next((place for place, special in enumerate(reversed(mask)) if not special), 0)
+
     def encode_batch(self, texts: Sequence[str], add_special_tokens: bool = True) -> list[list[int]]:
         """`encode` for many texts at once."""
         with self._encoding(texts):
@@ -204,8 +218,10 @@ class Tokenizer:
         """
         if apart:
             return self.encode(context, add_special_tokens), self.encode(continuation, add_special_tokens=False)
-        whole = self.encode(context + continuation, add_special_tokens)
-        alone = self.encode(context, add_special_tokens)
+        whole, alone = (
+            self.encode_opening(text) if add_special_tokens else self.encode(text, add_special_tokens=False)
+            for text in (context + continuation, context)
+        )
         border = 0
         for left, right in zip(alone, whole, strict=False):
             if left != right:

@@ -84,13 +84,12 @@ def prompted_examples(predictor: LanguageModelPredictor, pairs: Sequence[tuple[s
 
     Raises:
         ContextWindowError: a prompt does not fit, and the predictor's policy does not make it.
+        SettingError, TemplateError: as of `LanguageModelPredictor.taught`.
     """
     prompts = predictor.prompts_for([input for input, _ in pairs])
-    words = predictor.continuation_ids
-    end = predictor.lm.tokenizer.eos_id
-    closing = () if end is None else (end,)
+    words = predictor.labels.words if predictor.labels else {}
     return [
-        TuningExample(prompt.ids, (*(words[target] if words else predictor.continuation(prompt, target)), *closing))
+        TuningExample(prompt.ids, predictor.taught(prompt, words.get(target, target)))
         for prompt, (_, target) in zip(prompts, pairs, strict=True)
     ]
 

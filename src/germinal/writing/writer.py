@@ -23,7 +23,8 @@ from germinal.generation.sequence import Sequence
 from germinal.models.heads import require_head
 from germinal.models.transformer import Transformer
 from germinal.progress import Progress, Reporter, silent
-from germinal.text.content import Content, encode_prompt, render
+from germinal.text.answer_tokens import answer_tokens, closing_id
+from germinal.text.content import Content, encode_prompt
 from germinal.text.tokenizer import Tokenizer
 from germinal.writing.driver import Driver
 from germinal.writing.pending import Pending, TextStream
@@ -92,11 +93,34 @@ class Writer:
         if "driver" in vars(self):
             self.driver.weights_changed()
 
-    def generation_config(self, settings: Mapping[str, Any], prompt_tokens: int | None = None) -> GenerationConfig:
+    def ends(self, *, chat: bool) -> tuple[int, ...]:
+        """The tokens that end an answer: those that the checkpoint names, and in a chat what closes a turn.
+
+        The checkpoint's are those of generation_config.json, else of config.json, else the tokenizer's.
+        """
+        named = set(self.defaults.eos_ids or ())
+        return tuple(sorted(named | {self.turn_end} if chat and self.turn_end is not None else named))
+
+    @cached_property
+    def turn_end(self) -> int | None:
+        """The token with which the chat template closes an answer, if it is one that the model can write."""
+        found = closing_id(self.tokenizer)
+        return found if found is not None and found < self.network.config.vocab_size else None
+
+    @property
+    def taught_end(self) -> int | None:
+        """The token that tuning teaches as the end where no template closes the answer: one of `ends`."""
+        ends = self.ends(chat=False)
+        return self.tokenizer.eos_id if not ends or self.tokenizer.eos_id in ends else ends[0]
+
+    def generation_config(
+        self, settings: Mapping[str, Any], prompt_tokens: int | None = None, *, chat: bool = False
+    ) -> GenerationConfig:
         """A call's settings over the checkpoint's own.
 
         Args:
             prompt_tokens: Length of the prompt, where it counts: see `max_length`.
+            chat: Whether the prompt is a chat, so that the end of a turn ends the answer too.
 
         Raises:
             SettingError: a setting is unknown, out of range or without effect, or names a token that the model lacks.
@@ -104,6 +128,8 @@ class Writer:
             ContextWindowError: the checkpoint's `max_length` leaves no room for an answer.
         """
         defaults = self.defaults
+        if chat and self.turn_end is not None:
+            defaults = defaults.override(eos_ids=self.ends(chat=True))
         if self.max_length is not None and prompt_tokens is not None and settings.get("max_new_tokens") is None:
             room = self.max_length - prompt_tokens
             if room < 1:
@@ -136,11 +162,10 @@ class Writer:
             TemplateError: messages were given, and the model has no chat template.
             UnsupportedError: the model does not write texts.
         """
-        encoded = [encode_prompt(prompt, self.tokenizer) for prompt in prompts]
-        configs = [self.generation_config(settings, len(ids)) for ids in encoded]
+        answered = [self._encoded(prompt, settings) for prompt in prompts]
         asked: Counter[tuple[int, ...]] = Counter()  # answers to equal prompts, which are draws of one distribution
         pendings: list[Pending] = []
-        for ids, config in zip(encoded, configs, strict=True):
+        for ids, config in answered:
             request = Request(ids, config, adapter=adapter, answers=config.n, first=asked[ids])
             asked[ids] += config.n
             pendings.append(self._pending(request))
@@ -157,22 +182,22 @@ class Writer:
         """
         if self.generation_config(settings).n > 1:
             raise SettingError("several answers cannot be streamed as one text.", where="n", hint="Use generate.")
-        ids = encode_prompt(prompt, self.tokenizer)
-        pending = self._pending(Request(ids, self.generation_config(settings, len(ids)), adapter=adapter))
+        ids, config = self._encoded(prompt, settings)
+        pending = self._pending(Request(ids, config, adapter=adapter))
         for _ in self.driver.run([pending]):
             yield from (piece.text for piece in pending.take() if piece.text)
 
     def score(self, prompt: Content, continuations: SequenceOf[str], adapter: str | None = None) -> list[float]:
         """Log-probability of each continuation given the prompt, in nats, at most 0. The prompt is computed once.
 
+        After a chat a continuation is the assistant's answer, as the template writes it, without the end of the turn.
+
         Raises:
             ContextWindowError, TemplateError, UnsupportedError: as of `generate`.
         """
-        text, plain = render(prompt, self.tokenizer), isinstance(prompt, str)
-        pairs = [self.tokenizer.encode_continuation(text, each, plain, apart=self.two_stacks) for each in continuations]
         requests = [
-            Request(tuple(context), continuations=(tuple(continuation),), adapter=adapter)
-            for context, continuation in pairs
+            Request(context, continuations=(continuation,), adapter=adapter)
+            for context, continuation in (self._split(prompt, each) for each in continuations)
         ]
         scores = {number: response.scores[0] for number, response in self.respond(requests)}
         return [scores[number] for number in range(len(requests))]
@@ -239,6 +264,21 @@ class Writer:
     def answer_start(self) -> tuple[int, ...] | None:
         """What the decoder of an encoder-decoder reads before an answer; None if the answer follows the prompt."""
         return (self.decoder_start_id, *self.opening) if self.two_stacks else None
+
+    def _encoded(self, prompt: Content, settings: Mapping[str, Any]) -> tuple[tuple[int, ...], GenerationConfig]:
+        """A prompt's token ids, and the settings for its answer."""
+        ids = encode_prompt(prompt, self.tokenizer, answered=not self.two_stacks)
+        return ids, self.generation_config(settings, len(ids), chat=not isinstance(prompt, str))
+
+    def _split(self, prompt: Content, continuation: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Token ids of a prompt and of a text that follows it."""
+        if isinstance(prompt, str):
+            pair = self.tokenizer.encode_continuation(prompt, continuation, apart=self.two_stacks)
+            return tuple(pair[0]), tuple(pair[1])
+        ids = encode_prompt(prompt, self.tokenizer)
+        if self.two_stacks:
+            return ids, tuple(self.tokenizer.encode(continuation, add_special_tokens=False))
+        return ids, answer_tokens(prompt, continuation, self.tokenizer).ids
 
     def _pending(self, request: Request) -> Pending:
         """One sequence leads and computes the prompt; the others fork from it at the prompt's end."""

@@ -22,6 +22,9 @@ from germinal.project.steps.rows import Identity
 from germinal.text.context_window import ContextWindow
 from germinal.text.prompt import Example, Prompt
 
+CHAT_ANSWERS = 2
+"""Version of which tokens an answer in a chat is made of."""
+
 ADAPTER = "adapter"
 """The name of the PEFT folder in a tune step's artifact."""
 
@@ -51,7 +54,9 @@ class PromptSpec:
         """What affects the text of a prompt."""
         kept = self.settings
         side = kept.truncate_side if kept.overflow == "truncate_input" else None
-        return {
+        # Plain prompts have the keys that they had before there were versions.
+        answers = {"answers": CHAT_ANSWERS} if kept.chat else {}
+        return answers | {
             "instruction": kept.instruction,
             "answer": kept.answer,
             "chat": kept.chat,
