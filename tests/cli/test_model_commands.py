@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,10 +127,27 @@ def test_tokenize_shows_pieces_ids_and_the_round_trip(germinal: Germinal, llama_
     text = "a warm 🎬 film"
     ids = tokenizer.encode(text)
     found = json.loads(germinal("tokenize", llama_folder, text, "--json").out)
+    ends = found.pop("answer_ends")
     assert found == {"ids": ids, "pieces": tokenizer.pieces(ids), "decoded": text, "round_trip": True}
+    sources = ["generation_config.json", "the tokenizer", "the chat template"]
+    assert ends == [{"id": 2, "sources": sources, "ends": "every answer"}]
     shown = germinal("tokenize", llama_folder, "-", stdin=text).out
     assert all(str(id) in shown for id in ids)
     assert "the tokens give the text back" in shown
+
+
+def test_tokenize_tells_all_ends_and_which_of_them_count(
+    germinal: Germinal, llama_folder: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(llama_folder, tmp_path / "model")
+    (folder / "generation_config.json").write_text('{"eos_token_id": [5, 9999]}')
+    (folder / "chat_template.jinja").write_text("{% for m in messages %}{{ m.content }}<|endoftext|>{% endfor %}")
+    shown = germinal("tokenize", folder, "warm").out
+    assert "Token 0 (<|endoftext|>) ends answers in a chat: the chat template." in shown
+    assert "Token 2 (<|im_end|>) ends no answer: the tokenizer." in shown
+    assert f"Token 5 ({load(folder).tokenizer.pieces([5])[0]}) ends every answer: generation_config.json." in shown
+    assert "Token 9999 (not in the vocabulary) ends no answer: generation_config.json." in shown
+    assert load(folder).writer.ends(chat=True) == (0, 5)
 
 
 def test_models_lists_what_one_needs_to_choose(germinal: Germinal) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from germinal.progress import Reporter, silent
 from germinal.text.tokenizer import Tokenizer
 
-__all__ = ["read_tokenizer"]
+__all__ = ["read_tokenizer", "read_tokenizer_and_path"]
 
 
 def read_tokenizer(ref: str, reporter: Reporter = silent) -> Tokenizer:
@@ -15,6 +17,11 @@ def read_tokenizer(ref: str, reporter: Reporter = silent) -> Tokenizer:
         ModelNotFoundError: there is no such model.
         CheckpointError: its tokenizer is missing or malformed.
     """
+    return read_tokenizer_and_path(ref, reporter)[0]
+
+
+def read_tokenizer_and_path(ref: str, reporter: Reporter = silent) -> tuple[Tokenizer, Path]:
+    """The same, and the folder or file that it is in."""
     from germinal.checkpoints import sources
 
     path = sources.fetch(ref, reporter=reporter)
@@ -22,8 +29,8 @@ def read_tokenizer(ref: str, reporter: Reporter = silent) -> Tokenizer:
     if path.is_dir():
         from germinal.checkpoints.tokenizer_files import folder_tokenizer
 
-        return folder_tokenizer(path, name)
+        return folder_tokenizer(path, name), path
     from germinal.checkpoints.gguf_header import read_header
     from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
 
-    return tokenizer_from_gguf(read_header(path).metadata, name)
+    return tokenizer_from_gguf(read_header(path).metadata, name), path

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 import typer
 
@@ -21,19 +22,22 @@ def tokenize(
     as_json: JsonOption = False,
     quiet: QuietOption = False,
 ) -> None:
-    """Show the pieces of a text, their ids, and whether they give the text back."""
-    from germinal.checkpoints import read_tokenizer
+    """Show the pieces of a text, their ids, whether they give the text back, and which tokens end an answer."""
+    from germinal.checkpoints import read_tokenizer_and_path
+    from germinal.checkpoints.answer_ends import answer_ends
     from germinal.cli.views.console import stdout
     from germinal.cli.views.reporter import reporter
 
     source = read_text(text)
     with reporter(quiet=quiet) as report:
-        tokenizer = read_tokenizer(model, reporter=report)
+        tokenizer, path = read_tokenizer_and_path(model, reporter=report)
     ids = tokenizer.encode(source, add_special_tokens=special)
     pieces = tokenizer.pieces(ids)
     decoded = tokenizer.decode(ids)
+    ends = answer_ends(path, tokenizer)
     if as_json:
-        found = {"ids": ids, "pieces": pieces, "decoded": decoded, "round_trip": decoded == source}
+        found: dict[str, Any] = {"ids": ids, "pieces": pieces, "decoded": decoded, "round_trip": decoded == source}
+        found["answer_ends"] = [asdict(end) for end in ends]
         typer.echo(json.dumps(found, ensure_ascii=False))
         return
     texts = (_shown(tokenizer.token_bytes(id)) for id in ids)
@@ -41,6 +45,10 @@ def tokenize(
     stdout.print(table(("piece", "id", "text"), rows, right=("id",)))
     verdict = "give the text back" if decoded == source else f"do not give the text back, but {decoded!r}"
     stdout.print(f"\n{len(ids)} tokens, {len(source)} characters; the tokens {verdict}.", soft_wrap=True)
+    for end in ends:
+        piece = tokenizer.pieces([end.id])[0] if 0 <= end.id < tokenizer.vocab_size else "not in the vocabulary"
+        sources = ", ".join(end.sources)
+        stdout.print(f"Token {end.id} ({piece}) ends {end.ends}: {sources}.", soft_wrap=True, markup=False)
 
 
 def _shown(token: bytes) -> str:
