@@ -21,7 +21,7 @@ from germinal.checkpoints.fingerprint import fingerprint
 from germinal.checkpoints.head_config import HeadConfig
 from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution
-from germinal.layers.adapters import base_state_dict, routed
+from germinal.layers.adapters import base_state_dict, refuse_virtual_tokens, routed, virtual_ids
 from germinal.models.config import TransformerConfig
 from germinal.models.families import Family
 from germinal.models.inspection import AttentionMaps
@@ -75,6 +75,13 @@ class LanguageModel:
     def config(self) -> TransformerConfig:
         """What the network is built from."""
         return self.network.config
+
+    @property
+    def context_window(self) -> int:
+        """The most tokens of a prompt and its answer; of an encoder-decoder, of a prompt. An adapter's virtual tokens
+        have taken their share.
+        """
+        return self.config.max_position_embeddings - len(virtual_ids(self.network, self.adapter))
 
     @property
     def chat_template(self) -> ChatTemplate:
@@ -169,7 +176,7 @@ class LanguageModel:
         prompt: str | None = None,
     ) -> Vectors:
         """One vector for each text, float32 [N, D]; arguments and errors are those of `reading.vectors.encode`."""
-        with self._adapted():
+        with self._adapted("give vectors"):
             return vectors.encode(self.reader, _texts(texts), pooling, normalize, reporter, prompt)
 
     def classify(self, texts: Text | Iterable[Text], reporter: Reporter = silent) -> Any:
@@ -183,7 +190,7 @@ class LanguageModel:
 
         Errors are those of `reading.classes.classify`.
         """
-        with self._adapted():
+        with self._adapted("classify"):
             found = classes.classify(self.reader, _texts(texts), reporter)
         return found[0] if isinstance(texts, str | tuple) else found
 
@@ -199,23 +206,23 @@ class LanguageModel:
         Errors are those of `reading.classes.rewards`.
         """
         several = isinstance(answers, list) and not is_chat(answers)
-        with self._adapted():
+        with self._adapted("rate answers"):
             found = classes.rewards(self.reader, cast("list[Any]", answers if several else [answers]), reporter)
         return found if several else found[0]
 
     def answer(self, question: str, context: str) -> classes.Answer:
         """The part of a passage that answers a question; errors are those of `reading.classes.answer`."""
-        with self._adapted():
+        with self._adapted("answer by a span"):
             return classes.answer(self.reader, question, context)
 
     def fill_mask(self, text: str, top_k: int = 5) -> list[list[masks.Filling]]:
         """The likeliest words for each mask of a text; errors are those of `reading.masks.fill_mask`."""
-        with self._adapted():
+        with self._adapted("fill masks"):
             return masks.fill_mask(self.reader, text, top_k)
 
     def attention_maps(self, text: Content, target: str | None = None) -> AttentionMaps:
         """The attention while the model reads a text, [L, H, T, S]; as `reading.next_token.attention_maps`."""
-        with self._adapted():
+        with self._adapted("show its attention"):
             return next_token.attention_maps(self.reader, text, target)
 
     def next_token_distribution(
@@ -295,7 +302,10 @@ class LanguageModel:
         peft_folder.load_adapter(self.network, Path(folder), name, family=self.family)
         self.writer.weights_changed()
 
-    def _adapted(self) -> AbstractContextManager[None]:
+    def _adapted(self, purpose: str | None = None) -> AbstractContextManager[None]:
+        """Route all tokens through the adapter; one with virtual tokens is refused for a `purpose`."""
+        if purpose is not None:
+            refuse_virtual_tokens(self.network, self.adapter, purpose)
         return routed(self.network, self.adapter)
 
 

@@ -191,3 +191,89 @@ def test_digest_counts_what_the_adapter_does_and_nothing_else(folder: Path) -> N
     edit_config(folder, lora_alpha=6)
     edit_tensors(folder, lambda tensors: next(iter(tensors.values())).add_(1))
     assert adapter_digest(folder) != digest
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"alpha_pattern": {"q_proj": 7}},
+        {"rank_pattern": {"q_proj": 3}, "use_rslora": True},
+        {"use_dora": True},
+        {"bias": "all"},
+        {"modules_to_save": ["norm"]},
+        {"trainable_token_indices": [3]},
+        {"ensure_weight_tying": True},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_the_digest_counts_every_setting_that_has_an_effect(folder: Path, settings: dict[str, Any]) -> None:
+    before = adapter_digest(folder)
+    edit_config(folder, **settings)
+    assert adapter_digest(folder) != before
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("r", 10**9),
+        ("r", 2**80),
+        ("r", 3.5),
+        ("r", True),
+        ("lora_alpha", float("nan")),
+        ("lora_alpha", "6"),
+        ("use_rslora", "yes"),
+        ("use_dora", 1),
+        ("bias", ["none"]),
+        ("target_modules", [1, 2]),
+        ("target_modules", {"q_proj": 1}),
+        ("target_modules", None),
+        ("target_modules", "(a+)+$"),
+        ("target_modules", "("),
+        ("exclude_modules", [["q_proj"]]),
+        ("layers_to_transform", ["0"]),
+        ("layers_to_transform", [-1]),
+        ("layers_pattern", [3]),
+        ("rank_pattern", ["q_proj"]),
+        ("rank_pattern", {"q_proj": 10**9}),
+        ("rank_pattern", {"(": 3}),
+        ("alpha_pattern", {"q_proj": None}),
+        ("modules_to_save", "lm_head"),
+        ("trainable_token_indices", [50]),
+        ("trainable_token_indices", [3, 3]),
+        ("trainable_token_indices", {"embed_tokens": "3"}),
+        ("init_lora_weights", ["gaussian"]),
+        ("peft_type", ["LORA"]),
+    ],
+    ids=str,
+)
+def test_a_value_of_the_wrong_type_or_size_is_an_error_of_the_file(
+    network: Transformer, folder: Path, key: str, value: object
+) -> None:
+    edit_config(folder, **{key: value})
+    refused(network, folder, GerminalError, "adapter_")
+
+
+@pytest.mark.parametrize("dtype", [torch.int8, torch.uint8, torch.bool, torch.int64, torch.complex64])
+def test_only_floating_point_tensors_are_read(network: Transformer, folder: Path, dtype: torch.dtype) -> None:
+    edit_tensors(folder, lambda tensors: tensors.update({name: each.to(dtype) for name, each in tensors.items()}))
+    refused(network, folder, UnsupportedError, "is stored as")
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_adapters_of_other_precisions_are_read(network: Transformer, folder: Path, dtype: torch.dtype) -> None:
+    edit_tensors(folder, lambda tensors: tensors.update({name: each.to(dtype) for name, each in tensors.items()}))
+    load_adapter(network, folder, "film", family=FAMILY)
+    assert {part.A.dtype for part in adapter_parts(network, "film").values()} == {torch.float32}
+
+
+def test_names_of_a_state_dict_and_of_a_class_without_a_head(network: Transformer, folder: Path) -> None:
+    def renamed(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            plain = name.replace("base_model.model.model.", "base_model.model.").replace(".weight", ".default.weight")
+            tensors[plain] = tensors.pop(name)
+
+    load_adapter(network, folder, "film", family=FAMILY)
+    edit_tensors(folder, renamed)
+    load_adapter(network, folder, "again", family=FAMILY)
+    for name, part in adapter_parts(network, "film").items():
+        assert torch.equal(adapter_parts(network, "again")[name].A, part.A)

@@ -17,6 +17,7 @@ from tiny_models import ours_from
 from torch import Tensor
 
 from germinal.checkpoints.peft_folder import load_adapter, save_adapter
+from germinal.errors import CheckpointError, UnsupportedError
 from germinal.layers.adapters import routed
 from germinal.models import families
 from germinal.models.transformer import Transformer
@@ -154,3 +155,74 @@ def test_the_outputs_are_pefts(name: str, settings: dict[str, Any], saving: dict
     torch.manual_seed(0)
     again = peft.PeftModel.from_pretrained(MODELS[name](), tmp_path / "ours")
     torch.testing.assert_close(theirs(again), expected, atol=1e-4, rtol=1e-4)
+
+
+CLASSIFIERS: dict[str, Callable[[], Any]] = {
+    "llama": lambda: transformers.LlamaForSequenceClassification(
+        transformers.LlamaConfig(**SIZES, num_key_value_heads=2, num_labels=3, pad_token_id=0)
+    ),
+    "bert": lambda: transformers.BertForSequenceClassification(transformers.BertConfig(**SIZES, num_labels=3)),
+    "roberta": lambda: transformers.RobertaForSequenceClassification(
+        transformers.RobertaConfig(**SIZES, num_labels=3, pad_token_id=1)
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CLASSIFIERS)
+def test_a_classifiers_head_comes_with_its_adapter(name: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = CLASSIFIERS[name]()
+    base.save_pretrained(tmp_path / "base")
+    network, family = ours_from(base), families.for_hf(base.config.to_dict())
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=4, target_modules="all-linear")
+    tuned = peft.get_peft_model(base, config)
+    with torch.no_grad():
+        for _, parameter in tuned.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    tuned.save_pretrained(tmp_path / "theirs")
+    load_adapter(network, tmp_path / "theirs", "film", family=family)
+    expected = theirs(tuned)
+    with torch.no_grad(), routed(network, "film"):
+        assert network.head is not None
+        torch.testing.assert_close(network.head(network(IDS)), expected, atol=1e-4, rtol=1e-4)
+    save_adapter(network, "film", tmp_path / "ours", family=family, base=str(tmp_path / "base"))
+    again = peft.AutoPeftModelForSequenceClassification.from_pretrained(tmp_path / "ours")
+    torch.testing.assert_close(theirs(again), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_an_adapter_of_a_classifier_is_refused_by_a_model_without_its_head(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    tuned = peft.get_peft_model(CLASSIFIERS["llama"](), peft.LoraConfig(task_type="SEQ_CLS", target_modules=["q_proj"]))
+    tuned.save_pretrained(tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match=r"do not: base_model.model.score.weight\. Is the base"):
+        load_adapter(ours_from(llama()), tmp_path / "adapter", "film", family=families.FAMILIES["llama"])
+
+
+def test_an_adapter_of_a_model_without_a_head(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    base = llama(tie_word_embeddings=True)
+    network = ours_from(base)
+    settings = {
+        "target_modules": r"layers\.\d+\.self_attn\.(q|v)_proj",
+        "modules_to_save": ["norm"],
+        "rank_pattern": {"^layers.1.*": 2},
+    }
+    tuned = peft.get_peft_model(base.model, peft.LoraConfig(r=4, **settings))
+    with torch.no_grad():
+        for _, parameter in tuned.named_parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+    tuned.save_pretrained(tmp_path / "adapter")
+    load_adapter(network, tmp_path / "adapter", "film", family=families.FAMILIES["llama"])
+    with torch.no_grad(), routed(network, "film"):
+        expected = tuned.eval()(input_ids=IDS).last_hidden_state
+        torch.testing.assert_close(network(IDS), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_embeddings_that_the_stacks_of_a_model_share_are_not_adapted(tmp_path: Path) -> None:
+    base = MODELS["t5"]()
+    network = ours_from(base)
+    adapted(base, tmp_path / "adapter", {}, target_modules=["shared", "q"])
+    with pytest.raises(UnsupportedError, match="embedding of an encoder-decoder"):
+        load_adapter(network, tmp_path / "adapter", "film", family=families.FAMILIES["t5"])

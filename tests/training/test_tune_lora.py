@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import peft
 import pytest
 import torch
 
@@ -72,6 +73,11 @@ def test_the_written_adapter_is_the_best_and_the_base_is_untouched(llama_folder:
     adapter = tune_lora(lm, examples(lm), lora, config, tmp_path / "run")
 
     assert adapter == tmp_path / "run" / "adapter"
+    theirs = peft.AutoPeftModelForCausalLM.from_pretrained(adapter)
+    ours = germinal.load(llama_folder, adapter=adapter, precision="float32")
+    ids = torch.tensor([[5, 9, 7]])
+    with torch.no_grad():
+        torch.testing.assert_close(ours.logits(ids), theirs(input_ids=ids).logits, rtol=1e-3, atol=1e-3)
     assert network_adapters(lm.network) == {}
     assert [parameter.requires_grad for parameter in lm.network.parameters()] == wanted
     assert not lm.network.training

@@ -21,6 +21,7 @@ CONFIG = "adapter_config.json"
 PROMPTS = ("PROMPT_TUNING", "P_TUNING")
 """Methods whose file holds virtual tokens. (P-tuning's network that makes them is not in the file.)"""
 
+_UNMERGEABLE = ("PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE", "XLORA")
 _MERGE = "Merge it into its base with PEFT's merge_and_unload, and load the merged model."
 _WITHOUT_EFFECT = {
     *("peft_version", "auto_mapping", "inference_mode", "base_model_name_or_path", "revision", "megatron_core"),
@@ -173,7 +174,8 @@ def require_kind(raw: Mapping[str, Any], folder: Path) -> bool:
     where, kind = str(folder / CONFIG), raw.get("peft_type")
     if kind != "LORA" and kind not in PROMPTS:
         known = ", ".join(("LORA", *PROMPTS))
-        raise UnsupportedError(f"is a {kind} adapter; germinal knows {known}.", where=where, hint=_MERGE)
+        hint = _MERGE if kind not in _UNMERGEABLE else "It cannot be merged either: tune an adapter of another kind."
+        raise UnsupportedError(f"is a {str(kind)[:40]} adapter; germinal knows {known}.", where=where, hint=hint)
     read = _PROMPT if kind in PROMPTS else _LORA
     for key, value in raw.items():
         empty = value in (None, False, "none", "") or value in ({}, [])

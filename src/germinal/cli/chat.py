@@ -68,7 +68,7 @@ def _turn(lm: LanguageModel, messages: list[Message], settings: dict[str, Any]) 
     from germinal.text.chat_template import Message
     from germinal.text.conversation import fit_conversation
 
-    window = lm.config.max_position_embeddings
+    window = lm.context_window
     longest = settings.get("max_new_tokens", lm.generation_defaults.max_new_tokens)
     if "max_new_tokens" not in settings and lm.writer.max_length is not None:
         window = min(window, lm.writer.max_length)

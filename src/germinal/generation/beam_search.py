@@ -111,7 +111,7 @@ class BeamSearch:
         logprobs = logits.log_softmax(-1)
         if not self.lead.sampler.processors:
             return logprobs
-        history = History([self.lead.prompt_ids] * len(self.beams), self._answers)
+        history = History([self.lead.sampler.prompt_ids] * len(self.beams), self._answers)
         left = processed(logprobs, self.lead.sampler.processors, history)
         return left.log_softmax(-1) if self.config.renormalize_logits else left
 

@@ -31,6 +31,8 @@ class Sequence:
         forks: Sequences with the same prompt, encoder input and adapter, none of them a beam search. They start once
             this sequence has computed the prompt, and share it.
         encoder_input_ids: Input of an encoder-decoder's encoder, at least one token.
+        virtual_ids: The virtual tokens of the adapter. They stand before the prompt, of an encoder-decoder before the
+            encoder input, and count as part of it, but no processor and no seed knows them.
 
     Attributes:
         ids: The prompt and all known tokens after it.
@@ -58,6 +60,7 @@ class Sequence:
         index: int = 0,
         forks: Iterable[Sequence] = (),
         encoder_input_ids: Iterable[int] | None = None,
+        virtual_ids: Iterable[int] = (),
     ) -> None:
         self.prompt_ids = tuple(prompt_ids)
         self.config = config or GenerationConfig()
@@ -66,6 +69,11 @@ class Sequence:
         self.forks = tuple(forks)
         self.encoder_input_ids = None if encoder_input_ids is None else tuple(encoder_input_ids)
         self.sampler = Sampler(self.config, self.prompt_ids, index, drawn_for=self.encoder_input_ids)
+        self._check_tokens()
+        if self.encoder_input_ids is None:
+            self.prompt_ids = (*virtual_ids, *self.prompt_ids)
+        else:
+            self.encoder_input_ids = (*virtual_ids, *self.encoder_input_ids)
         self.ids = [*self.prompt_ids, *(self.target_ids or ())]
         self.token_ids: list[int] = []
         self.tokens: list[SampledToken] = []
@@ -75,9 +83,6 @@ class Sequence:
         self.num_computed = 0
         self.computed_tokens = 0
         self.encoded_tokens = 0
-        for name, what in _NO_TOKENS.items():
-            if getattr(self, name) == ():
-                raise SettingError(what, where=name, hint="Give at least one token.")
         start = (self.prompt_ids, self.encoder_input_ids, self.adapter)
         if any((fork.prompt_ids, fork.encoder_input_ids, fork.adapter) != start for fork in self.forks):
             raise SettingError("a fork must have the same prompt, encoder input and adapter.", where="forks")
@@ -85,6 +90,11 @@ class Sequence:
             raise SettingError(
                 "a fork cannot search with beams.", where="forks", hint="Make it the sequence that has the forks."
             )
+
+    def _check_tokens(self) -> None:
+        for name, what in _NO_TOKENS.items():
+            if getattr(self, name) == ():
+                raise SettingError(what, where=name, hint="Give at least one token.")
 
     @property
     def num_beams(self) -> int:

@@ -9,7 +9,7 @@ from functools import cached_property
 from germinal.errors import SettingError
 from germinal.inspection.spelling import spelt
 from germinal.language_model import LanguageModel
-from germinal.layers.adapters import routed
+from germinal.layers.adapters import refuse_virtual_tokens, routed
 from germinal.models.inspection import Trace, trace
 from germinal.text.content import Content
 
@@ -64,6 +64,7 @@ def look(lm: LanguageModel, prompt: Content, target: str | None) -> Subject:
         SettingError: a target was given, but the model is not an encoder-decoder.
         ContextWindowError: the prompt does not fit the context window.
     """
+    refuse_virtual_tokens(lm.network, lm.adapter, "be looked into")
     ids = lm.encode_prompt(prompt)
     two_stacks = lm.two_stacks
     if target is not None and not two_stacks:

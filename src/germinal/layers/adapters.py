@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from germinal.errors import SettingError, nearest
+from germinal.errors import SettingError, UnsupportedError, nearest
 from germinal.layers.adapted import AdaptedEmbedding, AdaptedLinear, Adapter, AdapterRouting, Replaced, Route
 from germinal.layers.lora import LoRA
 from germinal.layers.lora_config import ALL_LINEAR, LoRAConfig
@@ -264,6 +264,26 @@ def virtual_ids(network: nn.Module, name: str | None) -> tuple[int, ...]:
     table = network.get_submodule(EMBEDDING)
     assert isinstance(table, nn.Embedding)
     return tuple(range(table.num_embeddings, table.num_embeddings + len(rows)))
+
+
+def routed_virtual_ids(network: nn.Module) -> tuple[int, ...]:
+    """The virtual tokens of the adapter that all tokens of the batch go through."""
+    route = adapter_routing(network).route
+    return virtual_ids(network, route) if isinstance(route, str) else ()
+
+
+def refuse_virtual_tokens(network: nn.Module, name: str | None, purpose: str) -> None:
+    """Refuse an adapter with virtual tokens for what is not done with them.
+
+    Raises:
+        UnsupportedError: names the adapter and the purpose.
+    """
+    if virtual_ids(network, name):
+        raise UnsupportedError(
+            f"has virtual tokens, with which a model cannot {purpose}.",
+            where=f"adapter '{name}'",
+            hint="It can generate and score texts, and give logits.",
+        )
 
 
 def base_state_dict(network: nn.Module) -> dict[str, Tensor]:

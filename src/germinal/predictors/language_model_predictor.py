@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
@@ -18,7 +18,7 @@ from germinal.checkpoints.peft_folder import adapter_digest
 from germinal.errors import CheckpointError, ContextWindowError, SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
-from germinal.layers.adapters import network_adapters
+from germinal.layers.adapters import network_adapters, virtual_ids
 from germinal.loading import load
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import Shape, damaged, typed, write_content
@@ -327,7 +327,7 @@ class LanguageModelPredictor:
     def _fit(self, input: str, where: str = "input") -> FittedPrompt:
         answer = max([self.generation.max_new_tokens, *(len(ids) for ids in self.continuation_ids.values())])
         try:
-            return self.window.fit(
+            return self._room().fit(
                 self.prompt,
                 input,
                 self.examples,
@@ -337,6 +337,11 @@ class LanguageModelPredictor:
             )
         except ContextWindowError as error:
             raise ContextWindowError(error.what, where=where, hint=error.hint) from error
+
+    def _room(self) -> ContextWindow:
+        """The window that the adapter's virtual tokens leave."""
+        virtual = len(virtual_ids(self.lm.network, self.adapter_name))
+        return replace(self.window, size=self.window.size - virtual) if virtual else self.window
 
     def _request(self, fitted: FittedPrompt, wants: Collection[Want]) -> Request:
         return Request(

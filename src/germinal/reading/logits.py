@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from germinal.errors import ContextWindowError, SettingError
+from germinal.layers.adapters import routed_virtual_ids
 from germinal.layers.masks import document_starts, longest_document
 from germinal.models.heads import VOCABULARY_HEADS
 from germinal.objectives.language_modelling import IGNORED, causal_lm_loss, labelled_cross_entropy, labelled_tokens
@@ -50,7 +51,7 @@ class Inputs:
 
 @torch.inference_mode()
 def logits(reader: Reader, inputs: Inputs) -> Tensor:
-    """Logits [B, T, V], float32.
+    """Logits [B, T, V], float32; there are none of the virtual tokens that an adapter has before each row.
 
     Raises:
         UnsupportedError: the model's head is not over the vocabulary.
@@ -59,7 +60,8 @@ def logits(reader: Reader, inputs: Inputs) -> Tensor:
         ContextWindowError: there are more tokens than the model has positions for.
     """
     reader.require_head("give the logits of its vocabulary", *VOCABULARY_HEADS)
-    return reader.network.logits(_hidden_states(reader, inputs.tensors(reader.network.device))).float()
+    hidden_states = _hidden_states(reader, inputs.tensors(reader.network.device))
+    return reader.network.logits(hidden_states[:, _virtual_positions(reader) :]).float()
 
 
 @torch.inference_mode()
@@ -90,6 +92,8 @@ def loss(reader: Reader, inputs: Inputs, labels: Ids | None = None) -> Tensor:
         if (documents := tensors.get("document_ids")) is not None:
             targets = targets.masked_fill(document_starts(documents), IGNORED)
         hidden_states = _hidden_states(reader, tensors)
+        # The first token of a row is predicted too, where virtual tokens stand before it.
+        targets = nn.functional.pad(targets, (_virtual_positions(reader), 0), value=IGNORED)
         return causal_lm_loss(hidden_states, targets, reader.network.logits) / max(1, labelled_tokens(targets))
     if targets is None:
         raise SettingError("are needed, since the model has an encoder.", where="labels")
@@ -101,12 +105,33 @@ def loss(reader: Reader, inputs: Inputs, labels: Ids | None = None) -> Tensor:
 
 
 def _hidden_states(reader: Reader, tensors: Mapping[str, Tensor]) -> Tensor:
-    """[B, T, D] after the final norm; lengths are checked first."""
-    for name, documents in (("input_ids", "document_ids"), ("decoder_input_ids", "decoder_document_ids")):
+    """[B, T, D] after the final norm; of a decoder, the virtual tokens' first. Lengths are checked before."""
+    virtual = routed_virtual_ids(reader.network)
+    for name, documents, before in (
+        ("input_ids", "document_ids", len(virtual)),
+        ("decoder_input_ids", "decoder_document_ids", 0),
+    ):
         if name in tensors:
-            _check_length(reader, name, tensors[name], tensors.get(documents))
-    hidden_states: Tensor = reader.network(**tensors)
+            _check_length(reader, name, tensors[name], tensors.get(documents), before)
+    hidden_states: Tensor = reader.network(**(_behind(virtual, tensors) if virtual else tensors))
     return hidden_states
+
+
+def _virtual_positions(reader: Reader) -> int:
+    """How many hidden states of a row are those of virtual tokens."""
+    return len(routed_virtual_ids(reader.network)) if reader.config.stacks == "decoder" else 0
+
+
+def _behind(virtual: Sequence[int], tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The inputs, with virtual tokens before those of each row."""
+    for name in ("prefix_mask", "document_ids"):
+        if name in tensors:
+            raise SettingError("cannot be given where the adapter has virtual tokens.", where=name)
+    ids = tensors["input_ids"]
+    before = {"input_ids": ids.new_tensor(virtual).expand(len(ids), -1)}
+    if "attention_mask" in tensors:
+        before["attention_mask"] = torch.ones_like(before["input_ids"], dtype=tensors["attention_mask"].dtype)
+    return {**tensors, **{name: torch.cat((each, tensors[name]), dim=1) for name, each in before.items()}}
 
 
 def _check_known(reader: Reader, ids: Tensor, name: str) -> None:
@@ -116,12 +141,14 @@ def _check_known(reader: Reader, ids: Tensor, name: str) -> None:
         raise SettingError(f"has a token id outside the model's vocabulary of {rows:,}.", where=name)
 
 
-def _check_length(reader: Reader, name: str, ids: Tensor, document_ids: Tensor | None) -> None:
-    """Refuse rows longer than the learned positions. Packed documents each begin at the first position."""
+def _check_length(reader: Reader, name: str, ids: Tensor, document_ids: Tensor | None, before: int) -> None:
+    """Refuse rows longer than the learned positions that the tokens `before` them leave. Packed documents each begin at
+    the first position.
+    """
     if ids.dim() != 2:
         raise SettingError(f"must have two dimensions [B, T], not {ids.dim()}.", where=name)
     _check_known(reader, ids, name)
-    known, length = reader.config.max_position_embeddings, ids.shape[1]
+    known, length = reader.config.max_position_embeddings - before, ids.shape[1]
     if length > known and document_ids is not None and document_ids.shape == ids.shape:
         length = longest_document(document_ids)
     if reader.config.positions == "learned" and length > known:

@@ -8,6 +8,7 @@ from germinal.errors import SettingError
 from germinal.generation.config import GenerationConfig
 from germinal.generation.distribution import NextTokenDistribution
 from germinal.generation.distribution import next_token_distribution as distribution
+from germinal.layers.adapters import routed_virtual_ids
 from germinal.models.inspection import AttentionMaps, trace
 from germinal.reading.reader import Reader
 from germinal.text.content import Content, encode_prompt
@@ -43,7 +44,8 @@ def next_token_distribution(
     """
     reader.require_head("say what comes next", "lm")
     network, ids, written = reader.network, _read(reader, text), _written(reader, target)
-    hidden_states = trace(network, ids, written, attention=False).hidden_states  # [T, D]
+    behind = (*routed_virtual_ids(network), *ids)
+    hidden_states = trace(network, behind, written, attention=False).hidden_states  # [T, D]
     logits = network.logits(hidden_states[-1].to(network.device, network.dtype)).float().cpu()  # [V]
     start, answer = (ids, ()) if written is None else (written[:1], written[1:])
     return distribution(logits, config, start, answer)

@@ -84,7 +84,7 @@ class ModelService:
         return pending
 
     def _config(self, request: ChatRequest, prompt_tokens: int) -> GenerationConfig:
-        window = self._lm.config.max_position_embeddings
+        window = self._lm.context_window
         room = max(1, window - (1 if self._lm.two_stacks else prompt_tokens))  # the encoder has its own window
         counted = self._lm.writer.max_length is not None  # the checkpoint's limit, which counts the prompt
         defaults = self._lm.writer.generation_config({}, prompt_tokens, chat=True) if counted else self._defaults

@@ -20,6 +20,7 @@ from germinal.generation.backends.factory import make_backend
 from germinal.generation.config import GenerationConfig
 from germinal.generation.engine import Engine
 from germinal.generation.sequence import Sequence
+from germinal.layers.adapters import virtual_ids
 from germinal.models.heads import require_head
 from germinal.models.transformer import Transformer
 from germinal.progress import Progress, Reporter, silent
@@ -299,6 +300,7 @@ class Writer:
 
     def _sequence(self, prompt_ids: Iterable[int], config: GenerationConfig | None = None, **settings: Any) -> Sequence:
         """A sequence for the engine; the prompt of an encoder-decoder is what its encoder reads."""
+        settings["virtual_ids"] = virtual_ids(self.network, settings.get("adapter"))
         if self.two_stacks:
             return Sequence((self.decoder_start_id,), config, encoder_input_ids=prompt_ids, **settings)
         return Sequence(prompt_ids, config, **settings)
