@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
+from itertools import groupby
 from math import prod
 
 from torch import Tensor
@@ -15,8 +15,6 @@ from germinal.models.config import TransformerConfig
 from germinal.models.transformer import Transformer
 
 SAME_MODEL = "Config and weights must come from the same model."
-
-_LAYER = re.compile(r"(encoder|decoder)\.layers\.0\.(.*)")
 
 
 def check_sizes(config: TransformerConfig, stored: Mapping[str, Stored], where: str) -> None:
@@ -68,10 +66,18 @@ def _layers(config: TransformerConfig) -> dict[str, int]:
 def _of_all_layers(
     tensors: Iterable[tuple[str, Tensor]], layers: Mapping[str, int]
 ) -> Iterator[tuple[str, tuple[int, ...]]]:
-    for name, tensor in tensors:
-        found = _LAYER.fullmatch(name)
-        for layer in range(layers[found[1]] if found else 1):
-            yield f"{found[1]}.layers.{layer}.{found[2]}" if found else name, tuple(tensor.shape)
+    """Names and shapes in the network's order: all of a layer, then all of the next."""
+    for stack, group in groupby(tensors, key=lambda named: _stack_of(named[0])):
+        shapes = [(name, tuple(tensor.shape)) for name, tensor in group]
+        for layer in range(layers[stack] if stack else 1):
+            for name, shape in shapes:
+                yield name.replace(".layers.0.", f".layers.{layer}.", 1) if stack else name, shape
+
+
+def _stack_of(name: str) -> str:
+    """The stack whose first layer has a tensor; empty for what is in no layer."""
+    stack, inside, _ = name.partition(".layers.0.")
+    return stack if inside else ""
 
 
 def _sizes(config: TransformerConfig) -> Iterator[tuple[str, int]]:
