@@ -18,6 +18,7 @@ SMALL = ("--set", "select.models=[]")
 
 def test_the_whole_life_cycle_of_a_tiny_project(germinal: Germinal, project: Path, tmp_path: Path) -> None:
     planned = germinal("plan", project)
+    assert " end at <|im_end|>." in planned.out
     assert planned.code == 0, planned.err
     assert "4 trials of 4 candidates" in planned.out
     assert "to run" in planned.out

@@ -7,7 +7,7 @@ from pathlib import Path
 from germinal.progress import Reporter, silent
 from germinal.text.tokenizer import Tokenizer
 
-__all__ = ["read_tokenizer", "read_tokenizer_and_path"]
+__all__ = ["read_tokenizer", "read_tokenizer_and_path", "tokenizer_at"]
 
 
 def read_tokenizer(ref: str, reporter: Reporter = silent) -> Tokenizer:
@@ -25,12 +25,16 @@ def read_tokenizer_and_path(ref: str, reporter: Reporter = silent) -> tuple[Toke
     from germinal.checkpoints import sources
 
     path = sources.fetch(ref, reporter=reporter)
-    name = sources.name_of(ref, path)
+    return tokenizer_at(path, sources.name_of(ref, path)), path
+
+
+def tokenizer_at(path: Path, name: str) -> Tokenizer:
+    """The tokenizer of a folder or of a GGUF file; errors are those of `read_tokenizer`."""
     if path.is_dir():
         from germinal.checkpoints.tokenizer_files import folder_tokenizer
 
-        return folder_tokenizer(path, name), path
+        return folder_tokenizer(path, name)
     from germinal.checkpoints.gguf_header import read_header
     from germinal.checkpoints.gguf_tokenizer import tokenizer_from_gguf
 
-    return tokenizer_from_gguf(read_header(path).metadata, name), path
+    return tokenizer_from_gguf(read_header(path).metadata, name)

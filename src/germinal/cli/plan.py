@@ -46,6 +46,8 @@ def plan(
         stdout.print(f"A trial run, on at most {limit} rows of dev and of test (--limit).")
     for stored, models in _unpacked(made).items():
         stdout.print(f"Weights are unpacked from {stored}: {', '.join(models)}.")
+    for model, pieces in made.ends.items():
+        stdout.print(f"Answers of {model} end at {', '.join(pieces) or 'no token'}.", soft_wrap=True, markup=False)
     states = Counter(_STATES[step.state] for step in made.steps)
     counted = ", ".join(f"{states[words]} {words}" for words in _STATES.values() if states[words])
     stdout.print(f"{len(made.trials)} trials of {len(made.candidates)} candidates; {len(made.steps)} steps: {counted}.")

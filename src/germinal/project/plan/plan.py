@@ -13,6 +13,7 @@ from typing import Any
 
 from germinal.ledger import EstimateRecord, Ledger
 from germinal.project.file.config import Limits, ProjectConfig
+from germinal.project.plan.ends import ends_by_model
 from germinal.project.plan.estimates import estimate_trials
 from germinal.project.plan.resolver import Resolved, Resolver, State
 from germinal.project.plan.step_graph import StepGraph
@@ -44,6 +45,7 @@ class Plan:
     Attributes:
         detectable_difference: See `StepGraph.detectable`; None also while the number of dev rows is not known.
         estimates: By trial; trials of models that are not fetched yet have none.
+        ends: Model -> the tokens that end its generated answers; models that are not fetched yet have none.
     """
 
     trials: list[Trial]
@@ -52,6 +54,7 @@ class Plan:
     comparisons: list[Comparison]
     detectable_difference: float | None
     estimates: dict[str, EstimateRecord] = field(default_factory=dict)
+    ends: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Values ready for JSON, in a fixed order."""
@@ -61,6 +64,7 @@ class Plan:
             "steps": [asdict(step) for step in self.steps],
             "comparisons": [asdict(comparison) for comparison in self.comparisons],
             "detectable_difference": self.detectable_difference,
+            "ends": {model: list(pieces) for model, pieces in self.ends.items()},
         }
 
 
@@ -85,6 +89,7 @@ def make_plan(config: ProjectConfig, ledger: Ledger, folder: Path, artifacts: Pa
         comparisons=graph.comparisons,
         detectable_difference=graph.detectable(units) if units else None,
         estimates=estimate_trials(graph, resolver, ledger, folder),
+        ends=ends_by_model(graph.trials, folder, chat=config.adapt.prompt.chat),
     )
 
 
