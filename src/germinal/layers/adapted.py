@@ -93,8 +93,10 @@ class AdaptedLinear(Linear):
     def forward(self, input: Tensor, activation: str | None = None) -> Tensor:
         """As `Linear.forward`, with the routed adapters' updates before the activation."""
         route = self.routing.route
-        if route is None or self._before_merge is not None or not self._concerned(route):
+        absent = route is None or (isinstance(route, str) and route not in self.adapters)
+        if absent or self._before_merge is not None:
             return super().forward(input, activation)
+        assert route is not None, "without a route it is the plain layer"
         weight, bias = self.matrix, self.bias
         flat = input.reshape(-1, self.in_features)  # [N, I]
         output = linear(flat, self._operand, bias)  # [N, O]
@@ -107,10 +109,6 @@ class AdaptedLinear(Linear):
                     output = output.index_copy_(0, tokens, adapted)
         output = output.view(*input.shape[:-1], self.out_features)
         return output if activation is None else ACTIVATIONS[activation](output)
-
-    def _concerned(self, route: str | Sequence[tuple[str, Tensor]]) -> bool:
-        names = (route,) if isinstance(route, str) else (name for name, _ in route)
-        return any(name in self.adapters for name in names)
 
     def _part(self, name: str) -> LoRA:
         part = self.adapters[name]

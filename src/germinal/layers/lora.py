@@ -26,7 +26,8 @@ class LoRA(nn.Module):
     """The update of one adapter on one layer. B starts at zero, so that a fresh adapter changes nothing.
 
     Attributes:
-        alpha, use_rslora: Of the scale s.
+        rank: R.
+        scaling: The scale s, from `alpha` and `use_rslora`.
         dropout: Probability of dropping an input of the update while training.
         magnitude: m [O] of DoRA, or None.
     """
@@ -47,20 +48,13 @@ class LoRA(nn.Module):
         super().__init__()
         self.A = nn.Parameter(torch.zeros(rank, in_features, dtype=torch.float32, device=device))
         self.B = nn.Parameter(torch.zeros(out_features, rank, dtype=torch.float32, device=device))
+        self.rank = rank
         self.alpha = alpha
+        self.scaling = alpha / (math.sqrt(rank) if use_rslora else rank)
         self.use_rslora = use_rslora
         self.dropout = dropout
         self.register_buffer("magnitude", None)
         self._stretch: Tensor | None = None
-
-    @property
-    def rank(self) -> int:
-        return len(self.A)
-
-    @property
-    def scaling(self) -> float:
-        """The factor s."""
-        return self.alpha / (math.sqrt(self.rank) if self.use_rslora else self.rank)
 
     def initialise(self, generator: torch.Generator | None = None) -> None:
         """Draw A as `nn.Linear` does (uniform within 1 / sqrt(I)), and set B to zero."""
