@@ -7,8 +7,8 @@ from enum import StrEnum
 from germinal.evaluation.evaluator import Estimate
 from germinal.evaluation.metric import Metric
 
-FEWEST_UNITS = 5
-"""With fewer independent units on test (groups, or rows) nothing counts as reached, whatever the interval."""
+FEWEST_GROUPS = 5
+"""With fewer groups of rows on test nothing counts as reached, whatever the interval: it rests on how groups differ."""
 
 
 class Verdict(StrEnum):
@@ -22,11 +22,11 @@ class Verdict(StrEnum):
 def judge(required: float, estimate: Estimate, metric: Metric) -> Verdict:
     """Compare an estimate from the test split with the required value: a maximum if less is better, else a minimum.
 
-    Without an interval, or with fewer than `FEWEST_UNITS` units, a value that passes is not shown to.
+    Without an interval, or with rows of fewer than `FEWEST_GROUPS` groups, a value that passes is not shown to.
     """
     sign = 1.0 if metric.higher_is_better else -1.0
     worst = estimate.low if metric.higher_is_better else estimate.high
-    units = estimate.n if estimate.units is None else estimate.units
-    if worst is not None and sign * worst >= sign * required and units >= FEWEST_UNITS:
+    few = estimate.units is not None and estimate.units < min(estimate.n, FEWEST_GROUPS)
+    if worst is not None and sign * worst >= sign * required and not few:
         return Verdict.REACHED
     return Verdict.NOT_SHOWN if sign * estimate.value >= sign * required else Verdict.MISSED

@@ -128,7 +128,8 @@ class Proposal:
         """The difference in accuracy that dev can show; None where answers are texts."""
         if not self.labels:
             return None
-        return detectable_difference(self.dev).difference
+        dev = split(self.dataset.rows, dev=self.dev, test=self.dev).dev
+        return detectable_difference(len({row.unit for row in dev})).difference
 
 
 def propose(
