@@ -21,7 +21,7 @@ export TOKENIZERS_PARALLELISM ?= false
 WORKERS ?= $(OMP_NUM_THREADS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo summaries translation test test-slow test-gguf bench format clean
+.PHONY: help demo summaries translation test test-slow test-gguf fuzz bench format clean
 
 help:
 	@echo 'make demo       set up, fetch the model, run examples/reviews: a leaderboard and an HTML report'
@@ -29,6 +29,7 @@ help:
 	@echo 'make test       set up, then every check; exits non-zero on any failure'
 	@echo 'make test-slow  the tests that take minutes of CPU'
 	@echo 'make test-gguf  the tests that read GGUF files with llama.cpp, which compiles for minutes'
+	@echo 'make fuzz       20,000 damaged files of every kind are read; make test reads 2,000'
 	@echo 'make bench      ours and the peers in turn; figures go to bench/RESULTS.md'
 	@echo 'make format     put the code into the house style'
 	@echo 'make clean      remove the virtual environment and caches (not the fetched models)'
@@ -62,6 +63,9 @@ test-slow: $(VENV)/.test
 
 test-gguf: $(VENV)/.gguf
 	$(BIN)/python -m pytest -m slow tests/checkpoints/test_llama_cpp.py tests/checkpoints/test_gguf_export.py
+
+fuzz: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow tests/fuzzing -n $(WORKERS) --dist worksteal
 
 bench: $(VENV)/.test
 	$(BIN)/python -m bench

@@ -6,7 +6,6 @@ interrupted snapshot is never taken for a complete one, even offline.
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from germinal import storage
+from germinal import files, storage
 from germinal.checkpoints.cache import cache_folder, lock, remembered_digest
 from germinal.checkpoints.references import HubReference
 from germinal.errors import GerminalError, HashMismatchError, ModelNotFoundError
@@ -76,7 +75,7 @@ def _endpoint() -> str | None:
 
 def _from_cache(reference: HubReference, note: Path) -> Path:
     if note.is_file():
-        path = Path(json.loads(note.read_text(encoding="utf-8"))["path"])
+        path = Path(str(files.read_json_object(note).get("path", "")))
         if path.exists():
             return path
     raise ModelNotFoundError(

@@ -9,6 +9,8 @@ from pathlib import Path, PurePosixPath
 from germinal.checkpoints.catalogue import ALIASES, Alias
 from germinal.errors import ModelNotFoundError, UnsafeFileError, nearest
 
+_LONGEST_NAME = 255
+"""Bytes of a file's name."""
 _PART = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 _HUB = re.compile(rf"(?:hf:)?(?P<repository>{_PART}/{_PART})(?:@(?P<revision>[^@\s:]+))?(?::(?P<file>\S+))?")
 _PYPI = re.compile(rf"pypi:(?P<package>{_PART})(?:==(?P<version>[A-Za-z0-9.!+_-]+))?/(?P<member>\S+)")
@@ -53,8 +55,8 @@ def parse(ref: str) -> tuple[Reference, Alias | None]:
     text = alias.source if alias else ref
     if text.startswith("pypi:"):
         return _package(text), alias
-    if not text.startswith("hf:") and Path(text).expanduser().exists():
-        return LocalReference(Path(text).expanduser()), None
+    if not text.startswith("hf:") and (path := _existing(text)) is not None:
+        return LocalReference(path), None
     found = _HUB.fullmatch(text)
     if found and (found["file"] or Path(text).suffix != ".gguf"):
         if found["file"]:
@@ -63,9 +65,23 @@ def parse(ref: str) -> tuple[Reference, Alias | None]:
     raise _unknown(ref)
 
 
+def _existing(text: str) -> Path | None:
+    """The file or folder of this path, if there is one."""
+    try:
+        path = Path(text).expanduser()
+        return path if path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long a name, a null byte, the home of a user who is not known
+        return None
+
+
 def refuse_escape(member: str, where: str) -> None:
-    """Refuse a path that is absolute or leaves its folder."""
+    """Refuse a path that is absolute or leaves its folder, and one that no file system has.
+
+    It is compared as text, since the files in the hub's cache are links to another folder.
+    """
     path = PurePosixPath(member.replace("\\", "/"))
+    if "\0" in member or any(len(part.encode()) > _LONGEST_NAME for part in path.parts):
+        raise UnsafeFileError(f"{member!r:.80} is not the path of a file.", where=where)
     if path.is_absolute() or ".." in path.parts or re.match(r"[A-Za-z]:", member):
         raise UnsafeFileError(f"path '{member}' leaves its folder.", where=where)
 

@@ -220,8 +220,7 @@ def _read_options(path: Path) -> tuple[dict[str, str], str | None, int | None]:
         return {}, None, None
     config = read_json(path)
     prompts, default = config.get("prompts") or {}, config.get("default_prompt_name")
-    texts = prompts.values() if isinstance(prompts, dict) else [prompts]
-    if not all(text is None or isinstance(text, str) for text in texts):
+    if not isinstance(prompts, dict) or not all(text is None or isinstance(text, str) for text in prompts.values()):
         raise CheckpointError("must be an object that maps names to texts.", where=f"{path}: prompts")
     if default is not None and (not isinstance(default, str) or default not in (*prompts, *_NAMED_PROMPTS)):
         raise CheckpointError(f"there is no prompt {default!r:.80}.", where=f"{path}: default_prompt_name")

@@ -6,16 +6,17 @@ Of a folder with several, transformers' order decides: the single file before th
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from torch import Tensor
 
 from germinal import storage
 from germinal.checkpoints.json_file import read_json
+from germinal.checkpoints.references import refuse_escape
 from germinal.checkpoints.safetensors_file import read_safetensors, write_safetensors
 from germinal.checkpoints.stored import Stored
 from germinal.checkpoints.torch_file import read_torch_file
-from germinal.errors import CheckpointError, UnsafeFileError, listed
+from germinal.errors import CheckpointError, listed
 
 MAX_SHARD_BYTES = 5_000_000_000
 
@@ -71,10 +72,7 @@ def _chosen(folder: Path, named: object) -> Path:
 
 
 def _inside(folder: Path, name: str, named_by: Path) -> Path:
-    # Compared as text, since the files in the hub's cache are links to another folder.
-    path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or ".." in path.parts or ":" in name or "\0" in name:
-        raise UnsafeFileError(f"shard '{name}' is outside the folder.", where=str(named_by))
+    refuse_escape(name, str(named_by))
     if not (folder / name).exists():
         raise CheckpointError(f"shard '{name}' is missing.", where=str(named_by), hint="Fetch the model again.")
     return folder / name

@@ -25,6 +25,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from germinal import files
 from germinal.errors import CheckpointError, SettingError, StorageError
 from germinal.storage import atomic_folder, write_json, write_text
 
@@ -186,8 +187,12 @@ class RunFolder:
 
 def read_history(path: Path) -> tuple[Record, ...]:
     """The history of the run in folder `path`, without a last line that a kill has truncated."""
-    lines = (path / "history.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-    return tuple(Record(**json.loads(line)) for line in lines if line.endswith("\n"))
+    file = path / "history.jsonl"
+    lines = files.read_text(file).splitlines(keepends=True)
+    try:
+        return tuple(Record(**files.parse_json(line, where=str(file))) for line in lines if line.endswith("\n"))
+    except TypeError as error:
+        raise CheckpointError(f"holds a line that is not a record of training: {error}.", where=str(file)) from error
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -227,14 +232,9 @@ def _restore_random(states: Mapping[str, Tensor]) -> None:
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(
-            f"cannot be read: {error}.", where=str(file), hint="Delete the folder to start again."
-        ) from error
-    if not isinstance(value, dict):
-        raise CheckpointError("is not a JSON object.", where=str(file), hint="Delete the folder to start again.")
-    return value
+        return files.read_json_object(file)
+    except CheckpointError as error:
+        raise CheckpointError(error.what, where=error.where, hint="Delete the folder to start again.") from error
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:

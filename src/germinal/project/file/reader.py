@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails
 
 from germinal.errors import ProjectFileError, nearest
 from germinal.evaluation.metrics import METRICS
+from germinal.files import read_text
 from germinal.project.file.config import ProjectConfig
 from germinal.project.file.tasks import BASELINES_OF, RULES_OF, TASKS
 
@@ -50,12 +51,12 @@ def read_project_file(path: str | Path, overrides: Sequence[str] = ()) -> Projec
     """
     file = find_project_file(path)
     try:
-        text = file.read_bytes().decode("utf-8")
+        text = read_text(file, error=ProjectFileError)
         values = tomllib.loads(text)
-    except UnicodeDecodeError as error:
-        raise ProjectFileError("is not UTF-8 text.", where=str(file)) from error
     except tomllib.TOMLDecodeError as error:
         raise _syntax_error(file, error) from error
+    except RecursionError:
+        raise ProjectFileError("is nested too deep.", where=str(file)) from None
     overridden = {_apply(values, item) for item in overrides}
     try:
         config = ProjectConfig.model_validate(values)
