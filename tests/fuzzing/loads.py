@@ -66,7 +66,7 @@ def load(samples: Path, number: int) -> dict[str, str]:
 def _files(folder: Path, sample: Sample) -> list[Path]:
     files = sorted(file for file in folder.rglob("*") if file.is_file() and file.name not in (".gitignore", "lock"))
     chosen = [file for file in files if file.relative_to(folder).as_posix().startswith(sample.damaged or ("",))]
-    return chosen or files
+    return chosen or files or [folder / "config.json"]
 
 
 def _compare_weights(folder: Path) -> None:

@@ -62,7 +62,7 @@ PATTERNS = [
 
 def damage(path: Path, draw: random.Random) -> str:
     """Damage a file, and say in a few words how."""
-    if draw.random() < 0.04:
+    if not path.is_file() or draw.random() < 0.04:
         return _replace(path, draw)
     changes = BY_SUFFIX.get(path.suffix, [_change_lines])
     change = draw.choice([*changes, *changes, _change_bytes])
@@ -76,7 +76,9 @@ def _replace(path: Path, draw: random.Random) -> str:
     """Put something else in its place."""
     kind = draw.choice(["nothing", "empty", "fifo", "folder", "device", "dangling", "loop", "another"])
     others = sorted(each for each in path.parent.iterdir() if each.is_file() and each != path)
-    path.unlink()
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
     if kind == "empty":
         path.write_bytes(b"")
     elif kind == "fifo":

@@ -142,6 +142,13 @@ def test_top_p_on_a_whole_vocabulary(p: float) -> None:
     assert_same_nucleus(scores, p)
 
 
+def test_top_p_of_large_logits() -> None:
+    kept = TopP(0.50001)(torch.tensor([[1e4, 1e4, 0.0]]), NO_HISTORY) > -torch.inf
+    assert kept.tolist() == [[True, True, False]]
+    kept = TopP(0.49999)(torch.tensor([[1e4, 1e4, 0.0]]), NO_HISTORY) > -torch.inf
+    assert kept.tolist() == [[True, False, False]]
+
+
 def test_top_p_among_equals_keeps_just_enough() -> None:
     kept = TopP(0.45)(torch.zeros(1, 10), NO_HISTORY) > -torch.inf
     assert kept.tolist() == [[True] * 5 + [False] * 5]

@@ -40,9 +40,7 @@ _FLAGS = {
 """The flags of versions before `pooling_mode`, in the same order."""
 _MODULES = "modules.json"
 _OPTIONS = "config_sentence_transformers.json"
-_TEXTS = tuple(
-    f"sentence_{name}_config.json" for name in ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta")
-)
+_TEXTS = "sentence_bert_config.json"
 _TOKENIZER_SETTINGS = ("processor_kwargs", "tokenizer_args")
 _WITHOUT_EFFECT = (
     "use_fast",
@@ -155,7 +153,7 @@ def write_pooling(folder: Path, pooling: Pooling, hidden_size: int) -> None:
     for layer, path in zip(pooling.layers, paths[2:], strict=True):
         layer.write(folder / path)
     if pooling.max_tokens is not None:
-        storage.write_json(folder / _TEXTS[0], {"max_seq_length": pooling.max_tokens, "do_lower_case": False})
+        storage.write_json(folder / _TEXTS, {"max_seq_length": pooling.max_tokens, "do_lower_case": False})
     options: dict[str, Any] = {}
     if pooling.prompts:
         options |= {"prompts": dict(pooling.prompts), "default_prompt_name": pooling.default_prompt}
@@ -230,7 +228,8 @@ def _read_options(path: Path) -> tuple[dict[str, str], str | None, int | None]:
 
 def _text_settings(folder: Path) -> tuple[dict[str, Any], Path]:
     """What becomes of a text before the network, and the file that says so."""
-    path = next((folder / name for name in _TEXTS if (folder / name).is_file()), folder / _TEXTS[0])
+    older = sorted(folder.glob("sentence_*_config.json"))  # before its one name it had that of the network's family
+    path = next((path for path in (folder / _TEXTS, *older) if path.is_file()), folder / _TEXTS)
     return (read_json(path) if path.is_file() else {}), path
 
 

@@ -260,7 +260,8 @@ class TopP:
         vocab_size = logits.shape[-1]
         for looked_at in (min(_NUCLEUS, vocab_size), vocab_size):
             likeliest = logits.topk(looked_at, dim=-1).values  # [B, looked_at], descending
-            probabilities = (likeliest.double() - logits.logsumexp(dim=-1, keepdim=True)).exp()
+            top = likeliest[:, :1]  # subtracted first: the sum of large logits is too coarse in float32
+            probabilities = ((likeliest - top).double() - (logits - top).logsumexp(dim=-1, keepdim=True)).exp()
             mass_above = probabilities.cumsum(dim=-1) - probabilities
             kept = (mass_above < self.p).sum(dim=-1, keepdim=True).clamp(min=1)  # [B, 1], how many tokens stay
             if bool((kept < looked_at).all()):
