@@ -32,6 +32,7 @@ from germinal.reading.logits import Ids, Inputs
 from germinal.reading.reader import Reader, Text
 from germinal.reading.vectors import Vectors
 from germinal.text.chat_template import ChatTemplate
+from germinal.text.chat_template_files import variables
 from germinal.text.content import Content, encode_prompt, is_chat
 from germinal.text.tokenizer import Tokenizer
 from germinal.writing.request import Request, Response
@@ -112,6 +113,25 @@ class LanguageModel:
     def fingerprint(self) -> str:
         """SHA-256 of the weights' values, the config and the tokenizer. Names and places of files do not count."""
         return fingerprint(base_state_dict(self.network), self.tokenizer, self._checkpoint_path, self.config)
+
+    @property
+    def conventions(self) -> dict[str, Any]:
+        """How its answers begin and end, in plain values: what they depend on beside weights, config and tokenizer.
+
+        What a model has by default, such as ending at its tokenizer's end token, is left out.
+        """
+        defaults, tokenizer = self.generation_defaults, self.tokenizer
+        ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
+        found = {
+            "chat_template": tokenizer.chat_template,
+            "template_variables": {
+                name: text for name, text in variables(tokenizer.config).items() if name not in tokenizer.special_tokens
+            },
+            "eos_ids": None if (defaults.eos_ids or ()) == ends else list(defaults.eos_ids or ()),
+            "forced_eos_id": defaults.forced_eos_id,
+            "answer_start": list(self.writer.answer_start or ()) if self.config.head == "lm" else [],
+        }
+        return {name: value for name, value in found.items() if value is not None and value not in ({}, [])}
 
     @property
     def reader(self) -> Reader:

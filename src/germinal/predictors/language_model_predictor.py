@@ -23,7 +23,7 @@ from germinal.loading import load
 from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import Shape, damaged, typed, write_content
 from germinal.progress import Progress, Reporter, silent
-from germinal.storage import atomic_folder
+from germinal.storage import atomic_folder, digest
 from germinal.text.answer_tokens import answer_tokens
 from germinal.text.context_window import ContextWindow, FittedPrompt
 from germinal.text.prompt import Example, Prompt
@@ -46,6 +46,7 @@ class _Base(Shape):
     reference: str | None
     precision: str
     fingerprint: str
+    conventions: str | None = None
 
 
 class _Saved(Shape):
@@ -263,6 +264,7 @@ class LanguageModelPredictor:
             "reference": None if with_weights else self.lm.reference,
             "precision": str(network.dtype).removeprefix("torch."),
             "fingerprint": self.lm.fingerprint,
+            "conventions": digest(self.lm.conventions),
         }
         content = {
             "base": base,
@@ -314,6 +316,10 @@ class LanguageModelPredictor:
             what = f"its base model '{model.card.name}' has other weights than when the predictor was saved."
             hint = "Use the same model, revision and precision."
             raise CheckpointError(what, where=str(folder), hint=hint)
+        if saved.base.conventions not in (None, digest(model.conventions)):
+            what = f"its base model '{model.card.name}' begins or ends answers otherwise than when it was saved"
+            what += ": its chat template or its generation_config.json differs."
+            raise CheckpointError(what, where=str(folder), hint="Use the files that the model had then.")
         return cls(model, **parts)
 
     def _greedy(self) -> GenerationConfig:

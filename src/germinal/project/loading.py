@@ -14,6 +14,7 @@ from germinal.progress import Reporter, silent
 from germinal.project.file.config import ProjectConfig
 from germinal.project.plan.trials import HEAD
 from germinal.project.steps.base import artifact_of
+from germinal.project.steps.model import check_measured
 from germinal.project.steps.model_cache import ModelCache
 from germinal.project.steps.prompted import PromptSpec, adapter_folder, make_predictor
 
@@ -64,11 +65,7 @@ def _language_model(
     if candidate.model is None or candidate.precision is None:
         raise KeyError("model")
     lm = models.get(candidate.model, candidate.precision)
-    if lm.fingerprint != steps["model"].outputs["weights"]:
-        raise LedgerError(
-            f"the model '{candidate.model}' is not the one that was measured: its weights differ.",
-            hint="`germinal run` measures the present one.",
-        )
+    check_measured(lm, steps["model"])
     prompt_spec = PromptSpec(config.adapt.prompt, config.scope.labels)
     return make_predictor(
         lm,

@@ -12,7 +12,7 @@ from typing import Literal
 
 from germinal.files import inside
 from germinal.ledger import Ledger, StepRecord
-from germinal.project.steps.base import Step
+from germinal.project.steps.base import Step, is_unchanged
 from germinal.project.steps.keys import Key, RecipeKeys, resolved_key
 
 State = Literal["cached", "run", "depends"]
@@ -97,6 +97,8 @@ class Resolver:
         record = self._ledger.find_step(key)
         if record is None or record.status != "done":
             return None
-        if step.keeps_files and not (record.artifact and inside(self._artifacts, record.artifact).is_dir()):
-            return None
+        if step.keeps_files:
+            folder = record.artifact and inside(self._artifacts, record.artifact)
+            if not folder or not folder.is_dir() or not is_unchanged(record, folder):
+                return None
         return record

@@ -102,7 +102,7 @@ def _lacking(before: StepRecord | None) -> str:
         case None:
             return "it has not run yet"
         case StepRecord(status="done"):
-            return "its files are gone"
+            return "its files are gone, or were changed"
         case StepRecord(status="incomplete"):
             return "some rows failed"
         case StepRecord(status="running"):

@@ -12,9 +12,10 @@ from germinal.errors import GerminalError
 from germinal.ledger import Environment, Ledger, StepRecord
 from germinal.progress import Progress, Reporter
 from germinal.project.steps import memory
-from germinal.project.steps.base import RowCount, Step, StepContext
+from germinal.project.steps.base import FILES, RowCount, Step, StepContext
 from germinal.project.steps.keys import Key, RecipeKeys
 from germinal.project.steps.model_cache import ModelCache
+from germinal.storage import folder_digest
 
 _SECONDS_BETWEEN_NOTES = 2.0
 
@@ -62,11 +63,14 @@ class Executor:
         except GerminalError as error:
             self.ledger.fail_step(key.digest, str(error))
             raise
+        values = dict(result.values)
+        if step.keeps_files:
+            values[FILES] = folder_digest(artifact)
         own = result.seconds is None  # else its figures are those of its rows, whenever they were computed
         return self.ledger.finish_step(
             key.digest,
             outputs=result.outputs,
-            values=result.values,
+            values=values,
             seconds=clock.seconds() if result.seconds is None else result.seconds,
             peak_memory_bytes=memory.peak_bytes() if own else result.peak_memory_bytes,
             memory_note=note,

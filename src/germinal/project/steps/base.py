@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from germinal.checkpoints.cache import remembered_digest
 from germinal.errors import LedgerError
 from germinal.files import check_folder, inside
 from germinal.ledger.records import StepRecord
@@ -50,6 +51,10 @@ class StepResult:
     complete: bool = True
 
 
+FILES = "files"
+"""The name among a step's values of the digest of its folder."""
+
+
 def artifact_of(step: StepRecord, artifacts: Path) -> Path:
     """The folder that a finished step left.
 
@@ -58,7 +63,7 @@ def artifact_of(step: StepRecord, artifacts: Path) -> Path:
 
     Raises:
         UnsafeFileError: the ledger names a place outside `artifacts`, or `check_folder` refuses the folder.
-        LedgerError: it names none, or the folder is gone.
+        LedgerError: it names none, or the folder is gone, or was changed since.
     """
     hint = "`germinal run` makes them again."
     if step.artifact is None:
@@ -67,7 +72,14 @@ def artifact_of(step: StepRecord, artifacts: Path) -> Path:
     if not folder.is_dir():
         raise LedgerError(f"the files of the step '{step.name}' are gone.", where=str(folder), hint=hint)
     check_folder(folder)
+    if not is_unchanged(step, folder):
+        raise LedgerError(f"the files of the step '{step.name}' were changed since.", where=str(folder), hint=hint)
     return folder
+
+
+def is_unchanged(step: StepRecord, folder: Path) -> bool:
+    """Whether the folder of a finished step holds what the step left. Steps of older ledgers do not say."""
+    return step.values.get(FILES) in (None, remembered_digest(folder))
 
 
 @dataclass

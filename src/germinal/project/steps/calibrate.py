@@ -21,7 +21,7 @@ class CalibrateStep(PromptedStep):
     """Estimate the priors of one prompt on one model. Output: `priors`."""
 
     kind: ClassVar[str] = "calibrate"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     method: Calibration
 

@@ -78,6 +78,7 @@ def prediction_key(
     precision: str,
     seed: int | None,
     streams: int | None = None,
+    forced: Mapping[str, Any] | None = None,
 ) -> str:
     """The key of one stored row.
 
@@ -91,9 +92,11 @@ def prediction_key(
         seed: None where nothing is drawn at random.
         streams: Version of what random numbers are made from; None where nothing is drawn, which leaves the key as it
             was before there were versions.
+        forced: The tokens that the model's own files put at the start and the end of an answer; None for none.
     """
     drawn = [] if streams is None else [streams]
-    return digest([kind, weights, adapter, list(token_ids), settings, precision, seed, *drawn])
+    more = [] if not forced else [forced]
+    return digest([kind, weights, adapter, list(token_ids), settings, precision, seed, *drawn, *more])
 
 
 def changed_parts(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -31,7 +31,7 @@ class PredictStep(PromptedStep):
     """
 
     kind: ClassVar[str] = "predict"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     split: str
     wants: tuple[Want, ...]

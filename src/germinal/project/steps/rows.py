@@ -41,6 +41,12 @@ class Identity:
     precision: str
 
 
+def _forced(predictor: LanguageModelPredictor) -> dict[str, Any] | None:
+    """The tokens that the model's own files put at the start and the end of an answer; None where there are none."""
+    conventions = predictor.lm.conventions
+    return {name: conventions[name] for name in ("answer_start", "forced_eos_id") if name in conventions} or None
+
+
 @dataclass(frozen=True, slots=True)
 class Answered:
     """The outputs of some rows, and what they cost.
@@ -174,6 +180,7 @@ def _key(want: Want, predictor: LanguageModelPredictor, prompt: FittedPrompt, id
         precision=identity.precision,
         seed=generation.seed if want == "generate" else None,
         streams=None if want == "score" or generation.greedy else STREAMS,
+        forced=_forced(predictor),
     )
 
 
