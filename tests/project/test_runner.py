@@ -244,7 +244,7 @@ def test_what_only_a_limited_run_found_is_called_a_trial_run(
     (project.folder / "new.csv").write_text("text\ngood film\n", encoding="utf-8")
     assert project.leaderboard().run.limit == 4
     for command, said in (
-        (["leaderboard"], "Reached in a trial run"),
+        (["leaderboard"], "in a trial run: accuracy of at least"),
         (["leaderboard"], "Only the first 4 rows of dev and of test were answered"),
         (["compare", "majority", "tfidf", "-p"], "in run 1, a trial run (--limit 4)"),
         (["why", "tfidf", "-p"], "since run 1, a trial run (--limit 4)"),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from datetime import datetime
+from operator import add
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,25 @@ class Cost:
 
 
 @dataclass(frozen=True, slots=True)
+class CountsRecord:
+    """Numbers of answers, and of those that cannot count, by why; see `germinal.evaluation.answer_counts`."""
+
+    answers: int
+    failed: int = 0
+    cut: int = 0
+    empty: int = 0
+    unparsable: int = 0
+
+    @property
+    def lost(self) -> int:
+        """How many cannot count, whatever the reason."""
+        return self.failed + self.cut + self.empty + self.unparsable
+
+    def __add__(self, other: CountsRecord) -> CountsRecord:
+        return CountsRecord(*map(add, astuple(self), astuple(other)))
+
+
+@dataclass(frozen=True, slots=True)
 class EstimateRecord:
     """The plan's estimate of a trial, and the ratio of the measured to the estimated figures.
 
@@ -133,7 +153,11 @@ Figures = dict[str, dict[str, Figure]]
 
 @dataclass(frozen=True, slots=True)
 class TrialRecord:
-    """One replicate: a candidate with its choice of examples."""
+    """One replicate: a candidate with its choice of examples.
+
+    Attributes:
+        counts: By split, how many of its answers cannot count; none where an older run did not count them.
+    """
 
     id: str
     candidate: str
@@ -143,6 +167,7 @@ class TrialRecord:
     cost: Cost
     estimate: EstimateRecord | None
     steps: dict[str, str]
+    counts: dict[str, CountsRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +177,7 @@ class CandidateRecord:
     Attributes:
         weights: What its model computes with, and how the file holds it if that differs: "float32 (from Q4_1)".
         cut: Number of texts generated on dev, over all replicates, with finish reason "length"; None for labels.
+        counts: How many of its answers to dev cannot count, over all replicates; None where that was not counted.
     """
 
     id: str
@@ -170,6 +196,7 @@ class CandidateRecord:
     trials: list[TrialRecord]
     cost: Cost
     cut: int | None = None
+    counts: CountsRecord | None = None
     weights: str | None = None
 
 

@@ -15,6 +15,7 @@ from germinal.ledger.records import (
     ChoiceRecord,
     ComparisonRecord,
     Cost,
+    CountsRecord,
     Environment,
     EstimateRecord,
     Figure,
@@ -151,6 +152,7 @@ def _candidate(session: Session, name: str, members: list[RunTrial]) -> Candidat
         trials=trials,
         cost=_sum([trial.cost for trial in trials]),
         cut=work.get("cut"),
+        counts=_all([trial.counts["dev"] for trial in trials if "dev" in trial.counts]),
         weights=session.get_one(Step, loaded).values.get("precision") if loaded else None,
     )
 
@@ -172,7 +174,22 @@ def _trial(session: Session, trial: RunTrial) -> TrialRecord:
         cost,
         estimate,
         dict(trial.steps),
+        _counts(session, trial),
     )
+
+
+def _counts(session: Session, trial: RunTrial) -> dict[str, CountsRecord]:
+    found = {}
+    for split in ("dev", "test"):
+        if f"measure/{split}" in trial.steps:
+            counts = session.get_one(Step, trial.steps[f"measure/{split}"]).values.get("counts")
+            if counts is not None:
+                found[split] = CountsRecord(**counts[0 if split == "test" else trial.replicate])
+    return found
+
+
+def _all(counts: list[CountsRecord]) -> CountsRecord | None:
+    return sum(counts[1:], counts[0]) if counts else None
 
 
 def _cost(session: Session, trial: RunTrial) -> Cost:

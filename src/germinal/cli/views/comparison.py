@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -9,7 +10,7 @@ from rich.padding import Padding
 from rich.text import Text
 
 from germinal.cli.views.tables import table
-from germinal.project.board import formats
+from germinal.project.board import formats, unanswered
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -25,7 +26,7 @@ def render(comparison: TrialComparison) -> RenderableType:
     """The whole comparison."""
     texts = any(row.first.score is not None for row in comparison.differing)
     counted = _scores if texts else _cells
-    parts: list[RenderableType] = [_head(comparison), counted(comparison), _verdict(comparison)]
+    parts: list[RenderableType] = [_head(comparison), counted(comparison), _verdict(comparison), *_lost(comparison)]
     if comparison.differing:
         shown = comparison.differing[:_TEXTS_SHOWN] if texts else comparison.differing
         parts.append(_title(len(comparison.differing), len(shown), comparison.metric))
@@ -87,6 +88,13 @@ def _verdict(comparison: TrialComparison) -> RenderableType:
     text.append(formats.p_stated(comparison.p_value), style="bold")
     text.append(f" ({comparison.test}; exploratory, not corrected for other pairs)", style="dim")
     return text
+
+
+def _lost(comparison: TrialComparison) -> Iterator[RenderableType]:
+    """How many answers of each side cannot count, so that the test is not one of the models."""
+    for name, counts in zip("AB", comparison.counts, strict=True):
+        if counts is not None and counts.lost:
+            yield Text(f"Of the answers of {name}, {unanswered.told(counts, None)}.", style="yellow")
 
 
 def _example(difference: Difference) -> RenderableType:

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from germinal.cli.views.tables import table
-from germinal.project.board import formats, sentences
+from germinal.project.board import formats, sentences, unanswered
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -112,16 +112,16 @@ def _cost_legend(board: Leaderboard) -> RenderableType:
     notes = ["×: measured / estimated"]
     if board.answers == "labels":
         notes.append("rules on the same prompts share the time of one pass over them")
-    if any(row.cut for row in board.rows):
-        notes.append("cut: texts that ended at max_new_tokens")
+    if any(row.counts for row in board.rows):
+        notes.append("lost: answers that cannot count")
     return Text("   ".join(notes), style="dim")
 
 
 def _costs(board: Leaderboard) -> Table:
     spread = any(row.spread for row in board.rows)
     heads = ["candidate", *(["over shot seeds"] if spread else []), "tokens"]
-    if cut := any(row.cut is not None for row in board.rows):
-        heads.append("cut")
+    if lost := any(row.counts for row in board.rows):
+        heads.append("lost")
     heads += ["time", "×", "peak memory", "×"]
     rows = []
     for row in board.rows:
@@ -132,7 +132,7 @@ def _costs(board: Leaderboard) -> Table:
                 row.label,
                 *([_spread(row, board.primary)] if spread else []),
                 formats.count(row.tokens.total),
-                *([_cut(row, board)] if cut else []),
+                *([unanswered.brief(row.counts)] if lost else []),
                 formats.duration(timing.seconds),
                 _off(estimate.seconds_factor if estimate else None),
                 formats.memory(timing.peak_memory_bytes),
@@ -140,12 +140,6 @@ def _costs(board: Leaderboard) -> Table:
             ]
         )
     return table(heads, rows, right=heads[1:], styles=[_style(row) for row in board.rows])
-
-
-def _cut(row: Row, board: Leaderboard) -> str:
-    if row.kind == "baseline" or row.cut is None or "dev" not in board.splits:
-        return ""
-    return formats.cut(row.cut, board.splits["dev"].rows * row.replicates)
 
 
 def _off(factor: float | None) -> str:
@@ -168,9 +162,14 @@ def _tested(board: Leaderboard) -> Table:
 
 def _conclusion(board: Leaderboard) -> RenderableType:
     text = Text("\n")
-    for sentence in (sentences.choice(board), sentences.against_baseline(board)):
+    no_verdict = unanswered.no_verdict(board)
+    if no_verdict:
+        text.append(f"{no_verdict}\n", style="bold yellow")
+    for sentence in () if no_verdict else (sentences.choice(board), sentences.against_baseline(board)):
         if sentence:
             text.append(f"{sentence}\n")
+    for sentence in unanswered.lost(board):
+        text.append(f"{sentence}\n", style="yellow")
     for record in board.success:
         text.append(f"{sentences.success(record, board)}\n", style=_VERDICT_STYLES[record.verdict])
     for limit in board.run.limits:

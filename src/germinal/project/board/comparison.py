@@ -18,7 +18,7 @@ from germinal.errors import LedgerError, SettingError
 from germinal.evaluation import evaluator
 from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
-from germinal.ledger import AnswerRecord, Ledger, Results
+from germinal.ledger import AnswerRecord, CountsRecord, Ledger, Results, TrialRecord
 from germinal.project.board import formats
 from germinal.project.board.leaderboard import answers_of
 
@@ -68,6 +68,7 @@ class TrialComparison:
     Attributes:
         run: Of which run, and `limit` the rows of dev and of test that it was limited to, a trial run; None for all.
         weights: What the model of each computes with, and how its file holds it if that differs; None for baselines.
+        counts: Of each, how many of its answers cannot count; None where an older run did not count them.
         n: Examples that both answered.
         both_right: Examples that both got right; `only_first`, `only_second` and `neither` are the other three cells.
         metric: What they are compared by: accuracy for labels, for texts the deciding metric.
@@ -87,6 +88,7 @@ class TrialComparison:
     run: int
     limit: int | None
     weights: tuple[str | None, str | None]
+    counts: tuple[CountsRecord | None, CountsRecord | None]
     n: int
     both_right: int
     only_first: int
@@ -150,6 +152,7 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
         run=results.run.id,
         limit=results.run.limit,
         weights=(_weights(results, first), _weights(results, second)),
+        counts=(_counts(results, first, split), _counts(results, second, split)),
         n=len(pairs),
         both_right=cells.count((True, True)),
         only_first=cells.count((True, False)),
@@ -168,7 +171,7 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
 
 
 def _weights(results: Results, trial: str) -> str | None:
-    return results.candidate(results.trial(trial).candidate).weights
+    return results.candidate(_named(results, trial).candidate).weights
 
 
 def _answers(ledger: Ledger, results: Results, trial: str, split: str) -> list[AnswerRecord]:
@@ -181,6 +184,15 @@ def _answers(ledger: Ledger, results: Results, trial: str, split: str) -> list[A
             )
         trial = replicates[0]
     return ledger.answers(trial, split=split, run_id=results.run.id)
+
+
+def _counts(results: Results, trial: str, split: str) -> CountsRecord | None:
+    return _named(results, trial).counts.get(split)
+
+
+def _named(results: Results, name: str) -> TrialRecord:
+    """The trial of that name, or the only replicate of the candidate of that name."""
+    return next(each for each in results.trials if name in (each.id, each.candidate))
 
 
 def _paired(first: Sequence[AnswerRecord], second: Sequence[AnswerRecord]) -> list[tuple[AnswerRecord, AnswerRecord]]:

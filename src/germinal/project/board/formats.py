@@ -84,8 +84,3 @@ def probabilities(of: Mapping[str, float]) -> str:
 def factor(times: float | None) -> str:
     """Measured over estimated, "×1.3"."""
     return "–" if times is None else f"×{times:.2f}" if times < 10 else f"×{times:.0f}"
-
-
-def cut(number: int, total: int) -> str:
-    """How many texts were cut off at max_new_tokens."""
-    return f"{number:,} of {total:,}" if number else "none"

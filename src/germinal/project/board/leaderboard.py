@@ -20,6 +20,7 @@ from germinal.ledger import (
     CandidateRecord,
     ChoiceRecord,
     ComparisonRecord,
+    CountsRecord,
     Environment,
     Figure,
     Ledger,
@@ -67,6 +68,7 @@ class Row:
         work: Tokens x parameters of one answer.
         weights: What its model computes with, and how the file holds it if that differs: "float32 (from Q4_1)".
         cut: How many of its texts on dev ended at max_new_tokens, over all replicates; None for labels.
+        counts: How many of its answers to dev cannot count, and why; None where an older run did not count them.
     """
 
     id: str
@@ -90,6 +92,12 @@ class Row:
     work: float
     cut: int | None = None
     weights: str | None = None
+    counts: CountsRecord | None = None
+
+    @property
+    def answered(self) -> bool:
+        """Whether at least half of its answers can count."""
+        return self.counts is None or 2 * self.counts.lost <= self.counts.answers
 
     def against(self, role: str) -> ComparisonRecord | None:
         """Its paired test against the best "baseline", the untuned "zero-shot" or the observed "best", or None."""
@@ -137,7 +145,10 @@ class RunInfo:
 
 @dataclass(frozen=True, slots=True)
 class Leaderboard:
-    """What one run found, the best candidate first; `answers` says whether the candidates give labels or texts."""
+    """What one run found, the best candidate first; `answers` says whether the candidates give labels or texts.
+
+    `max_new_tokens` is the project's, None where it names none.
+    """
 
     use_case: str
     answers: Answers
@@ -147,6 +158,7 @@ class Leaderboard:
     choice: ChoiceRecord | None
     success: list[SuccessRecord]
     detectable_difference: float | None
+    max_new_tokens: int | None
     run: RunInfo
     timings: dict[str, Timing]
 
@@ -223,9 +235,17 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
         choice=results.choice,
         success=list(results.success),
         detectable_difference=results.detectable_difference,
+        max_new_tokens=_max_new_tokens(results),
         run=_run_info(results, ledger, None if run_id is not None else _later(results.run, ledger)),
         timings={candidate.id: _timing(candidate) for candidate in ordered},
     )
+
+
+def _max_new_tokens(results: Results) -> int | None:
+    apply = results.run.config.get("apply")
+    generation = apply.get("generation") if isinstance(apply, Mapping) else None
+    found = generation.get("max_new_tokens") if isinstance(generation, Mapping) else None
+    return found if isinstance(found, int) else None
 
 
 def answers_of(results: Results) -> Answers:
@@ -291,6 +311,7 @@ def _row(candidate: CandidateRecord, place: int, labels: Mapping[str, str], resu
         ),
         work=candidate.work,
         cut=candidate.cut,
+        counts=candidate.counts,
         weights=candidate.weights,
     )
 

@@ -16,7 +16,7 @@ from germinal import figures
 from germinal.errors import LedgerError
 from germinal.evaluation.metrics import METRICS
 from germinal.ledger import Ledger, RunRecord
-from germinal.project.board import formats, sentences
+from germinal.project.board import formats, sentences, unanswered
 from germinal.project.board.leaderboard import Leaderboard, leaderboard
 from germinal.project.board.report_examples import ExampleTable, PromptGroup, example_table, prompt_groups, visible
 from germinal.project.board.report_figures import Drawing, drawings
@@ -89,6 +89,7 @@ def render(report: Report) -> str:
         prompts=report.prompts,
         formats=formats,
         sentences=sentences,
+        unanswered=unanswered,
         metrics={metric.name: METRICS[metric.name] for metric in report.board.metrics if metric.name in METRICS},
         theme=figures.page_css(),
     )

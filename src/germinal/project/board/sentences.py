@@ -43,6 +43,8 @@ def success(record: SuccessRecord, board: Leaderboard) -> str:
     metric = next((metric for metric in board.metrics if metric.name == record.metric), board.metrics[0])
     wanted = f"{record.metric} of at {'least' if metric.higher_is_better else 'most'} {record.threshold:g} on test"
     verdict = record.verdict.capitalize() + (" in a trial run" if board.is_trial_run else "")
+    if board.winner is not None and not board.winner.answered:
+        verdict = "Not judged, as most answers cannot count"
     if record.figure is None:
         return f"{verdict}: {wanted}."
     figure, shown = record.figure, digits(record.metric)
