@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from small_data import Table, reviews, write_csv
 
+from germinal.data import split
 from germinal.errors import DataError, ProjectFileError, UnsupportedError
 from germinal.project import Project
 from germinal.project.file.reader import read_project_file
@@ -220,3 +222,53 @@ def test_a_column_that_repeats_is_taken_for_no_text_beside_longer_ones(write: Ca
     assert (proposal.input, proposal.target) == ("french", "english")
     assert proposal.words.instruction == "Translate this text:"
     assert {question.key: question.options for question in proposal.questions}["target"] == ("english", "page")
+
+
+def dates(rows: int = 120) -> Table:
+    """Letters and the number in them, of which a tokenizer makes many tokens."""
+    return [
+        {"letter": f"About case {index}.", "number": f"{index * 7919:011d}-{index * 31:07d}"} for index in range(rows)
+    ]
+
+
+def test_room_for_answers_is_counted_by_the_models_tokenizer(
+    write: Callable[..., Path], tmp_path: Path, tiny_model: Path
+) -> None:
+    """Three characters a token are too many for numbers: every answer was cut."""
+    import transformers
+
+    proposal = propose(write(dates()), task="extraction", target="number", models=(str(tiny_model),))
+    config = read_project_file(write_project(proposal, tmp_path))
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_model)
+    train = split(proposal.dataset.rows, dev=proposal.dev, test=proposal.test).train
+    needed = max(len(tokenizer.encode(f" {row.target}", add_special_tokens=False)) for row in train) + 1
+    assert needed > 16
+    assert needed <= config.generation["max_new_tokens"] < needed + 16
+    assert f"has {needed - 1} tokens, and one ends it" in (tmp_path / "germinal.toml").read_text()
+
+
+def test_without_the_tokenizer_a_bound_is_taken_and_stated(
+    write: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GERMINAL_CACHE", str(tmp_path / "cache"))
+    proposal = propose(write(dates()), task="extraction", target="number", models=("hf:nobody/has-this",))
+    path = write_project(proposal, tmp_path)
+    assert read_project_file(path).generation["max_new_tokens"] == 32  # 19 bytes and an end, in steps of 16
+    assert "hf:nobody/has-this is not on this machine: room is left for a token for every byte" in path.read_text()
+
+
+def test_prompts_that_are_too_long_for_the_model_are_told(
+    write: Callable[..., Path], tmp_path: Path, tiny_model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from germinal.cli.main import main
+
+    rows = reviews()
+    for row in rows[:50]:
+        row["text"] = f"{row['text']} {'endless ' * 600}"
+    with pytest.raises(SystemExit):
+        main(["init", str(write(rows)), "-o", str(tmp_path), "--model", str(tiny_model), "--yes"])
+    said = r"of the \d+ training rows make prompts that are too long for .*, which takes 512 tokens: the longest has \d"
+    assert re.search(said, " ".join(capsys.readouterr().err.split()))
+    text = (tmp_path / "germinal.toml").read_text()
+    assert re.search(said, text)
+    assert '# overflow = "truncate_input"' in text

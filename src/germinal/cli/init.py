@@ -70,6 +70,8 @@ def _ask(question: Question) -> str:
 
 
 def _summary(proposal: Proposal) -> str:
+    from germinal.project.init.writer import too_long
+
     labels = ", ".join(f"{label} {count:,}" for label, count in proposal.labels.items())
     counted = f"{proposal.rows:,} rows ({labels})" if labels else f"{proposal.task}, {proposal.rows:,} rows"
     lines = [proposal.words.use_case, f"{counted}: {proposal.train:,} train, {proposal.dev} dev"]
@@ -78,6 +80,10 @@ def _summary(proposal: Proposal) -> str:
         lines.append(f"{proposal.dropped:,} rows repeat another one and are dropped.")
     if proposal.detectable is not None:
         lines.append(f"Dev can show differences of {100 * proposal.detectable:.0f} points or more.")
+    lines += [too_long(found) for found in proposal.lengths.too_long]
+    if proposal.lengths.uncounted:
+        names = ", ".join(proposal.lengths.uncounted)
+        lines.append(f"The tokenizer of {names} is not on this machine: nothing could be counted with it.")
     return "\n".join(lines)
 
 

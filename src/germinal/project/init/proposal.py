@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Literal, cast
 
@@ -20,6 +21,7 @@ from germinal.evaluation.metric import Answers
 from germinal.evaluation.power import detectable_difference
 from germinal.project.file.tasks import TASKS, Task, task_named
 from germinal.project.init.columns import MOST_LABELS, Guesses, answers_in, describe, guess_columns, guess_group
+from germinal.project.init.lengths import Lengths, lengths_of
 from germinal.project.init.words import Words, words_for
 
 _MOST_HELD_OUT = 300  # rows of dev and of test: with more, a run takes longer and hardly tells more
@@ -38,7 +40,7 @@ class Question:
     default: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Proposal:
     """What a germinal.toml is to say; `germinal.project.init.writer` writes it down.
 
@@ -85,11 +87,6 @@ class Proposal:
         return self.held_out
 
     @property
-    def longest_target(self) -> int:
-        """Characters of the longest right answer."""
-        return max(len(row.target) for row in self.dataset.rows)
-
-    @property
     def baselines(self) -> tuple[str, ...]:
         """What a language model has to beat."""
         return TASKS[self.task].baselines
@@ -99,10 +96,11 @@ class Proposal:
         """How an answer is read."""
         return TASKS[self.task].rules
 
-    @property
-    def max_new_tokens(self) -> int:
-        """Room for the longest right text, at three characters a token, in steps of 16."""
-        return max(16, -(-self.longest_target // 48) * 16)
+    @cached_property
+    def lengths(self) -> Lengths:
+        """Right answers and prompts of the training rows in the models' own tokens."""
+        train = split(self.dataset.rows, dev=self.dev, test=self.test).train
+        return lengths_of(self.models, self.words, train, self.shots, closed=bool(self.labels))
 
     @property
     def separator(self) -> str | None:

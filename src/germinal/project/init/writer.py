@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from germinal.errors import ProjectFileError
 from germinal.project.file.reader import FILE_NAME
 from germinal.project.file.schema import schema_text
+from germinal.project.init.lengths import TooLong
 from germinal.project.init.proposal import Proposal
 from germinal.storage import write_text
 
@@ -48,10 +49,24 @@ def project_file(proposal: Proposal, folder: Path) -> str:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.filters["toml"] = _toml
+    environment.filters.update(toml=_toml, too_long=too_long, comment=_comment)
     data = os.path.relpath(proposal.data.resolve(), folder.resolve())
     template = environment.get_template("germinal.toml.jinja")
     return template.render(proposal=proposal, data=Path(data).as_posix(), schema=SCHEMA_FILE.as_posix())
+
+
+def too_long(found: TooLong) -> str:
+    """A sentence on prompts that a model cannot read whole."""
+    shots = f" with {found.shots} worked examples of mean length" if found.shots else ""
+    return (
+        f"{found.prompts:,} of the {found.rows:,} training rows make prompts{shots} that are too long for "
+        f"{found.model}, which takes {found.window:,} tokens: the longest has {found.longest:,} without its answer."
+    )
+
+
+def _comment(text: str) -> str:
+    """A text that stays in its line."""
+    return " ".join(text.split())
 
 
 def _toml(value: object) -> str:

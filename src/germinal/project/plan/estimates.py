@@ -10,24 +10,22 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from statistics import mean, median
 
 import psutil
 import torch
 
-from germinal.checkpoints.assembly import read_config
-from germinal.checkpoints.gguf_file import config_tensors, stored_tensors
+from germinal.checkpoints import config_at
+from germinal.checkpoints.gguf_file import stored_tensors
 from germinal.checkpoints.gguf_header import read_header
-from germinal.checkpoints.json_file import read_json
 from germinal.checkpoints.stored import main_precision
 from germinal.data import read_table
 from germinal.data.dataset import inputs_of
 from germinal.generation.backends.backend import NUM_SLOTS
 from germinal.generation.scheduler import MAX_STEP_TOKENS
 from germinal.ledger import EstimateRecord, Ledger
-from germinal.models import families
 from germinal.models.config import TransformerConfig
 from germinal.models.transformer import Transformer
 from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
@@ -243,15 +241,8 @@ def size_of(path: Path, num_labels: int | None = None) -> ModelSize:
         path: A folder, or a .gguf file.
         num_labels: Give an encoder a head for so many labels.
     """
-    stored = None
-    if path.is_dir():
-        published = read_json(path / "config.json")
-        config = read_config(partial(families.for_hf(published).config_from_hf, published))
-    else:
-        header = read_header(path)
-        family = families.for_gguf(str(header.metadata.get("general.architecture")))
-        config = read_config(partial(family.config_from_gguf, header.metadata, config_tensors(header)))
-        stored = main_precision(stored_tensors(header).values())
+    config = config_at(path)
+    stored = None if path.is_dir() else main_precision(stored_tensors(read_header(path)).values())
     if num_labels is not None and config.stacks == "encoder":
         config = replace(config, head="sequence-classification", num_labels=num_labels)
     weights = dict(Transformer(config, device="meta").named_parameters())
