@@ -153,6 +153,19 @@ def test_the_start_and_forced_tokens_of_an_encoder_decoder_count(tmp_path: Path)
     assert len({outputs["weights"] for outputs in seen}) == 1
 
 
+def test_whether_an_encoder_is_told_token_types_counts_and_to_be_told_is_as_it_was(tmp_path: Path) -> None:
+    from test_golden import save_even_encoder
+
+    save_even_encoder(tmp_path / "encoder")
+    told = load(tmp_path / "encoder").fingerprint
+    edit("tokenizer_config.json", model_input_names=["input_ids", "token_type_ids", "attention_mask"])(
+        tmp_path / "encoder"
+    )
+    assert load(tmp_path / "encoder").fingerprint == told
+    edit("tokenizer_config.json", model_input_names=["input_ids", "attention_mask"])(tmp_path / "encoder")
+    assert load(tmp_path / "encoder").fingerprint != told
+
+
 SMALL = (
     'baselines = ["majority", "tfidf"]',
     'baselines = ["majority"]',

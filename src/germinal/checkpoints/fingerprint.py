@@ -43,13 +43,21 @@ def fingerprint(
         weights = remembered("weights", files, [_VERSION, kinds], lambda: weights_digest(state_dict))
     else:
         weights = weights_digest(state_dict)
-    return storage.digest([_VERSION, weights, tokenizer.fingerprint, _settings(config)])
+    return storage.digest([_VERSION, weights, tokenizer.fingerprint, _settings(config, tokenizer)])
 
 
-def _settings(config: TransformerConfig | None) -> dict[str, str]:
-    """A config's values that are not defaults, so that a new field does not change the fingerprint of old models."""
+def _settings(config: TransformerConfig | None, tokenizer: Tokenizer) -> dict[str, str]:
+    """A config's values that are not defaults, so that a new field does not change the fingerprint of old models.
+
+    Nor does it change that of models which are told token types, as they always were.
+    """
     if config is None:
         return {}
+    untold = {"token_types": "untold"} if config.num_token_types > 1 and not tokenizer.has_token_types else {}
+    return untold | _changed(config)
+
+
+def _changed(config: TransformerConfig) -> dict[str, str]:
     values = {field.name: (getattr(config, field.name), field.default) for field in fields(config)}
     return {name: repr(value) for name, (value, default) in values.items() if value != default}
 

@@ -107,7 +107,6 @@ class Tokenizer:
         return {
             "clean_up_tokenization_spaces": self.cleans_up,
             "split_special_tokens": self.backend.encode_special_tokens,
-            "token_types": self.has_token_types,
         }
 
     @cached_property
