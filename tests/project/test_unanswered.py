@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from drawn import plain
-from filled_ledger import MODEL, fill
+from filled_ledger import FULL, MODEL, fill
 
 from germinal.cli.views import comparison as comparison_view
 from germinal.cli.views import leaderboard as leaderboard_view
@@ -42,8 +42,19 @@ def test_some_that_are_lost_are_told_and_the_verdict_stands(board: Leaderboard) 
     (told,) = unanswered.lost(some)
     assert told.endswith("3 of 60 were cut at max_new_tokens = 16, 2 of 60 named no label.")
     shown = " ".join(plain(leaderboard_view.render(some)).split())
-    assert "3 cut, 2 without a label of 60" in shown
+    assert " 5/60 " in shown
+    assert unanswered.brief(CountsRecord(60, cut=3, unparsable=2)) == "3 cut, 2 without a label of 60"
     assert str(sentences.choice(some)) in shown
+
+
+def test_the_table_keeps_its_columns_on_a_terminal_of_100(tmp_path: Path) -> None:
+    board = leaderboard(fill(tmp_path / "ledger.sqlite", specs=FULL))
+    shown = plain(leaderboard_view.render(losing(board, {"generate": CountsRecord(900, cut=3, unparsable=422)})))
+    cost = shown.split("What it took to answer dev")[1].split("The winner")[0]
+    assert max(map(len, shown.splitlines())) <= 100
+    assert cost.count("425/900") == 4
+    assert cost.count("GiB") + cost.count("MiB") == len(board.rows)
+    assert cost.count("zero-shot") == 6
 
 
 @pytest.mark.parametrize(

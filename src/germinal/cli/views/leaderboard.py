@@ -112,15 +112,21 @@ def _cost_legend(board: Leaderboard) -> RenderableType:
     notes = ["×: measured / estimated"]
     if board.answers == "labels":
         notes.append("rules on the same prompts share the time of one pass over them")
-    if any(row.counts for row in board.rows):
+    if _has_lost(board):
         notes.append("lost: answers that cannot count")
     return Text("   ".join(notes), style="dim")
+
+
+def _has_lost(board: Leaderboard) -> bool:
+    """Whether a column of lost answers says something: labels that are scored are seldom lost."""
+    counts = [row.counts for row in board.rows if row.counts is not None]
+    return any(each.lost for each in counts) or (board.answers == "text" and bool(counts))
 
 
 def _costs(board: Leaderboard) -> Table:
     spread = any(row.spread for row in board.rows)
     heads = ["candidate", *(["over shot seeds"] if spread else []), "tokens"]
-    if lost := any(row.counts for row in board.rows):
+    if lost := _has_lost(board):
         heads.append("lost")
     heads += ["time", "×", "peak memory", "×"]
     rows = []
@@ -132,7 +138,7 @@ def _costs(board: Leaderboard) -> Table:
                 row.label,
                 *([_spread(row, board.primary)] if spread else []),
                 formats.count(row.tokens.total),
-                *([unanswered.brief(row.counts)] if lost else []),
+                *([unanswered.share(row.counts)] if lost else []),
                 formats.duration(timing.seconds),
                 _off(estimate.seconds_factor if estimate else None),
                 formats.memory(timing.peak_memory_bytes),

@@ -25,6 +25,11 @@ def brief(counts: CountsRecord | None) -> str:
     return f"{kinds} of {counts.answers:,}" if kinds else "none"
 
 
+def share(counts: CountsRecord | None) -> str:
+    """The same for a narrow table: 12 of 300 as "12/300"."""
+    return "" if counts is None else f"{counts.lost:,}/{counts.answers:,}" if counts.lost else "none"
+
+
 def told(counts: CountsRecord, max_new_tokens: int | None) -> str:
     """How many cannot count, as the end of a sentence: "18 of 18 were cut at max_new_tokens = 16"."""
     limit = "max_new_tokens" if max_new_tokens is None else f"max_new_tokens = {max_new_tokens}"
@@ -58,8 +63,8 @@ def lost(board: Leaderboard) -> Iterator[str]:
     for row in silent[:_MOST_SENTENCES]:
         assert row.counts is not None
         yield f"Of the answers of {row.label}, {told(row.counts, board.max_new_tokens)}."
-    if len(silent) > _MOST_SENTENCES:
-        yield f"So it is with answers of {len(silent) - _MOST_SENTENCES} more candidates."
+    if (more := len(silent) - _MOST_SENTENCES) > 0:
+        yield f"So it is with answers of {more} more candidate{'s' if more > 1 else ''}."
 
 
 def _share(row: Row) -> float:
