@@ -70,12 +70,12 @@ def read_bytes(path: Path, *, error: type[GerminalError] = CheckpointError, most
                 raise error("is not a regular file.", where=str(path))
             if found.st_size > most:
                 raise error(f"has {found.st_size:,} bytes; at most {most:,} are read.", where=str(path))
-            content = file.read(most + 1)
+            content = file.read(found.st_size + 1)
     except (OSError, ValueError) as problem:  # ValueError: a path with a null byte
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"cannot be read: {reason}.", where=str(path)) from problem
-    if len(content) > most:
-        raise error(f"has more than {most:,} bytes, which are not read.", where=str(path))
+    if len(content) > found.st_size:
+        raise error("grew while it was read.", where=str(path))
     return content
 
 
@@ -119,7 +119,10 @@ def parse_json(text: str, *, where: str, error: type[GerminalError] = Checkpoint
         value = json.loads(text)
     except RecursionError:
         raise error(f"is nested more than {MAX_DEPTH} deep.", where=where) from None
-    except ValueError as problem:  # of the syntax, or of a number with thousands of digits
+    except json.JSONDecodeError as problem:
+        place = f"line {problem.lineno}, column {problem.colno}" if "\n" in text else f"column {problem.colno}"
+        raise error(f"is not valid JSON: {problem.msg} at {place}.", where=where) from problem
+    except ValueError as problem:  # of a number with thousands of digits
         raise error(f"is not valid JSON: {problem}.", where=where) from problem
     _check(value, where, error)
     return value

@@ -82,8 +82,10 @@ def test_very_long_fields_are_read(tmp_path: Path) -> None:
         ("a.csv", "text,\na,b\n", ":1", "no name"),
         ("a.csv", "", "a.csv", "empty"),
         ("a.csv", "text,label\n", "a.csv", "no rows"),
-        ("a.jsonl", '{"text": "a"}\n{"text": \n', ":2", "malformed JSON"),
+        ("a.jsonl", '{"text": "a"}\n{"text": \n', ":2", "not valid JSON"),
         ("a.jsonl", '{"text": "a"}\n\n["b"]\n', ":3", "object"),
+        ("a.jsonl", '{"text": "a"}\n{"text": ' + "[" * 9_999 + "]" * 9_999 + "}", ":2", "nested more than"),
+        ("a.jsonl", '{"text": ' + "9" * 5_000 + "}", ":1", "not valid JSON"),
         ("a.jsonl", "", "a.jsonl", "no rows"),
         ("a.jsonl", b'{"text": "a"}\n{"text": "\xff"}', ":2", "not UTF-8"),
         ("a.parquet", b"PAR1 not really", "a.parquet", "parquet"),
@@ -103,6 +105,21 @@ def test_a_truncated_parquet_file_is_refused(tmp_path: Path) -> None:
     half = written(tmp_path, "half.parquet", whole.read_bytes()[:-20])
     with pytest.raises(DataError, match="parquet"):
         read_table(half)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([2**62], pa.timestamp("us")),
+        pa.array([10**8], pa.date32()),
+        pa.Array.from_buffers(pa.string(), 1, pa.array([b"\xff"]).buffers()),
+    ],
+    ids=["a time after the year 9999", "a date after it", "text that is not UTF-8"],
+)
+def test_values_that_python_cannot_hold_are_refused(tmp_path: Path, values: pa.Array) -> None:
+    parquet.write_table(pa.table({"text": values}), tmp_path / "rows.parquet")
+    with pytest.raises(DataError, match="not a readable parquet file"):
+        read_table(tmp_path / "rows.parquet")
 
 
 def test_a_missing_file_hints_at_its_neighbour(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_a_row_without_an_input_is_refused_everywhere_with_its_place(tmp_path: P
 def test_half_a_character_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_text('{"x": "\\ud83d\\ude00"}\n{"x": "a", "other": ["\\uD83D"]}\n')
-    with pytest.raises(DataError, match=r"\\ud83d is half of a character") as error:
+    with pytest.raises(DataError, match=r"\\ud83d, which is half of a character") as error:
         read_table(path)
     assert (error.value.where or "").endswith("a.jsonl:2")
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from germinal.errors import CheckpointError, SettingError, TrainingError
@@ -212,6 +213,36 @@ def test_a_damaged_checkpoint_is_an_error_not_a_fresh_start(tmp_path: Path) -> N
         file.write_bytes(file.read_bytes()[:-100])
     with pytest.raises(CheckpointError, match="cannot be read"):
         run(tmp_path, TrainingConfig())
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("parameters/0.bias", torch.zeros(1)),  # would be broadcast
+        ("parameters/0.bias", torch.zeros(8, dtype=torch.complex64)),  # would lose its imaginary part
+        ("optimizer/0.bias/exp_avg", torch.zeros(3)),
+        ("optimizer/0.bias/exp_avg", None),
+        ("random/cpu", torch.zeros(8, dtype=torch.uint8)),
+    ],
+)
+def test_tensors_that_are_not_the_runs_are_refused(tmp_path: Path, key: str, value: Tensor | None) -> None:
+    run(tmp_path, TrainingConfig())
+    for file in (tmp_path / "checkpoints").glob("*/state.safetensors"):
+        tensors = load_file(file)
+        del tensors[key]
+        save_file(tensors if value is None else {**tensors, key: value}, file)
+    with pytest.raises(CheckpointError, match=f"is damaged: {key}"):
+        run(tmp_path, TrainingConfig())
+
+
+@pytest.mark.parametrize("change", [{"step": "3"}, {"step": 2}, {"best_step": {}}, {"odd": 1}])
+def test_a_state_that_is_not_the_runs_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
+    run(tmp_path, TrainingConfig())
+    for file in (tmp_path / "checkpoints").glob("*/state.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(CheckpointError, match="is damaged") as refused:
+        run(tmp_path, TrainingConfig())
+    assert "Delete the folder" in str(refused.value)
 
 
 def test_a_loss_that_is_not_finite_says_where(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from codecs import BOM_UTF8
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from germinal.errors import DataError, UnsupportedError, nearest
+from germinal.files import parse_json, read_bytes
 
 _LONGEST_FIELD = 1 << 30
+_MOST_BYTES = 1 << 34
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _nearest_file(path: Path) -> str | None:
 
 
 def _read_text(path: Path) -> str:
-    content = path.read_bytes()
+    content = read_bytes(path, error=DataError, most=_MOST_BYTES)
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -168,28 +169,12 @@ def _read_jsonl(path: Path) -> Table:
         if not line.strip():
             continue
         where = f"{path}:{number}"
-        try:
-            values = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"malformed JSON: {error.msg} at column {error.colno}.", where=where) from error
+        values = parse_json(line, where=where, error=DataError)
         if not isinstance(values, dict):
             raise DataError("a line must be a JSON object.", where=where, hint='Write {"column": value, ...}.')
-        if "\\ud" in line.lower():
-            _refuse_half_characters(values, where)
         columns.update(dict.fromkeys(values))
         records.append(Record(values, where))
     return Table(path, tuple(columns), tuple(records))
-
-
-def _refuse_half_characters(values: Mapping[str, Any], where: str) -> None:
-    """An escape may stand for half of a character beyond 16 bits; no text, token or file can hold it by itself."""
-    try:
-        json.dumps(values, ensure_ascii=False).encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise DataError(
-            f"\\u{ord(half):04x} is half of a character.", where=where, hint="Write both halves, or remove it."
-        ) from error
 
 
 def _read_parquet(path: Path) -> Table:
@@ -199,11 +184,12 @@ def _read_parquet(path: Path) -> Table:
     try:
         with path.open("rb") as file:
             arrow = parquet.read_table(file)
-    except (pa.ArrowException, OSError) as error:
+        rows = arrow.to_pylist()
+    except (pa.ArrowException, OSError, ValueError, OverflowError) as error:  # of dates, times and text beyond Python's
         raise DataError(f"not a readable parquet file: {error}", where=str(path)) from error
     columns = [str(name) for name in arrow.column_names]
     _check_columns(columns, str(path))
-    records = (Record(values, f"{path}:row {number}") for number, values in enumerate(arrow.to_pylist(), start=1))
+    records = (Record(values, f"{path}:row {number}") for number, values in enumerate(rows, start=1))
     return Table(path, tuple(columns), tuple(records))
 
 

@@ -18,7 +18,7 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, get_type_hints
 
 import torch
 from safetensors import SafetensorError
@@ -30,6 +30,9 @@ from germinal.errors import CheckpointError, SettingError, StorageError
 from germinal.storage import atomic_folder, write_json, write_text
 
 Parameters = Mapping[str, nn.Parameter]
+
+_Numbers = TypeVar("_Numbers", "State", "Record")
+_AGAIN = "Delete the folder to start again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,22 +122,24 @@ class RunFolder:
             )
 
     def restore(self, parameters: Parameters, optimizer: torch.optim.Optimizer) -> State:
-        """Restore parameters, optimiser and random generators from the last checkpoint, if any; return its state."""
+        """Restore parameters, optimiser and random generators from the last checkpoint, if any; return its state.
+
+        Raises:
+            CheckpointError: it is damaged, or holds other parameters or devices than those of this run.
+        """
         steps = self._steps()
         if not steps:
             write_text(self._history, "")
             return State()
         folder = self._folder(steps[-1])
-        state = State(**_read_json(folder / "state.json"))
+        state = _numbers(State, _read_json(folder / "state.json"), folder / "state.json")
+        if state.step != steps[-1]:
+            raise _damaged(folder / "state.json", f"step is {state.step}")
         tensors = _read_tensors(folder / "state.safetensors")
         _copy_parameters(tensors, parameters, folder)
-        places = {name: place for place, name in enumerate(parameters)}
-        moments: dict[int, dict[str, Tensor]] = {}
-        for key, tensor in _under("optimizer/", tensors).items():
-            name, _, moment = key.rpartition("/")
-            moments.setdefault(places[name], {})[moment] = tensor
+        moments = _moments(_under("optimizer/", tensors), parameters, folder)
         optimizer.load_state_dict({"state": moments, "param_groups": optimizer.state_dict()["param_groups"]})
-        _restore_random(_under("random/", tensors))
+        _restore_random(_under("random/", tensors), _random_states(parameters), folder)
         lines = [json.dumps(asdict(record)) + "\n" for record in self.history() if record.step <= state.step]
         write_text(self._history, "".join(lines))
         return state
@@ -182,17 +187,16 @@ class RunFolder:
         return self._checkpoints / f"step-{step:06d}"
 
     def _steps(self) -> list[int]:
-        return sorted(int(folder.name.removeprefix("step-")) for folder in self._checkpoints.glob("step-*"))
+        names = [folder.name.removeprefix("step-") for folder in self._checkpoints.glob("step-*")]
+        return sorted(int(name) for name in names if name.isdecimal())
 
 
 def read_history(path: Path) -> tuple[Record, ...]:
     """The history of the run in folder `path`, without a last line that a kill has truncated."""
     file = path / "history.jsonl"
     lines = files.read_text(file).splitlines(keepends=True)
-    try:
-        return tuple(Record(**files.parse_json(line, where=str(file))) for line in lines if line.endswith("\n"))
-    except TypeError as error:
-        raise CheckpointError(f"holds a line that is not a record of training: {error}.", where=str(file)) from error
+    whole = [files.parse_json(line, where=str(file)) for line in lines if line.endswith("\n")]
+    return tuple(_numbers(Record, values, file) for values in whole)
 
 
 def read_result(path: Path) -> dict[str, Any]:
@@ -200,14 +204,52 @@ def read_result(path: Path) -> dict[str, Any]:
     return _read_json(path / "result.json")
 
 
+def _numbers(kind: type[_Numbers], values: Any, file: Path) -> _Numbers:
+    """A state or a record from its JSON object."""
+    try:
+        found = kind(**values)
+    except TypeError as error:
+        raise _damaged(file, str(error)) from error
+    for name, wanted in get_type_hints(kind).items():
+        if not isinstance(getattr(found, name), (wanted, int)):  # a whole number is a float too
+            raise _damaged(file, f"{name} is {getattr(found, name)!r:.80}")
+    return found
+
+
 def _copy_parameters(tensors: Mapping[str, Tensor], parameters: Parameters, folder: Path) -> None:
     stored = _under("parameters/", tensors)
     if stored.keys() != parameters.keys():
         differing = ", ".join(sorted(stored.keys() ^ parameters.keys()))
         raise CheckpointError(f"holds other parameters than those to train: {differing}.", where=str(folder))
+    for name, parameter in parameters.items():
+        _check_like(stored[name], parameter, f"parameters/{name}", folder)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(stored[name])
+
+
+def _moments(stored: Mapping[str, Tensor], parameters: Parameters, folder: Path) -> dict[int, dict[str, Tensor]]:
+    """What AdamW keeps of each parameter, by the parameter's place: two means, and the number of updates."""
+    found: dict[int, dict[str, Tensor]] = {}
+    left = set(stored)
+    for place, (name, parameter) in enumerate(parameters.items()):
+        like = {"step": torch.zeros(()), "exp_avg": parameter, "exp_avg_sq": parameter}
+        names = {key: f"{name}/{key}" for key in like}
+        if not left.isdisjoint(names.values()):
+            for key, full in names.items():
+                if full not in left:
+                    raise _damaged(folder, f"optimizer/{full} is missing")
+                _check_like(stored[full], like[key], f"optimizer/{full}", folder)
+            found[place] = {key: stored[full] for key, full in names.items()}
+            left -= set(names.values())
+    if left:
+        raise _damaged(folder, f"optimizer/{min(left)} is of no parameter")
+    return found
+
+
+def _check_like(tensor: Tensor, wanted: Tensor, name: str, folder: Path) -> None:
+    if (tensor.shape, tensor.dtype) != (wanted.shape, wanted.dtype):
+        raise _damaged(folder, f"{name} is {tensor.dtype} {tuple(tensor.shape)}")
 
 
 def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -222,25 +264,38 @@ def _random_states(parameters: Parameters) -> dict[str, Tensor]:
     }
 
 
-def _restore_random(states: Mapping[str, Tensor]) -> None:
-    for device, state in states.items():
-        if device == "cpu":
-            torch.set_rng_state(state)
-        else:
-            torch.cuda.set_rng_state(state, int(device.removeprefix("cuda-")))
+def _restore_random(stored: Mapping[str, Tensor], current: Mapping[str, Tensor], folder: Path) -> None:
+    if stored.keys() != current.keys():
+        raise CheckpointError(
+            f"was written on {', '.join(sorted(stored))}, and the network is on {', '.join(sorted(current))}.",
+            where=str(folder),
+            hint="Resume on the same device, or delete the folder to start again.",
+        )
+    try:
+        for device, state in stored.items():
+            if device == "cpu":
+                torch.set_rng_state(state)
+            else:
+                torch.cuda.set_rng_state(state, int(device.removeprefix("cuda-")))
+    except (RuntimeError, TypeError) as error:
+        raise _damaged(folder, f"random/{device}: {error}") from error
 
 
 def _read_json(file: Path) -> dict[str, Any]:
     try:
         return files.read_json_object(file)
     except CheckpointError as error:
-        raise CheckpointError(error.what, where=error.where, hint="Delete the folder to start again.") from error
+        raise CheckpointError(error.what, where=error.where, hint=_AGAIN) from error
 
 
 def _read_tensors(file: Path) -> dict[str, Tensor]:
+    if not file.is_file():  # reading a pipe would wait for somebody to write into it
+        raise CheckpointError("is missing, or not a regular file.", where=str(file), hint=_AGAIN)
     try:
         return load_file(file)
     except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"cannot be read: {error}.", where=str(file), hint="Delete the folder to start again."
-        ) from error
+        raise CheckpointError(f"cannot be read: {error}.", where=str(file), hint=_AGAIN) from error
+
+
+def _damaged(path: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"is damaged: {why}.", where=str(path), hint=_AGAIN)
