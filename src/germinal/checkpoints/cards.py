@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from germinal import storage
+from germinal.files import read_bytes
 from germinal.version import __version__
 
 _FRONT_MATTER = re.compile(r"\A---\r?\n(.*?)\r?\n---", re.DOTALL)
@@ -36,7 +37,7 @@ def read_licence(folder: Path) -> str | None:
     path = folder / "README.md"
     if not path.is_file():
         return None
-    block = _FRONT_MATTER.match(path.read_text(encoding="utf-8", errors="replace"))
+    block = _FRONT_MATTER.match(read_bytes(path).decode("utf-8", errors="replace"))
     found = re.search(r"^license:\s*([^\s#]+)", block[1], re.MULTILINE) if block else None
     return found[1].strip("\"'").lower() if found else None
 

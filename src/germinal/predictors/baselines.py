@@ -16,19 +16,16 @@ from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 from pydantic import Field
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from germinal.errors import DataError
 from germinal.predictors.answers import Answer
-from germinal.predictors.folder import Shape, damaged, typed, write_content
+from germinal.predictors.folder import Shape, read_tensors, typed, write_content, write_tensors
 from germinal.predictors.text_baselines import CopyPredictor, LeadPredictor, NearestPredictor
 from germinal.predictors.training_rows import check_rows, check_vocabulary, fit_vectorizer, restored_vectorizer
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import FittedPrompt
 
-_TENSORS = "model.safetensors"
 _BATCH = 1024
 
 
@@ -160,14 +157,11 @@ class TfidfPredictor:
         tensors = {"idf": self.idf, "coefficients": self.coefficients, "intercepts": self.intercepts}
         with atomic_folder(Path(folder)) as temporary:
             write_content(temporary, self.kind, {"labels": self.labels, "vocabulary": self.vocabulary})
-            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary / _TENSORS)
+            write_tensors(temporary, tensors)
 
     @classmethod
     def load(cls, folder: Path, content: Mapping[str, Any]) -> Self:
-        try:
-            tensors = load_file(folder / _TENSORS)
-        except (OSError, SafetensorError) as error:
-            raise damaged(folder, error) from error
+        tensors = read_tensors(folder)
         loaded = (tensors[name] for name in ("idf", "coefficients", "intercepts"))
         saved = typed(content, _Tfidf, folder)
         check_vocabulary(saved.vocabulary)

@@ -12,13 +12,18 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
 
 from germinal.errors import CheckpointError, ModelNotFoundError, UnsupportedError
 from germinal.files import check_folder, read_json_object
 from germinal.storage import write_json
 
 FILE = "predictor.json"
+_TENSORS = "model.safetensors"
 _FORMAT = 1
 _Value = TypeVar("_Value")
 
@@ -57,6 +62,23 @@ def read_content(folder: Path) -> dict[str, Any]:
         what = f"was written in format {written}, and this version reads format {_FORMAT}."
         raise UnsupportedError(what, where=str(path), hint="Use the version of germinal that wrote it, or a newer one.")
     return content
+
+
+def write_tensors(folder: Path, tensors: Mapping[str, NDArray[Any]]) -> None:
+    """Write what was fitted, beside `predictor.json`."""
+    save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, folder / _TENSORS)
+
+
+def read_tensors(folder: Path) -> dict[str, NDArray[Any]]:
+    """Read what was fitted.
+
+    Raises:
+        CheckpointError: the file is missing or damaged.
+    """
+    try:
+        return load_file(folder / _TENSORS)
+    except (OSError, SafetensorError) as error:
+        raise damaged(folder, error) from error
 
 
 def typed(content: Mapping[str, Any], shape: type[_Value], folder: Path) -> _Value:

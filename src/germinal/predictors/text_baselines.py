@@ -16,18 +16,15 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
 
 from germinal.data.normal_forms import tidy
 from germinal.predictors.answers import Answer
-from germinal.predictors.folder import Shape, damaged, typed, write_content
+from germinal.predictors.folder import Shape, read_tensors, typed, write_content, write_tensors
 from germinal.predictors.training_rows import check_rows, check_vocabulary, fit_vectorizer, restored_vectorizer
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder
 from germinal.text.context_window import FittedPrompt
 
-_TENSORS = "model.safetensors"
 _BATCH = 64
 
 # A sentence ends at a mark, with the quotes and brackets that close after it, if white space follows and then anything
@@ -168,7 +165,7 @@ class NearestPredictor:
         tensors = {"idf": self.idf, **rows}
         with atomic_folder(Path(folder)) as temporary:
             write_content(temporary, self.kind, {"targets": self.targets, "vocabulary": self.vocabulary})
-            save_file({name: np.ascontiguousarray(tensor) for name, tensor in tensors.items()}, temporary / _TENSORS)
+            write_tensors(temporary, tensors)
 
     @classmethod
     def load(cls, folder: Path, content: Mapping[str, Any]) -> Self:
@@ -177,10 +174,7 @@ class NearestPredictor:
         saved = typed(content, _Nearest, folder)
         targets, vocabulary = saved.targets, saved.vocabulary
         check_vocabulary(vocabulary)
-        try:
-            tensors = load_file(folder / _TENSORS)
-        except (OSError, SafetensorError) as error:
-            raise damaged(folder, error) from error
+        tensors = read_tensors(folder)
         if tensors["idf"].shape != (len(vocabulary),):
             raise ValueError(f"{tensors['idf'].shape} weights for {len(vocabulary)} terms")
         parts = (tensors["rows.data"], tensors["rows.indices"], tensors["rows.indptr"])
