@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from transformers import GenerationConfig as PeerConfig
 
+from germinal.checkpoints.generation_file import SETTINGS
 from germinal.errors import CheckpointError, SettingError, UnsupportedError
 from germinal.generation import config as module
 from germinal.generation import published
@@ -186,7 +187,11 @@ def test_every_key_of_transformers_is_accounted_for() -> None:
 def test_a_value_out_of_range_is_named_with_its_file(values: dict[str, Any]) -> None:
     with pytest.raises(CheckpointError) as caught:
         GenerationConfig.from_hf(values)
-    assert str(caught.value.where).startswith("generation_config.json, ")
+    assert str(caught.value.where).startswith("generation_config.json (else config.json), ")
+
+
+def test_config_json_gives_the_same_settings_where_it_is_the_only_file() -> None:
+    assert published.READ | set(published.REFUSED) == SETTINGS
 
 
 def test_an_end_below_zero_ends_nothing() -> None:

@@ -59,3 +59,24 @@ def test_a_prompt_as_long_as_max_length_is_refused(folder: Path) -> None:
         ours(folder)
     assert "max_new_tokens" in str(caught.value.hint)
     assert ours(folder, max_new_tokens=3)
+
+
+OLD_SETTINGS = {"max_length": 26, "repetition_penalty": 1.5, "no_repeat_ngram_size": 2, "bad_words_ids": [[285], [211]]}
+
+
+@pytest.mark.parametrize("settings", [OLD_SETTINGS, {"max_length": 26, "num_beams": 3, "length_penalty": 2.0}])
+def test_config_json_has_the_settings_of_folders_without_the_file(folder: Path, settings: dict[str, Any]) -> None:
+    """As BART's summarizers and Marian were published; beside the file they do nothing."""
+    path = folder / "config.json"
+    usual = json.loads(path.read_text())
+    path.write_text(json.dumps({**usual, **settings, "eos_token_id": -1}))
+    set_generation(folder, max_new_tokens=8, eos_token_id=-1)
+    beside = ours(folder)
+    assert beside == theirs(folder)
+    (folder / "generation_config.json").unlink()
+    answer = ours(folder)
+    assert answer == theirs(folder)
+    assert len(answer) > 8
+    assert answer[:8] != beside
+    written = germinal.load(folder, precision="float32").save(folder.parent / "written")
+    assert ours(written) == theirs(written) == answer

@@ -13,6 +13,7 @@ from germinal.checkpoints.assembly import assemble
 from germinal.checkpoints.cards import ModelCard, read_licence, write_card
 from germinal.checkpoints.checkpoint import Checkpoint
 from germinal.checkpoints.config_difference import refuse_difference
+from germinal.checkpoints.generation_file import TOKEN_IDS, check_start, read_generation_config
 from germinal.checkpoints.head_config import head_config_to_hf, read_head_config
 from germinal.checkpoints.json_file import read_json
 from germinal.checkpoints.sentence_vectors import lower_case, lowers_case, write_pooling
@@ -24,15 +25,6 @@ from germinal.checkpoints.weights_files import MAX_SHARD_BYTES, read_weights, wr
 from germinal.errors import CheckpointError, UnsupportedError
 from germinal.models import families
 from germinal.models.config import TransformerConfig
-
-_TOKEN_IDS = (
-    "bos_token_id",
-    "eos_token_id",
-    "pad_token_id",
-    "decoder_start_token_id",
-    "forced_bos_token_id",
-    "forced_eos_token_id",
-)
 
 
 def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None = None) -> Checkpoint:
@@ -51,8 +43,8 @@ def read_folder(folder: Path, dtype: torch.dtype | None = None, name: str | None
     state = assemble(
         stored, family.hf_rules(config), config, dtype or preferred_dtype(stored.values()), where=str(folder)
     )
-    generation_config = _generation_config(folder, published)
-    _check_start(generation_config, config, folder)
+    generation_config = read_generation_config(folder, published)
+    check_start(generation_config, config, folder)
     source = _source_of(folder)
     own_name = name or source.removeprefix("hf:")
     tokenizer = folder_tokenizer(folder, own_name, published)
@@ -106,7 +98,7 @@ def _described(checkpoint: Checkpoint) -> dict[str, Any]:
     return {
         **published,
         **{key: id for key, id in named.items() if id is not None and id < rows and key not in published},
-        **{key: generation_config[key] for key in _TOKEN_IDS if key in generation_config and key not in published},
+        **{key: generation_config[key] for key in TOKEN_IDS if key in generation_config and key not in published},
         **head_config_to_hf(checkpoint.head_config, checkpoint.config),
         "torch_dtype": checkpoint.precision,
     }
@@ -131,30 +123,6 @@ def _task(config: TransformerConfig) -> str:
     tasks = {"masked-lm": "fill-mask", "sequence-classification": "text-classification"}
     known = ("token-classification", "question-answering")
     return config.head if config.head in known else tasks.get(config.head or "", "feature-extraction")
-
-
-def _generation_config(folder: Path, published: Mapping[str, Any]) -> dict[str, Any]:
-    """The contents of generation_config.json; folders from before that file have the token ids in config.json.
-
-    If generation_config.json lacks the decoder's start token, it is taken from config.json, with which the model was
-    trained. (transformers 5 then refuses to generate, or starts with the bos token.)
-    """
-    path = folder / "generation_config.json"
-    named = {key: published[key] for key in _TOKEN_IDS if published.get(key) is not None}
-    if not path.is_file():
-        return named
-    own, start = read_json(path), "decoder_start_token_id"
-    return {**own, start: named[start]} if own.get(start) is None and start in named else own
-
-
-def _check_start(generation_config: Mapping[str, Any], config: TransformerConfig, folder: Path) -> None:
-    """Refuse a start token of the decoder that is outside the vocabulary."""
-    for name in ("decoder_start_token_id", "bos_token_id") if config.stacks == "encoder-decoder" else ():
-        id = generation_config.get(name)
-        if isinstance(id, int) and not 0 <= id < config.vocab_size:
-            raise CheckpointError(
-                f"{name} is {id}, outside the vocabulary of {config.vocab_size:,}.", where=str(folder)
-            )
 
 
 def _source_of(folder: Path) -> str:

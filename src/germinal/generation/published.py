@@ -11,7 +11,7 @@ from typing import Any
 
 from germinal.errors import UnsupportedError
 
-FILE = "generation_config.json"
+FILE = "generation_config.json (else config.json)"
 
 _ALWAYS = {
     "max_new_tokens": "max_new_tokens",
