@@ -59,6 +59,7 @@ def test_dense_layers_and_prompts_are_sentence_transformers(folder: Path, tmp_pa
     bare = vectors_of(folder, prompt="")
     assert np.abs(bare - by_default).max() > 1e-3
     np.testing.assert_allclose(lm.encode(TEXTS, prompt=""), bare, atol=1e-5)
+    np.testing.assert_allclose(lm.encode(TEXTS, prompt="passage"), bare, atol=1e-5)
     saved = lm.save(tmp_path / "saved")
     np.testing.assert_allclose(vectors_of(saved), by_default, atol=1e-5)
     np.testing.assert_allclose(germinal.load(saved).encode(TEXTS), by_default, atol=1e-5)
@@ -149,6 +150,33 @@ def test_texts_are_cut_where_the_checkpoint_says_so_and_this_is_told(
     folder = build(Pooling(24, "mean"), texts=texts)
     with pytest.warns(GerminalWarning, match=f"{len(TEXTS)} of {len(TEXTS)} texts were cut to 4 tokens"):
         check_vectors(folder, tmp_path / "saved")
+
+
+def set_json(file: Path, **values: Any) -> None:
+    file.write_text(json.dumps({**json.loads(file.read_text()), **values}))
+
+
+@pytest.mark.parametrize("limit", [None, 5], ids=["no max_seq_length", "max_seq_length"])
+@pytest.mark.parametrize("side", ["config", "tokenizer.json"])
+def test_the_tokenizers_files_say_how_long_texts_are_and_where_they_are_cut(
+    build: Build, tmp_path: Path, limit: int | None, side: str
+) -> None:
+    folder = build(Pooling(24, "mean"), texts={"max_seq_length": limit})
+    set_json(folder / "tokenizer_config.json", model_max_length=4)
+    if side == "config":
+        set_json(folder / "tokenizer_config.json", truncation_side="left")
+    else:
+        truncation = {"direction": "Left", "max_length": 7, "strategy": "LongestFirst", "stride": 0}
+        set_json(folder / "tokenizer.json", truncation=truncation)
+    with pytest.warns(GerminalWarning, match=f"texts were cut to {limit or 4} tokens"):
+        check_vectors(folder, tmp_path / "saved")
+
+
+def test_a_side_that_is_none_is_refused(build: Build) -> None:
+    folder = build(Pooling(24, "mean"))
+    set_json(folder / "tokenizer_config.json", truncation_side="top")
+    with pytest.raises(CheckpointError, match="left or right, not 'top'"):
+        germinal.load(folder)
 
 
 def test_capitals_are_lost_where_the_checkpoint_says_so(build: Build, tmp_path: Path) -> None:

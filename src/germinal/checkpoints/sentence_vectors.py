@@ -223,7 +223,7 @@ def _read_options(path: Path) -> tuple[dict[str, str], str | None, int | None]:
     if default is not None and (not isinstance(default, str) or default not in (*prompts, *_NAMED_PROMPTS)):
         raise CheckpointError(f"there is no prompt {default!r:.80}.", where=f"{path}: default_prompt_name")
     kept = _positive(config.get("truncate_dim"), f"{path}: truncate_dim")
-    return {name: text for name, text in prompts.items() if text}, default if prompts.get(default) else None, kept
+    return {name: text or "" for name, text in prompts.items()}, default if prompts.get(default) else None, kept
 
 
 def _text_settings(folder: Path) -> tuple[dict[str, Any], Path]:

@@ -30,8 +30,8 @@ def encode(
 ) -> Vectors:
     """One vector for each text, float32 [N, D], in the order of the texts.
 
-    A text is cut where the checkpoint says so (sentence-transformers' `max_seq_length`), and a `GerminalWarning` tells
-    how many were.
+    A text is cut where the checkpoint says so (sentence-transformers' `max_seq_length`, else the tokenizer's
+    `model_max_length` if that is below the context window), and a `GerminalWarning` tells how many were.
 
     Args:
         pooling: "mean", "weightedmean", "mean_sqrt_len", "max", "first", "last" or "pooler"; None takes the
@@ -48,7 +48,7 @@ def encode(
     """
     chosen = _chosen(reader, pooling, normalize)
     prefix = _prompt(reader, chosen, prompt)
-    limit = None if chosen.max_tokens is None else min(chosen.max_tokens, reader.limit)
+    limit = _most_tokens(reader, chosen)
     encodings = reader.tokenize(_after(texts, prefix), cut_to=limit)
     if cut := sum(bool(encoding.overflowing) for encoding in encodings):
         what = f"{cut:,} of {len(texts):,} texts were cut to {limit:,} tokens, as {reader.name} says."
@@ -89,6 +89,14 @@ def _pooled(reader: Reader, batch: Batch, pooling: Pooling, skipped: int, normal
     kept = vectors[:, : pooling.truncate_dim]
     has_length_1 = pooling.normalized and kept.shape == vectors.shape
     return F.normalize(kept, dim=-1) if normalize and not has_length_1 else kept
+
+
+def _most_tokens(reader: Reader, pooling: Pooling) -> int | None:
+    """To how many tokens longer texts are cut; None cuts none."""
+    if pooling.max_tokens is not None:
+        return min(pooling.max_tokens, reader.limit)
+    length = reader.tokenizer.max_length
+    return length if length is not None and length < reader.limit else None
 
 
 def _prompt(reader: Reader, pooling: Pooling, name: str | None) -> str:

@@ -52,10 +52,15 @@ class Tokenizer:
         chat_template: Sources | None = None,
         name: str = "tokenizer",
     ) -> None:
+        requested = backend.truncation or {}
         backend.no_truncation()
         backend.no_padding()
         self.backend = backend
         self.config = dict(config or {})
+        self.truncation_side = str(self.config.get("truncation_side") or requested.get("direction", "right"))
+        if self.truncation_side not in ("left", "right"):
+            what = f"must be left or right, not {self.truncation_side!r:.40}."
+            raise CheckpointError(what, where=f"{name}: truncation_side of tokenizer_config.json")
         self.chat_template = chat_template
         self.name = name
         added = backend.get_added_tokens_decoder()
@@ -89,6 +94,12 @@ class Tokenizer:
         return self._named_ids.get("mask_token")
 
     @property
+    def max_length(self) -> int | None:
+        """Most tokens of a text that the checkpoint asks for (`model_max_length` of tokenizer_config.json), or None."""
+        length = self.config.get("model_max_length")
+        return length if type(length) is int and length > 0 else None
+
+    @property
     def template(self) -> ChatTemplate:
         """The chat template with this tokenizer's special tokens; rendering raises if the checkpoint has none."""
         variables = {**chat_template_files.variables(self.config), **self.special_tokens}
@@ -107,6 +118,7 @@ class Tokenizer:
         return {
             "clean_up_tokenization_spaces": self.cleans_up,
             "split_special_tokens": self.backend.encode_special_tokens,
+            "truncated on the left": self.truncation_side == "left",
         }
 
     @cached_property
@@ -163,7 +175,7 @@ class Tokenizer:
 
         Args:
             cut_to: Most tokens of an encoding, special tokens included; what is beyond is in its `overflowing`. Of a
-                pair the longer text is cut. None cuts nothing.
+                pair the longer text is cut, at the checkpoint's `truncation_side`. None cuts nothing.
 
         Raises:
             SettingError: there is no room for a token beside the special ones.
@@ -174,7 +186,7 @@ class Tokenizer:
         try:
             with self._encoding(texts):
                 if cut_to is not None:
-                    self.backend.enable_truncation(cut_to)
+                    self.backend.enable_truncation(cut_to, direction=self.truncation_side)
                 found = self.backend.encode_batch(list(texts), add_special_tokens=add_special_tokens)
         finally:
             self.backend.no_truncation()
@@ -269,6 +281,8 @@ class Tokenizer:
         """
         storage.write_text(folder / "tokenizer.json", self.backend.to_str(pretty=True))
         config = {key: value for key, value in self.config.items() if key != "auto_map"}  # its code is not written
+        if self.truncation_side == "left":  # tokenizer.json may have said so
+            config["truncation_side"] = "left"
         storage.write_json(folder / "tokenizer_config.json", config | {"tokenizer_class": WRITTEN_CLASS})
         storage.write_json(folder / "special_tokens_map.json", self.special_tokens)
         if self.chat_template is not None:
