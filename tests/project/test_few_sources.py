@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from germinal.cli.main import app
 from germinal.errors import SettingError
 from germinal.project import Project
+from germinal.project.board import sentences
 
 TOML = """
 [scope]
@@ -60,6 +61,8 @@ def test_four_sources_reach_nothing_and_tell_nothing_apart(tmp_path: Path) -> No
     assert success.figure.value > 0.2
     assert success.verdict == "not shown"
     assert results.detectable_difference is None
+    said = sentences.success(success, made.leaderboard())
+    assert "examples in 3 groups, where at least 5 are needed" in said
     assert results.choice is not None
     assert "Dev has only 3 groups: no paired test of so few can tell 2 candidates apart." in results.choice.reason
     majority = results.candidate("majority").figures["dev"]["accuracy"]

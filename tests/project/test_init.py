@@ -272,3 +272,29 @@ def test_prompts_that_are_too_long_for_the_model_are_told(
     text = (tmp_path / "germinal.toml").read_text()
     assert re.search(said, text)
     assert '# overflow = "truncate_input"' in text
+
+
+def test_labels_spelt_in_several_ways_are_refused_and_not_written(write: Callable[..., Path]) -> None:
+    rows = [{"text": f"film {number}", "label": ("True", "false", "true")[number % 3]} for number in range(90)]
+    with pytest.raises(DataError, match="column 'label': labels 'True' and 'true' have the same word"):
+        propose(write(rows))
+
+
+def test_a_label_gets_no_word_that_another_label_has(write: Callable[..., Path], tmp_path: Path) -> None:
+    rows = [{"text": f"film {number}", "label": ("y", "yes", "n")[number % 3]} for number in range(90)]
+    assert read_project_file(write_project(propose(write(rows)), tmp_path)).scope.labels == {}
+
+
+def test_splits_are_told_as_a_run_makes_them(write: Callable[..., Path], tmp_path: Path) -> None:
+    """Groups stay whole."""
+    rows = [{**row, "source": f"s{number % 9}"} for number, row in enumerate(reviews())]
+    proposal = propose(write(rows), models=())
+    project = Project(write_project(proposal, tmp_path))
+    project.run()
+    splits = project.leaderboard().splits
+    assert [splits[name].rows for name in ("train", "dev", "test")] == [
+        proposal.train,
+        len(proposal.splits.dev),
+        len(proposal.splits.test),
+    ]
+    assert splits["dev"].rows > proposal.dev

@@ -80,6 +80,15 @@ def test_where_most_are_lost_there_is_no_verdict_on_models(
     assert str(sentences.choice(most)) not in shown
 
 
+def test_labels_that_had_room_need_no_more_tokens(board: Leaderboard) -> None:
+    """Without max_new_tokens in the project, a text has room for the longest label."""
+    most = dict.fromkeys(("generate", "likelihood", "calibrated"), CountsRecord(18, cut=18))
+    sentence = unanswered.no_verdict(replace(losing(board, most), max_new_tokens=None))
+    assert sentence is not None
+    assert "18 of 18 were cut before they named a label." in sentence
+    assert "max_new_tokens" not in sentence
+
+
 def test_of_a_run_they_are_told_in_leaderboard_report_and_compare(make_project: Callable[..., Project]) -> None:
     """A random model names no label."""
     project = make_project(

@@ -72,10 +72,11 @@ def _ask(question: Question) -> str:
 def _summary(proposal: Proposal) -> str:
     from germinal.project.init.writer import too_long
 
+    splits = proposal.splits
     labels = ", ".join(f"{label} {count:,}" for label, count in proposal.labels.items())
     counted = f"{proposal.rows:,} rows ({labels})" if labels else f"{proposal.task}, {proposal.rows:,} rows"
-    lines = [proposal.words.use_case, f"{counted}: {proposal.train:,} train, {proposal.dev} dev"]
-    lines[-1] += f", {proposal.test} test."
+    lines = [proposal.words.use_case, f"{counted}: {proposal.train:,} train, {len(splits.dev)} dev"]
+    lines[-1] += f", {len(splits.test)} test."
     if proposal.dropped:
         lines.append(f"{proposal.dropped:,} rows repeat another one and are dropped.")
     if proposal.detectable is not None:

@@ -26,10 +26,15 @@ def report(
     run: RunOption = None,
 ) -> None:
     """Write leaderboard, figures, predictions and prompts as one HTML file."""
+    from germinal.cli.views.console import stderr
     from germinal.project import Project
     from germinal.project.board.report import report_html, write_report
 
     opened = Project(project)
+    shown = opened.ledger.results(run).run
+    if shown.limit is not None:
+        what = f"Run {shown.id} is a trial run on the first {shown.limit} rows of dev and of test (--limit)."
+        stderr.print(what, soft_wrap=True)
     if output == Path("-"):
         typer.echo(report_html(opened.ledger, run))
         return

@@ -150,8 +150,9 @@ def compare(
         p_value = result.p_value
         test = "exact paired permutation" if result.draws is None else f"paired permutation, {result.draws:,} draws"
     if smallest_p(rows) > 1 - level:
-        kind = "rows" if rows.clusters is None else "groups"
-        test += f" ({rows.units} {kind} give no p-value below {smallest_p(rows):.2g})"
+        kind = "row" if rows.clusters is None else "group"
+        many = f"{rows.units} {kind}s give" if rows.units > 1 else f"1 {kind} gives"
+        test += f" ({many} no p-value below {smallest_p(rows):.2g})"
     observed, found = _difference(measured, first, second, level=level, draws=draws, seed=seed)
     return Comparison(
         metric,

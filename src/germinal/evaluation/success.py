@@ -19,6 +19,11 @@ class Verdict(StrEnum):
     MISSED = "missed"
 
 
+def too_few_groups(rows: int, units: int | None) -> bool:
+    """Whether rows are of so few groups that nothing counts as reached; `units` is None if no two rows share one."""
+    return units is not None and units < min(rows, FEWEST_GROUPS)
+
+
 def judge(required: float, estimate: Estimate, metric: Metric) -> Verdict:
     """Compare an estimate from the test split with the required value: a maximum if less is better, else a minimum.
 
@@ -26,7 +31,7 @@ def judge(required: float, estimate: Estimate, metric: Metric) -> Verdict:
     """
     sign = 1.0 if metric.higher_is_better else -1.0
     worst = estimate.low if metric.higher_is_better else estimate.high
-    few = estimate.units is not None and estimate.units < min(estimate.n, FEWEST_GROUPS)
+    few = too_few_groups(estimate.n, estimate.units)
     if worst is not None and sign * worst >= sign * required and not few:
         return Verdict.REACHED
     return Verdict.NOT_SHOWN if sign * estimate.value >= sign * required else Verdict.MISSED

@@ -29,6 +29,9 @@ RULES: tuple[Rule, ...] = get_args(Rule)
 CONTENT_FREE_INPUTS = ("N/A", "", "[MASK]")
 """The inputs without content of Zhao et al. 2021, section 5."""
 
+TEXT_TOKENS = 128
+"""Most tokens of an answer that is a text, unless the settings say otherwise."""
+
 BATCH_CALIBRATION_INPUTS = 64
 """How many training inputs estimate the priors of batch calibration."""
 

@@ -20,7 +20,7 @@ from germinal.generation.config import GenerationConfig
 from germinal.language_model import LanguageModel
 from germinal.layers.adapters import network_adapters, virtual_ids
 from germinal.loading import load
-from germinal.predictors.answers import Answer, Labels, Output, Rule, check_rule, decide
+from germinal.predictors.answers import TEXT_TOKENS, Answer, Labels, Output, Rule, check_rule, decide
 from germinal.predictors.folder import Shape, damaged, typed, write_content
 from germinal.progress import Progress, Reporter, silent
 from germinal.storage import atomic_folder, digest
@@ -33,9 +33,6 @@ Want = Literal["generate", "score"]
 
 WANTED: Mapping[Rule, Want] = {"generate": "generate", "likelihood": "score", "calibrated": "score"}
 """What each answer rule needs from the model."""
-
-TEXT_TOKENS = 128
-"""Most tokens of an answer that is a text, unless the settings say otherwise."""
 
 _ROOM_FOR_PUNCTUATION = 3
 _AT_ONCE = 512  # requests in the engine's queue: enough to fill its batches, and few enough to search quickly

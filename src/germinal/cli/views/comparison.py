@@ -94,7 +94,9 @@ def _lost(comparison: TrialComparison) -> Iterator[RenderableType]:
     """How many answers of each side cannot count, so that the test is not one of the models."""
     for name, counts in zip("AB", comparison.counts, strict=True):
         if counts is not None and counts.lost:
-            yield Text(f"Of the answers of {name}, {unanswered.told(counts, None)}.", style="yellow")
+            yield Text(
+                f"Of the answers of {name}, {unanswered.told(counts, comparison.max_new_tokens)}.", style="yellow"
+            )
 
 
 def _example(difference: Difference) -> RenderableType:

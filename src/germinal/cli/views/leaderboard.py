@@ -43,7 +43,7 @@ def parts(board: Leaderboard) -> Iterator[tuple[str, RenderableType]]:
 def _heading(title: str, board: Leaderboard | None = None, split: str = "") -> RenderableType:
     text = Text(title, style="bold")
     if board is not None and split in board.splits:
-        text.append(f"  {board.splits[split].rows:,} examples", style="dim")
+        text.append(f"  {formats.examples(board.splits[split])}", style="dim")
     return Padding(text, (1, 0, 0, 0), expand=False)
 
 

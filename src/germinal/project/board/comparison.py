@@ -20,7 +20,7 @@ from germinal.evaluation.metrics import METRICS
 from germinal.evaluation.sample import Sample
 from germinal.ledger import AnswerRecord, CountsRecord, Ledger, Results, TrialRecord
 from germinal.project.board import formats
-from germinal.project.board.leaderboard import answers_of
+from germinal.project.board.leaderboard import answers_of, max_new_tokens_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,7 @@ class TrialComparison:
         run: Of which run, and `limit` the rows of dev and of test that it was limited to, a trial run; None for all.
         weights: What the model of each computes with, and how its file holds it if that differs; None for baselines.
         counts: Of each, how many of its answers cannot count; None where an older run did not count them.
+        max_new_tokens: See `Leaderboard`.
         n: Examples that both answered.
         both_right: Examples that both got right; `only_first`, `only_second` and `neither` are the other three cells.
         metric: What they are compared by: accuracy for labels, for texts the deciding metric.
@@ -89,6 +90,7 @@ class TrialComparison:
     limit: int | None
     weights: tuple[str | None, str | None]
     counts: tuple[CountsRecord | None, CountsRecord | None]
+    max_new_tokens: int | None
     n: int
     both_right: int
     only_first: int
@@ -153,6 +155,7 @@ def compare(ledger: Ledger, first: str, second: str, split: str = "dev", run_id:
         limit=results.run.limit,
         weights=(_weights(results, first), _weights(results, second)),
         counts=(_counts(results, first, split), _counts(results, second, split)),
+        max_new_tokens=max_new_tokens_of(results),
         n=len(pairs),
         both_right=cells.count((True, True)),
         only_first=cells.count((True, False)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from germinal.evaluation.metrics import METRICS
-from germinal.ledger import Figure
+from germinal.ledger import Figure, SplitRecord
 
 
 def digits(metric: str) -> int:
@@ -25,6 +25,13 @@ def interval(figure: Figure, digits: int = 3) -> str:
         return "–"
     dash = "–" if figure.low >= 0 else " to "
     return f"{figure.low:.{digits}f}{dash}{figure.high:.{digits}f}"
+
+
+def examples(split: SplitRecord) -> str:
+    """How many examples a split has, and of how many groups where fewer: "60 examples in 4 groups"."""
+    grouped = split.units is not None and split.units < split.rows
+    groups = f" in {split.units:,} group{'s' if split.units != 1 else ''}" if grouped else ""
+    return f"{split.rows:,} examples{groups}"
 
 
 def p_value(p: float | None) -> str:

@@ -32,7 +32,7 @@ from germinal.ledger import (
     Spread,
     SuccessRecord,
 )
-from germinal.project.file.tasks import task_named
+from germinal.project.file.tasks import TaskDefaults, task_named
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -147,7 +147,7 @@ class RunInfo:
 class Leaderboard:
     """What one run found, the best candidate first; `answers` says whether the candidates give labels or texts.
 
-    `max_new_tokens` is the project's, None where it names none.
+    `max_new_tokens` is the project's; None where labels have room for the longest of them.
     """
 
     use_case: str
@@ -235,22 +235,27 @@ def leaderboard(ledger: Ledger, run_id: int | None = None) -> Leaderboard:
         choice=results.choice,
         success=list(results.success),
         detectable_difference=results.detectable_difference,
-        max_new_tokens=_max_new_tokens(results),
+        max_new_tokens=max_new_tokens_of(results),
         run=_run_info(results, ledger, None if run_id is not None else _later(results.run, ledger)),
         timings={candidate.id: _timing(candidate) for candidate in ordered},
     )
 
 
-def _max_new_tokens(results: Results) -> int | None:
+def max_new_tokens_of(results: Results) -> int | None:
+    """Most tokens of a generated answer; None where labels have room for the longest of them."""
     apply = results.run.config.get("apply")
     generation = apply.get("generation") if isinstance(apply, Mapping) else None
     found = generation.get("max_new_tokens") if isinstance(generation, Mapping) else None
-    return found if isinstance(found, int) else None
+    return found if isinstance(found, int) else _task_of(results).max_new_tokens
 
 
 def answers_of(results: Results) -> Answers:
     """Whether a run's candidates gave labels or texts."""
-    return task_named(str(results.run.config.get("scope", {}).get("task", "classification"))).answers
+    return _task_of(results).answers
+
+
+def _task_of(results: Results) -> TaskDefaults:
+    return task_named(str(results.run.config.get("scope", {}).get("task", "classification")))
 
 
 def short_labels(candidates: Sequence[CandidateRecord]) -> dict[str, str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from germinal.evaluation.metrics import METRICS
+from germinal.evaluation.success import FEWEST_GROUPS, too_few_groups
 from germinal.ledger import LimitRecord, Results, SuccessRecord
-from germinal.project.board.formats import difference, digits, interval, p_stated, value
+from germinal.project.board.formats import difference, digits, examples, interval, p_stated, value
 from germinal.project.board.leaderboard import Leaderboard
 
 _LIMITS = {"memory_gb": ("peak memory", "GB"), "latency_ms": ("the time of one answer", "ms")}
@@ -50,7 +51,15 @@ def success(record: SuccessRecord, board: Leaderboard) -> str:
     figure, shown = record.figure, digits(record.metric)
     ends = f"95% interval {interval(figure, shown)}" if figure.low is not None else "no interval can be given"
     measured = f"measured {value(figure.value, shown)}, {ends}"
-    return f"{verdict}: {wanted}; {measured}."
+    return f"{verdict}: {wanted}; {measured}{_few_groups(board)}."
+
+
+def _few_groups(board: Leaderboard) -> str:
+    """Why test allows no other verdict, where it has too few groups."""
+    test = board.splits.get("test")
+    if test is None or not too_few_groups(test.rows, test.units):
+        return ""
+    return f" on {examples(test)}, where at least {FEWEST_GROUPS} are needed to call anything reached"
 
 
 def against_baseline(board: Leaderboard) -> str | None:

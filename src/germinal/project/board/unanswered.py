@@ -9,11 +9,12 @@ from germinal.project.board.leaderboard import Leaderboard, Row
 
 _MOST_SENTENCES = 3
 _SAID = {"failed": "failed", "cut": "cut", "empty": "empty", "unparsable": "without a label"}
+_NO_LABEL = 'Try the rule "likelihood", worked examples, or words for the labels that the model uses.'
 _REMEDIES = {
     "failed": "The report has the errors.",
     "cut": "Give max_new_tokens under [apply.generation] a higher value.",
     "empty": "Look at the prompts in the report: the model ends its answer at once.",
-    "unparsable": 'Try the rule "likelihood", worked examples, or words for the labels that the model uses.',
+    "unparsable": _NO_LABEL,
 }
 
 
@@ -31,9 +32,13 @@ def share(counts: CountsRecord | None) -> str:
 
 
 def told(counts: CountsRecord, max_new_tokens: int | None) -> str:
-    """How many cannot count, as the end of a sentence: "18 of 18 were cut at max_new_tokens = 16"."""
-    limit = "max_new_tokens" if max_new_tokens is None else f"max_new_tokens = {max_new_tokens}"
-    said = {"failed": "failed", "cut": f"were cut at {limit}", "empty": "were empty", "unparsable": "named no label"}
+    """How many cannot count, as the end of a sentence: "18 of 18 were cut at max_new_tokens = 16".
+
+    Args:
+        max_new_tokens: None where labels have room for the longest of them, so that more would not help.
+    """
+    limit = "before they named a label" if max_new_tokens is None else f"at max_new_tokens = {max_new_tokens}"
+    said = {"failed": "failed", "cut": f"were cut {limit}", "empty": "were empty", "unparsable": "named no label"}
     kinds = [kind for kind in _SAID if getattr(counts, kind)]
     return ", ".join(f"{getattr(counts, kind):,} of {counts.answers:,} {said[kind]}" for kind in kinds)
 
@@ -53,7 +58,8 @@ def no_verdict(board: Leaderboard) -> str | None:
         return None
     assert worst.counts is not None
     said = told(worst.counts, board.max_new_tokens)
-    return f"No verdict on models: most answers cannot count. Of {worst.label}'s, {said}. {_remedy(worst.counts)}"
+    remedy = _remedy(worst.counts, board.max_new_tokens)
+    return f"No verdict on models: most answers cannot count. Of {worst.label}'s, {said}. {remedy}"
 
 
 def lost(board: Leaderboard) -> Iterator[str]:
@@ -71,6 +77,7 @@ def _share(row: Row) -> float:
     return row.counts.lost / row.counts.answers if row.counts and row.counts.answers else 0.0
 
 
-def _remedy(counts: CountsRecord) -> str:
+def _remedy(counts: CountsRecord, max_new_tokens: int | None) -> str:
     """What to do about the most frequent kind."""
-    return _REMEDIES[max(_REMEDIES, key=lambda kind: getattr(counts, kind))]
+    most = max(_REMEDIES, key=lambda kind: getattr(counts, kind))
+    return _NO_LABEL if most == "cut" and max_new_tokens is None else _REMEDIES[most]

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from germinal.errors import UnsupportedError
 from germinal.evaluation.metric import Answers
-from germinal.predictors.answers import RULES, Rule
+from germinal.predictors.answers import RULES, TEXT_TOKENS, Rule
 
 Task = Literal[
     "classification",
@@ -59,6 +59,11 @@ class TaskDefaults:
     def rules(self) -> tuple[Rule, ...]:
         """How an answer is read."""
         return RULES_OF[self.answers]
+
+    @property
+    def max_new_tokens(self) -> int | None:
+        """Most tokens of an answer; None for labels, which have room for the longest of them."""
+        return TEXT_TOKENS if self.answers == "text" else None
 
 
 TASKS: Mapping[Task, TaskDefaults] = {

@@ -15,10 +15,11 @@ from typing import Literal, cast
 
 from germinal.data.dataset import Dataset, make_dataset
 from germinal.data.readers import Table, read_table
-from germinal.data.splits import check_labels, split
-from germinal.errors import DataError
+from germinal.data.splits import Splits, check_labels, split
+from germinal.errors import DataError, SettingError
 from germinal.evaluation.metric import Answers
 from germinal.evaluation.power import detectable_difference
+from germinal.predictors.answers import Labels
 from germinal.project.file.tasks import TASKS, Task, task_named
 from germinal.project.init.columns import MOST_LABELS, Guesses, answers_in, describe, guess_columns, guess_group
 from germinal.project.init.lengths import Lengths, lengths_of
@@ -97,10 +98,14 @@ class Proposal:
         return TASKS[self.task].rules
 
     @cached_property
+    def splits(self) -> Splits:
+        """The rows as a run divides them: groups stay whole, so that dev and test may be larger than asked for."""
+        return split(self.dataset.rows, dev=self.dev, test=self.test)
+
+    @cached_property
     def lengths(self) -> Lengths:
         """Right answers and prompts of the training rows in the models' own tokens."""
-        train = split(self.dataset.rows, dev=self.dev, test=self.test).train
-        return lengths_of(self.models, self.words, train, self.shots, closed=bool(self.labels))
+        return lengths_of(self.models, self.words, self.splits.train, self.shots, closed=bool(self.labels))
 
     @property
     def separator(self) -> str | None:
@@ -112,7 +117,7 @@ class Proposal:
     @property
     def train(self) -> int:
         """Rows that are left to choose shots from, to calibrate and to tune on."""
-        return self.rows - 2 * self.held_out
+        return len(self.splits.train)
 
     @property
     def shots(self) -> list[int]:
@@ -126,8 +131,7 @@ class Proposal:
         """The difference in accuracy that dev can show; None where answers are texts."""
         if not self.labels:
             return None
-        dev = split(self.dataset.rows, dev=self.dev, test=self.dev).dev
-        return detectable_difference(len({row.unit for row in dev})).difference
+        return detectable_difference(len({row.unit for row in self.splits.dev})).difference
 
 
 def propose(
@@ -214,12 +218,16 @@ def _labels(dataset: Dataset, data: Path, target: str) -> dict[str, int]:
     """Labels with how often they occur, the most frequent first.
 
     Raises:
-        DataError: there are too many for a classification, or only one.
+        DataError: there are too many for a classification, or only one, or one is spelt in several ways.
     """
     counts = Counter(row.target for row in dataset.rows)
     if not 2 <= len(counts) <= MOST_LABELS:
         what = f"column '{target}' has {len(counts):,} different values; a classification has 2 to {MOST_LABELS}."
         raise DataError(what, where=str(data), hint="Name another target column, or a task whose answers are texts.")
+    try:
+        Labels.of(counts)
+    except SettingError as error:
+        raise DataError(f"column '{target}': {error.what}", where=str(data), hint=error.hint) from error
     return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 

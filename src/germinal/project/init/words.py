@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from germinal.errors import SettingError
+from germinal.predictors.answers import Labels
 from germinal.project.file.tasks import TASKS, Task
 
 _EVEN = 0.65  # up to this share of the most frequent label, accuracy can decide
@@ -53,7 +55,7 @@ def words_for(task: Task, input: str, target: str, labels: Mapping[str, int]) ->
             part.format(**names) for part in (known.use_case, known.instruction, known.answer)
         )
         return Words(use_case, instruction, answer, {}, known.metrics, {})
-    words = {label: _WORDS[label.lower()] for label in labels if label.lower() in _WORDS}
+    words = _label_words(labels)
     metrics, success = _measures(labels)
     return Words(
         _sentence(input, list(labels), words),
@@ -63,6 +65,16 @@ def words_for(task: Task, input: str, target: str, labels: Mapping[str, int]) ->
         metrics,
         success,
     )
+
+
+def _label_words(labels: Iterable[str]) -> dict[str, str]:
+    """Words for labels that are abbreviations, unless another label would have the same word ("y" beside "yes")."""
+    words = {label: _WORDS[label.lower()] for label in labels if label.lower() in _WORDS}
+    try:
+        Labels.of(labels, words)
+    except SettingError:
+        return {}
+    return words
 
 
 def _measures(labels: Mapping[str, int]) -> tuple[tuple[str, ...], dict[str, float]]:

@@ -28,8 +28,7 @@ from germinal.generation.scheduler import MAX_STEP_TOKENS
 from germinal.ledger import EstimateRecord, Ledger
 from germinal.models.config import TransformerConfig
 from germinal.models.transformer import Transformer
-from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS
-from germinal.predictors.language_model_predictor import TEXT_TOKENS
+from germinal.predictors.answers import BATCH_CALIBRATION_INPUTS, CONTENT_FREE_INPUTS, TEXT_TOKENS
 from germinal.project.file.config import ProjectConfig
 from germinal.project.plan.resolver import Resolver
 from germinal.project.plan.step_graph import StepGraph
