@@ -43,7 +43,8 @@ def test_some_that_are_lost_are_told_and_the_verdict_stands(board: Leaderboard) 
     assert told.endswith("3 of 60 were cut at max_new_tokens = 16, 2 of 60 named no label.")
     shown = " ".join(plain(leaderboard_view.render(some)).split())
     assert " 5/60 " in shown
-    assert unanswered.brief(CountsRecord(60, cut=3, unparsable=2)) == "3 cut, 2 without a label of 60"
+    counts = CountsRecord(60, cut=3, unparsable=2)
+    assert (unanswered.share(counts), unanswered.kinds(counts)) == ("5/60", ["3 cut", "2 without a label"])
     assert str(sentences.choice(some)) in shown
 
 
@@ -111,7 +112,7 @@ def test_of_a_run_they_are_told_in_leaderboard_report_and_compare(make_project: 
     assert f"{row.counts.cut} of 24 were cut at max_new_tokens = 3" in sentence
     page = report_html(project.ledger)
     assert "No verdict on models" in page
-    assert unanswered.brief(row.counts) in page
+    assert all(kind in page for kind in (unanswered.share(row.counts), *unanswered.kinds(row.counts)))
     compared = compare(project.ledger, row.id, "tfidf")
     assert compared.counts == (row.counts, CountsRecord(24))
     assert "Of the answers of A," in plain(comparison_view.render(compared))

@@ -18,16 +18,13 @@ _REMEDIES = {
 }
 
 
-def brief(counts: CountsRecord | None) -> str:
-    """How many cannot count, for a cell of a table."""
-    if counts is None:
-        return ""
-    kinds = ", ".join(f"{getattr(counts, kind):,} {said}" for kind, said in _SAID.items() if getattr(counts, kind))
-    return f"{kinds} of {counts.answers:,}" if kinds else "none"
+def kinds(counts: CountsRecord | None) -> list[str]:
+    """How many cannot count for each cause: "3 cut"."""
+    return [f"{number:,} {said}" for kind, said in _SAID.items() if (number := getattr(counts, kind, 0))]
 
 
 def share(counts: CountsRecord | None) -> str:
-    """The same for a narrow table: 12 of 300 as "12/300"."""
+    """How many cannot count, for a cell of a table: 12 of 300 as "12/300"."""
     return "" if counts is None else f"{counts.lost:,}/{counts.answers:,}" if counts.lost else "none"
 
 
