@@ -113,7 +113,7 @@ def _cost_legend(board: Leaderboard) -> RenderableType:
     if board.answers == "labels":
         notes.append("rules on the same prompts share the time of one pass over them")
     if _has_lost(board):
-        notes.append("lost: answers that cannot count")
+        notes.append("lost: cannot count")
     return Text("   ".join(notes), style="dim")
 
 
