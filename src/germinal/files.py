@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,9 @@ from germinal.errors import CheckpointError, GerminalError, UnsafeFileError
 
 MAX_BYTES = 1 << 28
 """The largest file that is read as a whole; the longest published tokenizer.json takes an eighth of it."""
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
+"""How JSON spells the half of a character."""
 
 MAX_DEPTH = 64
 """Published configs are nested six deep at most."""
@@ -124,31 +129,34 @@ def parse_json(text: str, *, where: str, error: type[GerminalError] = Checkpoint
         raise error(f"is not valid JSON: {problem.msg} at {place}.", where=where) from problem
     except ValueError as problem:  # of a number with thousands of digits
         raise error(f"is not valid JSON: {problem}.", where=where) from problem
-    _check(value, where, error)
+    _check_depth(value, where, error)
+    if _SURROGATE.search(text):
+        _check_characters(value, where, error)
     return value
 
 
-def _check(value: Any, where: str, error: type[GerminalError]) -> None:
+def _check_depth(value: Any, where: str, error: type[GerminalError]) -> None:
     level = [value]
-    for _ in range(MAX_DEPTH + 1):
-        inner: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                inner += [*item, *item.values()]
-            elif isinstance(item, list):
-                inner += item
-            elif isinstance(item, str) and not item.isascii():
-                _check_characters(item, where, error)
-        if not inner:
+    for _ in range(MAX_DEPTH):
+        level = [inner for item in level for inner in _parts(item) if type(inner) in (dict, list)]
+        if not level:
             return
-        level = inner
     raise error(f"is nested more than {MAX_DEPTH} deep.", where=where)
 
 
-def _check_characters(text: str, where: str, error: type[GerminalError]) -> None:
+def _parts(value: Any) -> Iterable[Any]:
+    return value.values() if type(value) is dict else value if type(value) is list else ()
+
+
+def _check_characters(value: Any, where: str, error: type[GerminalError]) -> None:
     """Refuse a lone surrogate, which JSON can spell and UTF-8 cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError as problem:
-        half = f"\\u{ord(text[problem.start]):04x}"
-        raise error(f"holds {half}, which is half of a character.", where=where) from None
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        todo += _parts(item)
+        for text in [item] if isinstance(item, str) else item if isinstance(item, dict) else ():
+            try:
+                text.encode()
+            except UnicodeEncodeError as problem:
+                half = f"\\u{ord(text[problem.start]):04x}"
+                raise error(f"holds {half}, which is half of a character.", where=where) from None
