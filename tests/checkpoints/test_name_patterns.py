@@ -25,6 +25,8 @@ PATTERNS = [
     r"\w+\.(?:[a-c]|\d)\S",
     r"(?:)*a|(b*)*",
     r"\D{3}|.\Z",
+    r"(a|b)\1.*",
+    r"(?i:A)B*",
 ]
 
 
@@ -36,21 +38,13 @@ def test_a_pattern_matches_what_re_matches(pattern: str, name: str) -> None:
     assert ours.matches_end(name) == (re.match(rf"(.*\.)?({pattern})$", name) is not None)
 
 
-@pytest.mark.parametrize("pattern", [r"(a+)+", r"(a|a)*", r"(.*)*(.*)*(.*)*x", r"(a?){200}a{200}", r"((a*)*)*b"])
-def test_no_pattern_takes_exponential_time(pattern: str) -> None:
-    assert not NamePattern(pattern, "here").matches("a" * 199 + "!")
-
-
 @pytest.mark.parametrize(
     ("pattern", "message"),
     [
         (r"(a", "not a pattern"),
-        (r"(a)\1", "has 'groupref'"),
-        (r"(?i)a", "flags"),
-        (r"(?i:a)", "flags"),
         ("(" * 4000, "not a pattern"),
         ("a" * 30_000, "30,000 characters"),
-        (r"(?=a*)b|" * 2000 + "c", "takes too long"),
+        (r"(?:a|a)+b?c", "takes too long"),
     ],
     ids=lambda each: each[:12],
 )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from germinal.checkpoints.json_file import read_json
-from germinal.checkpoints.name_patterns import NamePattern, components
+from germinal.checkpoints.name_patterns import NamePattern
 from germinal.errors import CheckpointError, ModelNotFoundError, UnsupportedError
 
 CONFIG = "adapter_config.json"
@@ -127,14 +127,9 @@ class LoRASettings:
         return rank, next((alpha for pattern, alpha in self.alphas if pattern.matches_end(name)), self.alpha)
 
     def _block(self, name: str) -> int | None:
-        for container in self.containers:
-            for start in components(name):
-                for end in sorted(container.ends(name, start), reverse=True):
-                    dot, _, rest = name[end:].partition(".")
-                    if not dot and (index := _leading_index(rest)) is not None:
-                        return index
         if self.containers:
-            return None
+            found = (container.block_index(name) for container in self.containers)
+            return next((index for index in found if index is not None), None)
         return block_index(name)
 
 
@@ -145,11 +140,6 @@ def block_index(name: str) -> int | None:
 
 def _holds(parts: list[str], run: list[str]) -> bool:
     return any(parts[start : start + len(run)] == run for start in range(len(parts) - len(run) + 1))
-
-
-def _leading_index(rest: str) -> int | None:
-    number, dot, _ = rest.partition(".")
-    return int(number) if dot and number.isdecimal() else None
 
 
 def read_raw(folder: Path) -> Mapping[str, Any]:
