@@ -10,9 +10,10 @@ import json
 import os
 import re
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from germinal.errors import CheckpointError, GerminalError, UnsafeFileError
 
@@ -67,21 +68,33 @@ def read_bytes(path: Path, *, error: type[GerminalError] = CheckpointError, most
     Raises:
         GerminalError: as `error`; the file is missing, cannot be read, is a pipe or a device, or is too large.
     """
+    with open_regular(path, error=error) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise error(f"has {size:,} bytes; at most {most:,} are read.", where=str(path))
+        content = file.read(size + 1)
+    if len(content) > size:
+        raise error("grew while it was read.", where=str(path))
+    return content
+
+
+@contextmanager
+def open_regular(path: Path, *, error: type[GerminalError] = CheckpointError) -> Iterator[BinaryIO]:
+    """Open a regular file to read it; whatever the system refuses meanwhile is an `error` too.
+
+    Raises:
+        GerminalError: as `error`; the file is missing, cannot be read, or is a pipe or a device.
+    """
     try:
+        # Opening a pipe would wait for somebody to write into it.
         handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
         with os.fdopen(handle, "rb") as file:
-            found = os.fstat(handle)
-            if not stat.S_ISREG(found.st_mode):
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
                 raise error("is not a regular file.", where=str(path))
-            if found.st_size > most:
-                raise error(f"has {found.st_size:,} bytes; at most {most:,} are read.", where=str(path))
-            content = file.read(found.st_size + 1)
+            yield file
     except (OSError, ValueError) as problem:  # ValueError: a path with a null byte
         reason = getattr(problem, "strerror", None) or problem
         raise error(f"cannot be read: {reason}.", where=str(path)) from problem
-    if len(content) > found.st_size:
-        raise error("grew while it was read.", where=str(path))
-    return content
 
 
 def read_text(path: Path, *, error: type[GerminalError] = CheckpointError, most: int = MAX_BYTES) -> str:

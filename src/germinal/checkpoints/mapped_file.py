@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import mmap
 import os
-import stat
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from germinal.errors import CheckpointError
+from germinal.files import open_regular
 
 
 def malformed(path: Path, why: str) -> CheckpointError:
@@ -37,18 +37,10 @@ class MappedFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            # Opening a pipe would wait for somebody to write into it.
-            handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
-            with os.fdopen(handle, "rb") as file:
-                found = os.fstat(handle)
-                if not stat.S_ISREG(found.st_mode):
-                    raise CheckpointError("is not a regular file.", where=str(path))
-                if found.st_size == 0:
-                    raise malformed(path, "it is empty")
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except OSError as error:
-            raise CheckpointError(f"cannot be read: {error.strerror or error}.", where=str(path)) from error
+        with open_regular(path) as file:
+            if os.fstat(file.fileno()).st_size == 0:
+                raise malformed(path, "it is empty")
+            self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
         self.size = len(self._map)
 
     def read(self, start: int, count: int) -> bytes:

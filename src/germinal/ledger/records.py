@@ -110,7 +110,15 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class CountsRecord:
-    """Numbers of answers, and of those that cannot count, by why; see `germinal.evaluation.answer_counts`."""
+    """Numbers of answers. Each answer that cannot count is in one of the kinds, the first that fits.
+
+    Attributes:
+        answers: All of them.
+        failed: There was no output, such as for an input that the model cannot read.
+        cut: The text ended at max_new_tokens; with labels, before there was one to read.
+        empty: The text is blank.
+        unparsable: The text is whole, and holds no label where one has to stand.
+    """
 
     answers: int
     failed: int = 0

@@ -117,9 +117,9 @@ def _check_ids(backend: Backend, ids: Mapping[str, int], file: Path) -> None:
                 hint=f"Correct the id in {file.name}, or {beside}.",
             )
     texts = {id: token.content for id, token in backend.get_added_tokens_decoder().items()}
-    vocabulary = {id: text for text, id in backend.get_vocab(with_added_tokens=False).items() if id in texts}
-    for id, text in vocabulary.items():
-        if text != texts[id]:
+    for id in texts:
+        text = backend.model.id_to_token(id)  # of the vocabulary itself
+        if text not in (None, texts[id]):
             raise CheckpointError(
                 f"tokens {text!r} and {texts[id]!r} have one id, {id}: the vocabulary's ids have holes.",
                 where=str(file.parent),

@@ -315,8 +315,10 @@ class Tokenizer:
         Raises:
             VocabularyMismatchError: the tokenizer belongs to another model.
         """
-        own = (id for id in self.backend.get_vocab(with_added_tokens=False).values() if id not in self.added_ids)
-        missing = 1 + max(own, default=-1) - model_vocab_size
+        missing = 0
+        if self.vocab_size > model_vocab_size:
+            own = (id for id in self.backend.get_vocab(with_added_tokens=False).values() if id not in self.added_ids)
+            missing = 1 + max(own, default=-1) - model_vocab_size
         spare = model_vocab_size - self.vocab_size
         most, share = _SPARE_ROWS
         if missing <= 0 and spare <= max(most, share * model_vocab_size):

@@ -14,10 +14,11 @@ import numpy as np
 
 from germinal.data import Row
 from germinal.data.normal_forms import comparable
-from germinal.evaluation.answer_counts import AnswerCounts, answer_counts
+from germinal.evaluation.answer_counts import answer_counts
 from germinal.evaluation.evaluator import Estimate, estimate
 from germinal.evaluation.metrics import METRICS, libraries_of
 from germinal.evaluation.sample import Sample
+from germinal.ledger import CountsRecord
 from germinal.ledger.records import Figure, StepRecord
 from germinal.ledger.tables import CANDIDATE
 from germinal.predictors.answers import Answer, Labels, Output, Rule, decide
@@ -44,7 +45,7 @@ class Replicate:
 class MeasureStep(Step):
     """Measure a candidate on one split. Output: `figures`.
 
-    Values: `counts`, of each replicate the fields of `AnswerCounts`, beside tokens, work and spread.
+    Values: `counts`, of each replicate the fields of `CountsRecord`, beside tokens, work and spread.
     """
 
     kind: ClassVar[str] = "measure"
@@ -88,7 +89,7 @@ class MeasureStep(Step):
         labels = Labels.of(names, self.words) if names else None
         samples: list[Sample] = []
         tokens: list[dict[str, int]] = []
-        counts: list[AnswerCounts] = []
+        counts: list[CountsRecord] = []
         cut = 0
         for number in range(len(self.replicates)):
             predict = context.inputs[f"outputs {number}"]
@@ -116,7 +117,7 @@ class MeasureStep(Step):
 
     def _answers(
         self, context: StepContext, number: int, outputs: Sequence[Mapping[str, Any]], labels: Labels | None
-    ) -> tuple[list[Answer], AnswerCounts]:
+    ) -> tuple[list[Answer], CountsRecord]:
         """What the rule makes of the outputs of a replicate, and how many of these answers cannot count."""
         if self.rule is None:  # outputs are answers
             answers = [Answer(**output) for output in outputs]
