@@ -60,6 +60,9 @@ PATTERNS = [
 ]
 
 
+_DAMAGED = (ValueError, TypeError, LookupError, AttributeError, RecursionError, OSError)
+
+
 def damage(path: Path, draw: random.Random) -> str:
     """Damage a file, and say in a few words how."""
     if not path.is_file() or draw.random() < 0.04:
@@ -68,7 +71,7 @@ def damage(path: Path, draw: random.Random) -> str:
     change = draw.choice([*changes, *changes, _change_bytes])
     try:
         return change(path, draw)
-    except (ValueError, KeyError, OSError, sqlite3.Error, zipfile.BadZipFile, struct.error, IndexError):
+    except (*_DAMAGED, sqlite3.Error, zipfile.BadZipFile, struct.error):
         return _change_bytes(path, draw)  # it was damaged before
 
 

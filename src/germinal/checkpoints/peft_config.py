@@ -22,6 +22,7 @@ PROMPTS = ("PROMPT_TUNING", "P_TUNING")
 """Methods whose file holds virtual tokens. (P-tuning's network that makes them is not in the file.)"""
 
 _UNMERGEABLE = ("PREFIX_TUNING", "MULTITASK_PROMPT_TUNING", "ADAPTION_PROMPT", "CPT", "CARTRIDGE", "XLORA")
+_LARGEST = 1e30  # what fits float32 by far; NaN is not less either
 _MERGE = "Merge it into its base with PEFT's merge_and_unload, and load the merged model."
 _WITHOUT_EFFECT = {
     *("peft_version", "auto_mapping", "inference_mode", "base_model_name_or_path", "revision", "megatron_core"),
@@ -256,7 +257,7 @@ class _Reader:
         return value
 
     def number(self, key: str, value: object) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
             raise self.refused(key, "a number", value)
         return float(value)
 

@@ -24,6 +24,7 @@ from germinal.storage import write_json
 
 FILE = "predictor.json"
 _TENSORS = "model.safetensors"
+_DTYPES = frozenset({"float32", "float64", "int32", "int64"})
 _FORMAT = 1
 _Value = TypeVar("_Value")
 
@@ -76,9 +77,12 @@ def read_tensors(folder: Path) -> dict[str, NDArray[Any]]:
         CheckpointError: the file is missing or damaged.
     """
     try:
-        return load_file(folder / _TENSORS)
+        tensors = load_file(folder / _TENSORS)
     except (OSError, SafetensorError) as error:
         raise damaged(folder, error) from error
+    if strange := [name for name, tensor in tensors.items() if tensor.dtype.name not in _DTYPES]:
+        raise damaged(folder, TypeError(f"{strange[0]} is stored as {tensors[strange[0]].dtype}"))
+    return tensors
 
 
 def typed(content: Mapping[str, Any], shape: type[_Value], folder: Path) -> _Value:

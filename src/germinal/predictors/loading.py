@@ -34,7 +34,7 @@ def load_predictor(folder: str | Path, lm: LanguageModel | None = None, reporter
         return LanguageModelPredictor.load(folder, content, lm, reporter)
     if kind == ClassifierPredictor.kind:
         return ClassifierPredictor.load(folder, content, reporter)
-    if kind not in BASELINES:
+    if not isinstance(kind, str) or kind not in BASELINES:
         raise UnsupportedError(f"holds a predictor of the unknown kind '{kind}'.", where=str(folder / FILE))
     try:
         return BASELINES[kind].load(folder, content)
